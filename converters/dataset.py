@@ -1,0 +1,183 @@
+"""Select, split, write, hash: one immutable dataset folder in Hugging Face layout.
+
+    train.jsonl, validation.jsonl   one row a line
+    README.md                       the dataset card
+    manifest.json                   position, policy, counts, hashes; written last
+
+The same position, policy, panel and code give byte-identical files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from converters import FORMATS
+from converters.selection import Selection, require_enough, select
+from converters.split import SPLITS, split_of
+from store import experiences
+from store.errors import IntegrityError
+from store.events import Store
+from store.experiences import Assessed
+from store.records import Dataset, Noun, Policy, now, to_json
+
+CARD = """---
+license: other
+task_categories: [text-generation]
+configs:
+  - config_name: default
+    data_files:
+      - {{split: train, path: train.jsonl}}
+      - {{split: validation, path: validation.jsonl}}
+---
+# {id}
+
+Conversations that Bhavana selected for fine-tuning, as of position {position} of its event log.
+
+| split | rows |
+|---|---|
+{splits}
+
+| source | rows |
+|---|---|
+{sources}
+
+| step of the selection | experiences |
+|---|---|
+{funnel}
+
+Policy: `{policy}`. Panel: `{panel}`.
+Every row was recorded with consent to training. The scores come from automatic scorers and
+are only as good as those; a row is not a statement of fact. Do not publish without asking the
+people whose conversations these are.
+"""
+
+
+class Manifest(Noun, kw_only=True):
+    """What a dataset folder holds, and what it was made from."""
+
+    id: str
+    position: int
+    policy: Policy
+    panel: str
+    format: str
+    counts: dict[str, int]
+    sources: dict[str, int]
+    funnel: dict[str, int]
+    files: dict[str, str]
+    """SHA-256 of each file."""
+    content_hash: str
+
+
+def build(
+    store: Store,
+    folder: Path,
+    *,
+    dataset_id: str,
+    cycle_id: str,
+    policy: Policy,
+    panel: str,
+    as_of: int,
+    forbidden: Collection[str] = (),
+    format: str = "chat",
+) -> Dataset:
+    """Builds the dataset in `folder` and returns its record, which the caller leaves.
+
+    Repeats safely: a folder that is there already must hold the same content. Raises
+    NotEnoughData when the policy admits too few.
+    """
+    assessed = list(experiences.assessed(store, panel, as_of=as_of))
+    selection = select(assessed, policy, forbidden=forbidden)
+    require_enough(selection, policy, assessed)
+    files = _files(selection, policy, format)
+    content_hash = hashlib.sha256(b"".join(files.values())).hexdigest()
+    manifest = Manifest(
+        id=dataset_id,
+        position=as_of,
+        policy=policy,
+        panel=panel,
+        format=format,
+        counts={name.removesuffix(".jsonl"): text.count(b"\n") for name, text in files.items()},
+        sources=dict(Counter(a.experience.source for a in selection.chosen)),
+        funnel=selection.funnel,
+        files={name: hashlib.sha256(text).hexdigest() for name, text in files.items()},
+        content_hash=content_hash,
+    )
+    _write(folder, files, manifest)
+    return Dataset(
+        id=dataset_id,
+        cycle_id=cycle_id,
+        position=as_of,
+        path=str(folder),
+        content_hash=content_hash,
+        policy=policy,
+        panel=panel,
+        counts=manifest.counts,
+        funnel=selection.funnel,
+        built_at=now(),
+    )
+
+
+def verify(dataset: Dataset) -> None:
+    """Raises IntegrityError when the folder no longer holds what was recorded."""
+    sha = hashlib.sha256()
+    for split in SPLITS:
+        path = Path(dataset.path) / f"{split}.jsonl"
+        if not path.is_file():
+            raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
+        sha.update(path.read_bytes())
+    if sha.hexdigest() != dataset.content_hash:
+        raise IntegrityError(f"The dataset {dataset.id} in {dataset.path} was changed.")
+
+
+def _files(selection: Selection, policy: Policy, format: str) -> dict[str, bytes]:
+    row = FORMATS[format]
+    sides: dict[str, list[Assessed]] = {split: [] for split in SPLITS}
+    for chosen in selection.chosen:
+        sides[split_of(chosen.experience.conversation, policy.holdout_share)].append(chosen)
+    return {
+        f"{split}.jsonl": b"".join(_line(row(chosen)) for chosen in side)
+        for split, side in sides.items()
+    }
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+
+def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
+    content = msgspec.json.format(to_json(manifest), indent=2) + b"\n"
+    if (folder / "manifest.json").is_file():
+        if (folder / "manifest.json").read_bytes() != content:
+            raise IntegrityError(f"{folder} holds another dataset.")
+        return
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, text in files.items():
+        (partial / name).write_bytes(text)
+    (partial / "README.md").write_text(_card(manifest))
+    (partial / "manifest.json").write_bytes(content)  # last: its presence means whole
+    partial.rename(folder)
+
+
+def _card(manifest: Manifest) -> str:
+    def table(counts: dict[str, int]) -> str:
+        return "\n".join(f"| {name.replace('_', ' ')} | {n} |" for name, n in counts.items())
+
+    return CARD.format(
+        id=manifest.id,
+        position=manifest.position,
+        splits=table(manifest.counts),
+        sources=table(manifest.sources),
+        funnel=table(manifest.funnel),
+        policy=to_json(manifest.policy).decode(),
+        panel=manifest.panel,
+    )

@@ -1,0 +1,46 @@
+"""Verbs that run the daemon or look at it: serve, status, config."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from daemon import logs, report
+from daemon.cli.app import AsJson, app, settings, show
+from daemon.service import serve as run
+from store.events import Store
+
+
+@app.command()
+def serve() -> None:
+    """Run the daemon in the foreground until SIGTERM; SIGHUP reads the configuration again."""
+    logs.set_up()
+    run(settings(), reload=settings)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Say what happened: experiences, labels, last cycle and its gates, release, next run."""
+    configured = settings()
+    configured.data.mkdir(parents=True, exist_ok=True)
+    with Store(configured.store_url) as store:
+        show(
+            report.status(store, configured) if as_json else None,
+            as_json,
+            lambda: report.status_text(store, configured),
+        )
+
+
+@app.command()
+def config() -> None:
+    """Print the settings in force, defaults included, as JSON; fails where they are wrong."""
+    click.echo(msgspec.json.format(msgspec.json.encode(_tree(settings())), indent=2).decode())
+
+
+def _tree(value: object) -> object:
+    """Every field, those at their default too, which the nouns' own JSON leaves out."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _tree(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {name: _tree(child) for name, child in value.items()}
+    return value

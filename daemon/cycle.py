@@ -1,0 +1,294 @@
+"""The page: one turn of the loop.
+
+    assess      what is recorded but unscored          -> Assessment
+    build       the best, consented, undoubled         -> Dataset
+    train       a LoRA adapter from the pinned base    -> TrainingRun
+    evaluate    candidate against incumbent and base   -> Evaluation
+    promote     publish, switch, probe                 -> Release
+
+Each step leaves one durable record and begins by looking for it, so a cycle that was killed
+goes on at the first record that is missing. The scheduler, the API and the command line all
+come through `turn`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from converters import dataset as datasets
+from daemon.wiring import Parts
+from scorers.assess import assess_pending, panel_id
+from store import cycles, schedule
+from store.errors import Halted, NotEnoughData, Rejected, Unavailable
+from store.records import (
+    Cycle,
+    CycleState,
+    Dataset,
+    Evaluation,
+    Outcome,
+    Release,
+    TrainingRun,
+    digest,
+    new_id,
+    now,
+)
+from trainer.base import Base, locate
+from trainer.gates import GATES, all_texts
+from trainer.job import Heartbeat, read_record
+from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
+from trainer.launch import Watch, run_job
+from trainer.promote import promote as put_into_service
+
+log = structlog.get_logger()
+
+
+def turn(parts: Parts, *, reason: str) -> Cycle:
+    """One turn of the loop, or the rest of one that was interrupted. Every step may be repeated.
+
+    Returns the cycle as it ended: promoted, held_back, unchanged (nothing new to learn from),
+    too_few (experiences) or failed. Raises Busy when
+    another process turns the loop, and Unavailable when it should be tried again later; the
+    cycle then stays as it is and goes on from there.
+    """
+    with schedule.holding(parts.store, parts.holder):
+        cycle = cycles.running(parts.store) or _begin(parts, reason)
+        structlog.contextvars.bind_contextvars(cycle=cycle.id)
+        try:
+            return _steps(parts, cycle)
+        except NotEnoughData as short:
+            return _end(parts, cycle, "too_few", str(short))
+        except (Halted, Rejected) as fault:
+            return _end(parts, cycle, "failed", f"{type(fault).__name__}: {fault}")
+        finally:
+            structlog.contextvars.unbind_contextvars("cycle")
+
+
+def _steps(parts: Parts, cycle: Cycle) -> Cycle:
+    assess(parts, cycle)
+    dataset = build(parts, cycle)
+    if (earlier := trained_before(parts, dataset)) is not None:
+        return _end(parts, cycle, "unchanged", f"nothing new since {earlier.cycle_id}")
+    run = train(parts, cycle, dataset)
+    evaluation = evaluate(parts, cycle, run)
+    if not evaluation.passed:
+        return _end(parts, cycle, "held_back", held_back_because(evaluation))
+    release = promote(parts, cycle, run, evaluation)
+    return _end(parts, cycle, "promoted", f"{release.id} serves at {release.target}")
+
+
+# --- the five steps -----------------------------------------------------------------------
+
+
+def assess(parts: Parts, cycle: Cycle) -> int:
+    """Scores what was recorded before the cycle began and has no score by this panel yet."""
+
+    def on_progress(done: int) -> None:
+        _beat(parts, "assess", "scored", done, 0)
+        if parts.stop.is_set():
+            raise Unavailable("Stopping; what is not assessed yet will be at the next start.")
+
+    on_progress(0)
+    count = assess_pending(
+        parts.store, parts.settings.panel, as_of=cycle.position, on_progress=on_progress
+    )
+    log.info("assessed", experiences=count)
+    return count
+
+
+def build(parts: Parts, cycle: Cycle) -> Dataset:
+    """The dataset of this cycle; raises NotEnoughData when the policy admits too few."""
+    found = cycles.of_cycle(parts.store, Dataset, cycle.id)
+    if found is not None:
+        datasets.verify(found)
+        return found
+    _beat(parts, "build", "selecting", 0, 1)
+    name = _name("dataset", cycle)
+    dataset = datasets.build(
+        parts.store,
+        parts.settings.data / "datasets" / name,
+        dataset_id=name,
+        cycle_id=cycle.id,
+        policy=parts.settings.policy,
+        panel=panel_id(parts.settings.panel),
+        as_of=cycle.position,
+        forbidden=all_texts(),
+    )
+    log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
+    return cycles.leave(parts.store, dataset)
+
+
+def trained_before(parts: Parts, dataset: Dataset) -> TrainingRun | None:
+    """An earlier cycle's run on the same content, with the same base and recipe, that was judged."""
+    settings = parts.settings.trainer
+    wanted = (locate(settings.base).hash, digest(settings.recipe), dataset.content_hash)
+    for run in cycles.judged_runs(parts.store):
+        of_run = cycles.by_id(parts.store, Dataset, run.dataset_id)
+        known = of_run is not None and run.cycle_id != dataset.cycle_id
+        if known and (run.base_hash, run.recipe_hash, of_run.content_hash) == wanted:
+            return run
+    return None
+
+
+def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
+    """One adapter from the dataset, from the pinned base, in a child process."""
+    found = cycles.of_cycle(parts.store, TrainingRun, cycle.id)
+    if found is not None:
+        return found
+    base, folder = _base(parts), parts.settings.data / "runs" / _name("run", cycle)
+    job = FinetuneJob(
+        base=base,
+        recipe=parts.settings.trainer.recipe,
+        dataset=dataset.path,
+        cache=str(parts.cache),
+    )
+    run_job("trainer.finetune", folder, job, stop=parts.stop, watch=_watch(parts, "train"))
+    manifest = read_record(folder / "manifest.json", FinetuneManifest)
+    run = TrainingRun(
+        id=folder.name,
+        cycle_id=cycle.id,
+        dataset_id=dataset.id,
+        base=base.name,
+        base_hash=manifest.base_hash,
+        recipe_hash=manifest.recipe_hash,
+        path=str(folder),
+        adapter_hash=manifest.adapter_hash,
+        metrics=manifest.metrics,
+        finished_at=manifest.finished_at,
+    )
+    log.info("trained", run=run.id, **manifest.metrics)
+    return cycles.leave(parts.store, run)
+
+
+def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
+    """Every gate's verdict on the run's adapter, against incumbent and base."""
+    found = cycles.of_cycle(parts.store, Evaluation, cycle.id)
+    if found is not None:
+        return found
+    folder = parts.settings.data / "evaluations" / _name("evaluation", cycle)
+    incumbent = cycles.current_release(parts.store, parts.target.name)
+    rules = parts.settings.gates
+    job = EvaluateJob(
+        base=_base(parts),
+        candidate=str(Path(run.path) / "adapter"),
+        candidate_hash=run.adapter_hash,
+        incumbent=None if incumbent is None else str(parts.target.adapter(incumbent.id)),
+        rules=rules,
+        cache=str(parts.cache),
+        sampling=parts.settings.trainer.gate_sampling,
+    )
+    run_job("trainer.evaluate", folder, job, stop=parts.stop, watch=_watch(parts, "evaluate"))
+    manifest = read_record(folder / "manifest.json", EvaluateManifest)
+    bound = (run.adapter_hash, run.base_hash, gates_hash(rules))
+    if (manifest.adapter_hash, manifest.base_hash, manifest.gates_hash) != bound:
+        raise Halted(f"{folder} judged another adapter, base or set of gates; it is void.")
+    if {v.gate for v in manifest.verdicts} != set(GATES):
+        raise Halted(f"{folder} lacks the verdict of a gate; a missing gate is never a pass.")
+    evaluation = Evaluation(
+        id=folder.name,
+        cycle_id=cycle.id,
+        run_id=run.id,
+        adapter_hash=run.adapter_hash,
+        base_hash=run.base_hash,
+        incumbent=None if incumbent is None else incumbent.id,
+        gates_hash=manifest.gates_hash,
+        path=str(folder),
+        verdicts=manifest.verdicts,
+        finished_at=manifest.finished_at,
+    )
+    log.info("evaluated", **{v.gate: v.outcome.value for v in evaluation.verdicts})
+    return cycles.leave(parts.store, evaluation)
+
+
+def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation) -> Release:
+    """Puts a passed adapter into service and proves that it is what answers there."""
+    found = cycles.of_cycle(parts.store, Release, cycle.id)
+    if found is not None:
+        return found
+    incumbent = cycles.current_release(parts.store, parts.target.name)
+    previous = None if incumbent is None else incumbent.id
+    if previous != evaluation.incumbent:
+        raise Halted(f"{previous or 'the base'} serves now, but the candidate was compared with "
+                     f"{evaluation.incumbent or 'the base'}; the verdict is void.")
+    name = _name("release", cycle)
+    location, probe = put_into_service(
+        parts.target,
+        evaluation,
+        release_id=name,
+        previous=previous,
+        adapter=Path(run.path) / "adapter",
+        base=_base(parts),
+        cache=parts.cache,
+        probe_folder=parts.settings.data / "probes" / name,
+        sampling=parts.settings.trainer.gate_sampling,
+        stop=parts.stop,
+        watch=_watch(parts, "promote"),
+    )
+    release = Release(
+        id=name,
+        cycle_id=cycle.id,
+        run_id=run.id,
+        evaluation_id=evaluation.id,
+        target=parts.target.name,
+        location=location,
+        adapter_hash=evaluation.adapter_hash,
+        base=run.base,
+        base_hash=run.base_hash,
+        previous=previous,
+        published_at=now(),
+    )
+    log.info("promoted", release=name, previous=previous, probe=probe.as_evaluated)
+    return cycles.activate(parts.store, release)
+
+
+# --- around the steps ---------------------------------------------------------------------
+
+
+def held_back_because(evaluation: Evaluation) -> str:
+    """The gates that did not pass, each with its reason."""
+    return "; ".join(
+        f"{v.gate}: {v.outcome.value} ({v.reason})"
+        for v in evaluation.verdicts
+        if v.outcome is not Outcome.PASS
+    )
+
+
+def _begin(parts: Parts, reason: str) -> Cycle:
+    if cycles.change_policy(parts.store, parts.settings.policy):
+        log.info("policy_changed", policy=digest(parts.settings.policy)[:12])
+    cycle = Cycle(
+        id=new_id("cycle"), reason=reason, started_at=now(), position=parts.store.position()
+    )
+    cycles.start(parts.store, cycle)
+    log.info("cycle_started", cycle=cycle.id, reason=reason, position=cycle.position)
+    return cycle
+
+
+def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
+    ended = msgspec.structs.replace(cycle, state=state, detail=detail, finished_at=now())
+    cycles.finish(parts.store, ended)
+    _beat(parts, "done", state, 1, 1)
+    log.info("cycle_finished", state=state, detail=detail)
+    return ended
+
+
+def _name(kind: str, cycle: Cycle) -> str:
+    """The id of a step's record: the same for every try of the step."""
+    return f"{kind}-{cycle.id.removeprefix('cycle-')}"
+
+
+def _base(parts: Parts) -> Base:
+    return locate(parts.settings.trainer.base)
+
+
+def _watch(parts: Parts, step: str) -> Watch:
+    def watch(beat: Heartbeat) -> None:
+        parts.watch(msgspec.structs.replace(beat, phase=f"{step}: {beat.phase}"))
+
+    return watch
+
+
+def _beat(parts: Parts, step: str, phase: str, done: int, total: int) -> None:
+    parts.watch(Heartbeat.now(f"{step}: {phase}", done, total))

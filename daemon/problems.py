@@ -1,0 +1,89 @@
+"""Errors at the HTTP edge: problem+json (RFC 9457) with a stable code and what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from store.errors import (
+    BhavanaError,
+    Busy,
+    Conflict,
+    NotFound,
+    Rejected,
+    Unavailable,
+)
+
+RETRY_AFTER_SECONDS = 5
+
+
+class Problem(Rejected):
+    """A fault that only exists at the HTTP edge, with its status and code."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        hint: str | None = None,
+        pointer: str | None = None,
+        headers: dict[str, str] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, pointer=pointer)
+        self.status = status
+        self.code = code
+        self.headers = headers or {}
+        self.extra = extra or {}
+
+
+def problem_of(error: BhavanaError) -> Problem:
+    """The problem that tells a caller about one of our errors."""
+    if isinstance(error, Problem):
+        return error
+    pointer = error.pointer if isinstance(error, Rejected) else None
+    known: list[tuple[type[BhavanaError], int, str]] = [
+        (Conflict, 409, "conflict"),
+        (NotFound, 404, "not_found"),
+        (Rejected, 422, "rejected"),
+        (Busy, 503, "busy"),
+        (Unavailable, 503, "unavailable"),
+    ]
+    for kind, status, code in known:
+        if isinstance(error, kind):
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else {}
+            return Problem(
+                status, code, error.message, hint=error.hint, pointer=pointer, headers=headers
+            )
+    return Problem(500, "internal", "Something went wrong here; nothing was kept.")
+
+
+def respond(problem: Problem) -> Response:
+    """The problem as an application/problem+json response."""
+    body = {
+        "type": f"urn:bhavana:problem:{problem.code}",
+        "title": problem.code.replace("_", " "),
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.message,
+    }
+    if problem.pointer is not None:
+        body["pointer"] = problem.pointer
+    if problem.hint is not None:
+        body["hint"] = problem.hint
+    return Response(
+        msgspec.json.encode(body | problem.extra),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type="application/problem+json",
+    )
+
+
+def pointer_of(error: msgspec.ValidationError) -> tuple[str, str]:
+    """(RFC 6901 pointer, reason) of a msgspec error such as "… - at `$.messages[0].role`"."""
+    reason, _, path = str(error).partition(" - at `$")
+    pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+    return pointer, reason

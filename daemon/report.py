@@ -1,0 +1,136 @@
+"""What happened, in words and in numbers: for `bhavana status` and the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import to_builtins
+
+from daemon.service import running_daemon
+from daemon.settings import Settings
+from scorers.assess import panel_id
+from store import cycles, experiences, schedule
+from store.events import Store
+from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict
+
+
+def status(store: Store, settings: Settings) -> dict[str, Any]:
+    """Everything that a stranger wants to know, as plain data."""
+    daemon = running_daemon(settings.data)
+    last = cycles.last(store)
+    release = cycles.current_release(store, settings.trainer.target)
+    planned = schedule.schedule(store)
+    labels = experiences.count_by_label(store, panel_id(settings.panel))
+    return {
+        "daemon": None if daemon is None else to_builtins(daemon),
+        "data_dir": str(settings.data),
+        "store": {"url": settings.store_url, "position": store.position()},
+        "experiences": experiences.count_by_source(store),
+        "feedback": experiences.count_feedback(store),
+        "labels": {"abstained" if k is None else k.value: n for k, n in labels.items()},
+        "last_cycle": None if last is None else _cycle(store, last),
+        "current_release": None if release is None else to_builtins(release),
+        "next_run_at": None if planned is None else planned.next_run_at.isoformat(),
+    }
+
+
+def _cycle(store: Store, cycle: Cycle) -> dict[str, Any]:
+    dataset = cycles.of_cycle(store, Dataset, cycle.id)
+    evaluation = cycles.of_cycle(store, Evaluation, cycle.id)
+    return {
+        "id": cycle.id,
+        "state": cycle.state,
+        "detail": cycle.detail,
+        "started_at": cycle.started_at.isoformat(),
+        "finished_at": cycle.finished_at and cycle.finished_at.isoformat(),
+        "dataset": None if dataset is None else {"id": dataset.id, "rows": dataset.counts},
+        "gates": [] if evaluation is None else [to_builtins(v) for v in evaluation.verdicts],
+    }
+
+
+def status_text(store: Store, settings: Settings) -> str:
+    """The same as lines for people."""
+    s = status(store, settings)
+    daemon, last, release = s["daemon"], s["last_cycle"], s["current_release"]
+
+    def counts(of: dict[str, int]) -> str:
+        return ", ".join(f"{n} {name}" for name, n in of.items()) or "none"
+
+    at = "" if daemon is None else f"{daemon['url']} (pid {daemon['pid']})"
+    total = sum(s["experiences"].values())
+    lines = [
+        f"daemon       {'not running' if daemon is None else at}",
+        f"data         {s['data_dir']}",
+        f"experiences  {total} ({counts(s['experiences'])}), feedback {s['feedback']}",
+        f"labels       {counts(s['labels'])}",
+    ]
+    if last is None:
+        lines.append("last cycle   none yet; `bhavana cycle` turns one")
+    else:
+        lines.append(f"last cycle   {last['id']}: {last['state']} ({last['detail']})")
+        if last["dataset"] is not None:
+            lines.append(f"dataset      {last['dataset']['id']}: {counts(last['dataset']['rows'])}")
+    serving = "the untouched base" if release is None else release["id"]
+    lines.append(f"serving      {serving} at {settings.trainer.target}")
+    lines.append(f"next cycle   {s['next_run_at'] or 'when the daemon runs'}")
+    evaluation = _last_evaluation(store)
+    if evaluation is not None:
+        lines += ["", *table(evaluation.verdicts)]
+    return "\n".join(lines)
+
+
+def _last_evaluation(store: Store) -> Evaluation | None:
+    last = cycles.last(store)
+    return None if last is None else cycles.of_cycle(store, Evaluation, last.id)
+
+
+def serving_evaluation(store: Store, target: str) -> Evaluation | None:
+    """The evaluation that let the current release into service; None for the untouched base."""
+    release = cycles.current_release(store, target)
+    return None if release is None else cycles.of_cycle(store, Evaluation, release.cycle_id)
+
+
+def table(verdicts: Sequence[Verdict]) -> list[str]:
+    """One line a gate: what it measured on base (and incumbent) and candidate, and its verdict."""
+    baselines: list[str] = []
+    for comparison in (c for v in verdicts for c in v.comparisons):
+        if comparison.baseline not in baselines:
+            baselines.append(comparison.baseline)
+    head = ["gate", "n", *baselines, "candidate", *(f"vs {b} [95 %]" for b in baselines), "verdict"]
+    rows = [head] + [_row(v, baselines) for v in verdicts]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def _row(verdict: Verdict, baselines: list[str]) -> list[str]:
+    by_name = {c.baseline: c for c in verdict.comparisons}
+    found = [by_name.get(name) for name in baselines]  # type: ignore[call-overload]
+    return [
+        verdict.gate,
+        str(verdict.n),
+        *(_number(verdict, None if c is None else c.baseline_value) for c in found),
+        _number(verdict, verdict.candidate),
+        *(_difference(verdict, c) for c in found),
+        verdict.outcome.value if verdict.outcome == "pass" else f"{verdict.outcome.value}: {verdict.reason}",
+    ]
+
+
+def _number(verdict: Verdict, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1%}" if verdict.unit == "share" else f"{value:.3f}"
+
+
+def _difference(verdict: Verdict, c: Comparison | None) -> str:
+    if c is None:
+        return "-"
+    if verdict.unit == "share":
+        return f"{c.difference * 100:+.1f} pt [{c.lower * 100:+.1f}, {c.upper * 100:+.1f}]"
+    return f"{c.difference:+.3f} [{c.lower:+.3f}, {c.upper:+.3f}]"
+
+

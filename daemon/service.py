@@ -1,0 +1,285 @@
+"""The life of the process: start, serve, stop. Signals only set a flag.
+
+One daemon a data folder: a lock file says who. The clock is APScheduler in memory; when the
+next cycle is due stands in the store, so that no restart forgets or repeats one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import structlog
+import uvicorn
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from daemon import metrics
+from daemon.api import make_app
+from daemon.cycle import turn
+from daemon.notify import notify, watchdog_seconds
+from daemon.settings import Settings
+from daemon.wiring import Parts, wire
+from store import cycles, schedule
+from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
+from store.records import Noun, now
+from trainer.job import write_record
+
+TICK_SECONDS = 1.0
+FIRST_BACKOFF_SECONDS = 5.0
+LONGEST_BACKOFF_SECONDS = 300.0
+log = structlog.get_logger()
+
+
+class Address(Noun, kw_only=True):
+    """Where the running daemon listens: data_dir/daemon.json."""
+
+    pid: int
+    url: str
+
+
+@contextmanager
+def sole_daemon(data: Path) -> Iterator[None]:
+    """Holds the data folder's lock. Raises Busy naming the process that holds it."""
+    data.mkdir(parents=True, exist_ok=True)
+    path = data / "daemon.lock"
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise Busy(
+                f"A daemon (pid {holder}) already serves the store in {data}.",
+                hint="Stop it first, or give this one another data_dir.",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def running_daemon(data: Path) -> Address | None:
+    """The daemon that serves this data folder now; None when none does, or it only just starts."""
+    try:
+        with (data / "daemon.lock").open() as lock:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass  # somebody holds it
+    except FileNotFoundError:
+        return None
+    else:
+        return None
+    try:
+        return msgspec.json.decode((data / "daemon.json").read_bytes(), type=Address)
+    except FileNotFoundError:
+        return None
+
+
+class Service:
+    """A daemon over one store."""
+
+    def __init__(self, parts: Parts, reload: Callable[[], Settings]) -> None:
+        self.parts = parts
+        self._reload = reload
+        self._ready = False
+        self._turning = False
+        self._backoff = FIRST_BACKOFF_SECONDS
+        self._not_before = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock = BackgroundScheduler(timezone="UTC")
+
+    def serve(self) -> None:
+        """Serves until SIGTERM or SIGINT; returns when everything has ended."""
+        settings = self.parts.settings
+        listener = _listen(settings.server.host, settings.server.port)
+        host, port = listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._catch_signals()
+        self._start_clock()
+        write_record(settings.data / "daemon.json", Address(pid=os.getpid(), url=url))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                self._app(url),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=settings.server.stop_seconds,
+            )
+        )
+        try:
+            server.run(sockets=[listener])
+        finally:
+            self._stop()
+            self._clock.shutdown(wait=True)
+            (settings.data / "daemon.json").unlink(missing_ok=True)
+            log.info("stopped")
+
+    def _app(self, url: str) -> Callable[..., object]:
+        app = make_app(self.parts.store, lambda: self._ready)
+
+        async def with_lifespan(scope: dict[str, object], receive: object, send: object) -> None:
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+                self._ready = True
+                notify("READY=1", f"STATUS=Serving {url}")
+                log.info("serving", url=url, pid=os.getpid())
+            await app(scope, receive, send)  # type: ignore[arg-type]
+
+        return with_lifespan
+
+    # --- the clock ------------------------------------------------------------------------
+
+    def _start_clock(self) -> None:
+        def every(seconds: float, function: Callable[[], None]) -> None:
+            self._clock.add_job(
+                function,
+                IntervalTrigger(seconds=seconds),
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+            )
+
+        every(TICK_SECONDS, self._tick)
+        every(schedule.LEASE_SECONDS / 3, self._renew)
+        if (interval := watchdog_seconds()) is not None:
+            every(interval / 3, self._feed_watchdog)
+        self._clock.start()
+
+    def _tick(self) -> None:
+        """Turns the loop when a cycle was interrupted or is due."""
+        if self.parts.stop.is_set() or time.monotonic() < self._not_before:
+            return
+        try:
+            reason = self._reason()
+            if reason is None:
+                return
+            self._turning = True
+            metrics.CYCLE_RUNNING.set(1)
+            cycle = turn(self.parts, reason=reason)
+            metrics.CYCLES.labels(cycle.state).inc()
+            metrics.LAST_CYCLE.set_to_current_time()
+            self._backoff = FIRST_BACKOFF_SECONDS
+        except BhavanaError as error:
+            self._back_off(error)
+        except Exception as error:  # the edge of the cycle: log it, survive, try again later
+            self._back_off(error)
+        finally:
+            self._turning = False
+            metrics.CYCLE_RUNNING.set(0)
+
+    def _reason(self) -> str | None:
+        """Why a cycle should turn now, or None."""
+        store = self.parts.store
+        interrupted = cycles.running(store)
+        if interrupted is not None:
+            return interrupted.reason
+        every = timedelta(hours=self.parts.settings.schedule.every_hours)
+        planned = schedule.schedule(store)
+        if planned is None:
+            schedule.due_at(store, now() + every)
+            return None
+        if planned.next_run_at > now():
+            return None
+        # Noted before the turn: a cycle killed from here on is resumed, never turned twice.
+        schedule.ran(store, now() + every)
+        return "schedule"
+
+    def _back_off(self, error: Exception) -> None:
+        if self.parts.stop.is_set():
+            return
+        known = isinstance(error, BhavanaError)
+        log.warning(
+            "cycle_interrupted",
+            error=str(error),
+            retry_seconds=self._backoff,
+            exc_info=None if known else error,
+        )
+        self._not_before = time.monotonic() + self._backoff
+        self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
+
+    def _renew(self) -> None:
+        if self._turning:
+            try:
+                schedule.acquire(self.parts.store, self.parts.holder)
+            except Unavailable as error:
+                log.warning("lease_not_renewed", error=str(error))
+
+    def _feed_watchdog(self) -> None:
+        """Feeds the watchdog only while the event loop and the store both answer."""
+        if self._loop is None:
+            return
+        answered = threading.Event()
+        self._loop.call_soon_threadsafe(answered.set)
+        self.parts.store.position()
+        if answered.wait(TICK_SECONDS * 5):
+            notify("WATCHDOG=1")
+
+    # --- signals --------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        # uvicorn catches these while it serves and raises them again when it is done; these
+        # handlers then see a process that is stopping anyway, and it exits with 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        signal.signal(signal.SIGHUP, self._on_hangup)
+
+    def _stop(self) -> None:
+        if not self.parts.stop.is_set():
+            notify("STOPPING=1")
+        self._ready = False
+        self.parts.stop.set()
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=self.reload, name="reload").start()
+
+    def reload(self) -> None:
+        """Reads the configuration again; a broken one is refused and the old one kept.
+
+        Where the store is and where the server listens stay as they were until a restart.
+        """
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            new = self._reload()
+        except Misconfigured as error:
+            metrics.RELOAD_FAILED.set(1)
+            log.error("reload_refused", error=str(error))
+        else:
+            old = self.parts.settings
+            kept = {"data_dir": old.data_dir, "store": old.store, "server": old.server}
+            settings = msgspec.structs.replace(new, **kept)
+            self.parts = msgspec.structs.replace(self.parts, settings=settings)
+            metrics.RELOAD_FAILED.set(0)
+            log.info("reloaded")
+        notify("READY=1")
+
+
+def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
+    """Runs the daemon in this process. Raises Busy, Misconfigured, Unavailable at the start."""
+    with sole_daemon(settings.data):
+        parts = wire(settings)
+        try:
+            Service(parts, reload).serve()
+        finally:
+            parts.store.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Misconfigured(
+            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            hint="Set server.port (BHAVANA_SERVER__PORT), or 0 for a free one.",
+        ) from error

@@ -1,0 +1,220 @@
+"""The configuration: one TOML file and the environment, read once into one frozen tree.
+
+Every key can be set by environment variable: `policy.max_harm` is BHAVANA_POLICY__MAX_HARM.
+All problems are reported together, each with its key; an unknown key is one of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from scorers.assess import PanelSettings
+from store.errors import Misconfigured
+from store.records import Noun, Policy
+from trainer.gates import GATES
+from trainer.gates.gate import Rule
+from trainer.questions import Sampling
+from trainer.recipe import Recipe
+from trainer.targets import TARGETS
+
+PREFIX = "BHAVANA_"
+NOT_SETTINGS = {"CONFIG", "PARENT_PID", "API_KEY", "STORE_URL", "SHARED", "LOG_FORMAT"}
+"""Variables of ours that name something else than a key of the configuration."""
+
+
+class StoreSettings(Noun, kw_only=True):
+    """Where the event store is."""
+
+    url: str = ""
+    """SQLAlchemy URL; empty: bhavana.db in data_dir."""
+
+
+class ServerSettings(Noun, kw_only=True):
+    """Where the HTTP edge listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8765
+    """0 takes a free port; the daemon writes its address to data_dir/daemon.json."""
+    stop_seconds: Annotated[int, Meta(ge=1)] = 20
+    """How long open requests may take to end after SIGTERM."""
+
+
+class ScheduleSettings(Noun, kw_only=True):
+    """When the loop turns by itself."""
+
+    every_hours: Annotated[float, Meta(gt=0)] = 24.0
+
+
+class TrainerSettings(Noun, kw_only=True):
+    """What is trained, how, and where it goes."""
+
+    base: str = "smollm2-135m"
+    target: str = "local"
+    recipe: Recipe = field(default_factory=Recipe)
+    gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=48))
+
+
+def _default_rules() -> dict[str, Rule]:
+    return {name: gate.rule for name, gate in GATES.items()}
+
+
+class Settings(Noun, kw_only=True):
+    """The whole tree."""
+
+    data_dir: str = ""
+    """Empty: $STATE_DIRECTORY, else $XDG_DATA_HOME/bhavana, else ~/.local/share/bhavana."""
+    store: StoreSettings = field(default_factory=StoreSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    policy: Policy = field(default_factory=Policy)
+    panel: PanelSettings = field(default_factory=PanelSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    gates: dict[str, Rule] = field(default_factory=_default_rules)
+
+    @property
+    def data(self) -> Path:
+        """The folder that holds everything."""
+        if self.data_dir:
+            return Path(self.data_dir).expanduser().absolute()
+        state = os.environ.get("STATE_DIRECTORY")
+        if state:
+            return Path(state)
+        home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        return Path(home) / "bhavana"
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the event store."""
+        return self.store.url or f"sqlite:///{self.data / 'bhavana.db'}"
+
+
+def find_config(given: Path | None) -> Path | None:
+    """The file to read: the one given, $BHAVANA_CONFIG, the user's, the system's, or none."""
+    named = given or (Path(os.environ["BHAVANA_CONFIG"]) if "BHAVANA_CONFIG" in os.environ else None)
+    if named is not None:
+        return named
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    usual = (home / "bhavana" / "bhavana.toml", Path("/etc/bhavana/bhavana.toml"))
+    return next((path for path in usual if path.is_file()), None)
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
+    """The settings from file and environment. Raises Misconfigured listing every problem."""
+    problems: list[str] = []
+    given = {} if path is None else _read(path)
+    _overlay(given, _from_environment(environment))
+    tree = _tree(Settings())
+    merged = _merge(tree, given, "", problems)
+    settings = _convert(merged, tree, problems)
+    if settings.trainer.target not in TARGETS:
+        problems.append(_unknown("trainer.target", settings.trainer.target, list(TARGETS)))
+    if problems:
+        where = "The environment" if path is None else f"{path} or the environment"
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise Misconfigured(f"{where} cannot be used as it is:\n{listed}")
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is not valid TOML: {error}.") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in sorted(environment.items()):
+        key = name.removeprefix(PREFIX)
+        if key == name or key in NOT_SETTINGS:
+            continue
+        *parents, last = key.lower().split("__")
+        place = found
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = _value(text)
+    return found
+
+
+def _value(text: str) -> Any:
+    """The text as a TOML value where it is one (0.3, true, ["good"]), else as it stands."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _overlay(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+    for key, value in source.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _overlay(target[key], value)
+        else:
+            target[key] = value
+
+
+def _tree(value: Any) -> Any:
+    if isinstance(value, Struct):
+        return {name: _tree(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {name: _tree(child) for name, child in value.items()}
+    return value
+
+
+def _merge(
+    defaults: dict[str, Any], given: Mapping[str, Any], path: str, problems: list[str]
+) -> dict[str, Any]:
+    merged = dict(defaults)
+    for key, value in given.items():
+        here = f"{path}{key}"
+        if key not in defaults:
+            problems.append(_unknown("key", here, [f"{path}{known}" for known in defaults]))
+        elif isinstance(defaults[key], dict):
+            if isinstance(value, Mapping):
+                merged[key] = _merge(defaults[key], value, f"{here}.", problems)
+            else:
+                problems.append(f"{here} is a section, not a value.")
+        else:
+            merged[key] = value
+    return merged
+
+
+def _unknown(what: str, given: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}."
+    return f"unknown {what} {given!r}: {hint}"
+
+
+def _convert(merged: dict[str, Any], defaults: Any, problems: list[str]) -> Settings:
+    for name, rule in merged["gates"].items():  # one by one: msgspec does not name dict keys
+        _checked(rule, Rule, defaults["gates"][name], f"gates.{name}.", problems)
+    return _checked(merged, Settings, defaults, "", problems)
+
+
+Checked = TypeVar("Checked", bound=Noun)
+
+
+def _checked(
+    given: dict[str, Any], kind: type[Checked], defaults: Any, prefix: str, problems: list[str]
+) -> Checked:
+    """Converts, replacing each bad value by its default until every problem is known."""
+    while True:
+        try:
+            return msgspec.convert(given, kind)
+        except msgspec.ValidationError as error:
+            reason, _, location = str(error).partition(" - at `$.")
+            keys = location.rstrip("`").split("[")[0].split(".")
+            problems.append(f"{prefix}{'.'.join(keys)}: {reason}.")
+            place, default = given, defaults
+            for key in keys[:-1]:
+                place, default = place[key], default[key]
+            place[keys[-1]] = default[keys[-1]]

@@ -1,0 +1,59 @@
+"""The only place where concrete parts meet: from settings to what the loop works with."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from daemon.settings import Settings
+from store.errors import Misconfigured
+from store.events import Store
+from trainer.job import Heartbeat, write_record
+from trainer.targets import TARGETS
+from trainer.targets.target import Target
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What one turn of the loop works with."""
+
+    settings: Settings
+    store: Store
+    target: Target
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set when the process should end: the step under way is given up and repeated later."""
+    watch: Callable[[Heartbeat], None] = lambda _: None
+    """Told where the cycle is."""
+
+    @property
+    def cache(self) -> Path:
+        return self.settings.data / "cache"
+
+    @property
+    def holder(self) -> str:
+        """Who turns the loop, for the lease: one daemon a data folder, which is locked."""
+        return f"{socket.gethostname()}:{self.settings.data}"
+
+
+def wire(settings: Settings) -> Parts:
+    """The parts. Opens (and migrates) the store. Raises Misconfigured, Unavailable."""
+    data = settings.data
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"data_dir {data} cannot be made: {error.strerror}.",
+            hint="Set data_dir (BHAVANA_DATA_DIR) to a folder that this user may write.",
+        ) from error
+    store = Store(settings.store_url)
+    target = TARGETS[settings.trainer.target](data / "releases")
+    progress = data / "progress.json"
+    return Parts(
+        settings=settings,
+        store=store,
+        target=target,
+        watch=lambda beat: write_record(progress, beat),
+    )

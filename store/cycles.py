@@ -1,0 +1,158 @@
+"""Verbs on cycles and on the one record that each step of a cycle leaves."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from sqlalchemy import Table, select
+
+from store import tables
+from store.engine import in_our_words
+from store.events import Fact, Store
+from store.projections import Activation
+from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
+
+Record = TypeVar("Record", Dataset, TrainingRun, Evaluation, Release)
+
+STEPS: dict[type[Noun], tuple[str, Table]] = {
+    Dataset: ("dataset.built", tables.datasets),
+    TrainingRun: ("run.finished", tables.runs),
+    Evaluation: ("evaluation.finished", tables.evaluations),
+    Release: ("release.published", tables.releases),
+}
+"""The event and the table of each step's record."""
+
+
+def start(store: Store, cycle: Cycle) -> None:
+    """Records that a cycle began."""
+    store.append_one(
+        Fact(
+            type="cycle.started",
+            stream=f"cycle/{cycle.id}",
+            key=f"cycle/{cycle.id}/started",
+            noun=cycle,
+        )
+    )
+
+
+def finish(store: Store, cycle: Cycle) -> None:
+    """Records how a cycle ended."""
+    store.append_one(
+        Fact(
+            type="cycle.finished",
+            stream=f"cycle/{cycle.id}",
+            key=f"cycle/{cycle.id}/finished",
+            noun=cycle,
+        )
+    )
+
+
+def running(store: Store) -> Cycle | None:
+    """The cycle that began and has not ended: the one to resume."""
+    return _newest(store, tables.cycles, Cycle, tables.cycles.c.state == "running")
+
+
+def last(store: Store) -> Cycle | None:
+    """The newest cycle, in whatever state."""
+    return _newest(store, tables.cycles, Cycle)
+
+
+def leave(store: Store, record: Record) -> Record:
+    """Leaves a step's record; the cycle has exactly one of each, and the first one stands."""
+    event, _ = STEPS[type(record)]
+    fact = Fact(
+        type=event,
+        stream=f"cycle/{record.cycle_id}",
+        key=f"cycle/{record.cycle_id}/{event}",
+        noun=record,
+    )
+    store.append_one(fact)
+    return record
+
+
+def of_cycle(store: Store, kind: type[Record], cycle_id: str) -> Record | None:
+    """The record that a step of this cycle left, or None when the step has not finished."""
+    _, table = STEPS[kind]
+    return _newest(store, table, kind, table.c.cycle_id == cycle_id)
+
+
+def activate(store: Store, release: Release) -> Release:
+    """Leaves the release's record and notes that its target serves it, in one transaction."""
+    activation = Activation(target=release.target, release_id=release.id, reason="promoted")
+    stream = f"cycle/{release.cycle_id}"
+    store.append(
+        [
+            Fact(
+                type="release.published",
+                stream=stream,
+                key=f"{stream}/release.published",
+                noun=release,
+            ),
+            Fact(
+                type="release.activated",
+                stream=f"target/{release.target}",
+                key=f"{stream}/release.activated",
+                noun=activation,
+            ),
+        ]
+    )
+    return release
+
+
+def judged_runs(store: Store) -> list[TrainingRun]:
+    """Runs whose evaluation finished, newest first."""
+    runs, evaluations = tables.runs, tables.evaluations
+    query = (
+        select(runs.c.body)
+        .join(evaluations, evaluations.c.cycle_id == runs.c.cycle_id)
+        .order_by(runs.c.position.desc())
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        bodies = connection.execute(query).scalars().all()
+    return [msgspec.json.decode(body, type=TrainingRun) for body in bodies]
+
+
+def by_id(store: Store, kind: type[Record], record_id: str) -> Record | None:
+    """A dataset, run, evaluation or release by its id."""
+    _, table = STEPS[kind]
+    return _newest(store, table, kind, table.c.id == record_id)
+
+
+def current_release(store: Store, target: str) -> Release | None:
+    """What a target serves; None when it is the untouched base."""
+    table = tables.current_releases
+    query = select(table.c.release_id).where(table.c.target == target)
+    with in_our_words(), store.reading.connect() as connection:
+        release_id = connection.execute(query).scalar()
+    return None if release_id is None else by_id(store, Release, release_id)
+
+
+def policy_in_force(store: Store) -> Policy | None:
+    """The policy that was recorded last."""
+    return _newest(store, tables.policies, Policy)
+
+
+def change_policy(store: Store, policy: Policy) -> bool:
+    """Records the policy when it differs from the one in force; True when it did."""
+    if policy_in_force(store) == policy:
+        return False
+    store.append_one(
+        Fact(
+            type="policy.changed",
+            stream="policy",
+            key=f"policy/{store.position()}",
+            noun=policy,
+        )
+    )
+    return True
+
+
+Found = TypeVar("Found", bound=Noun)
+
+
+def _newest(store: Store, table: Table, kind: type[Found], *where: object) -> Found | None:
+    query = select(table.c.body).where(*where).order_by(table.c.position.desc()).limit(1)  # type: ignore[arg-type]
+    with in_our_words(), store.reading.connect() as connection:
+        body = connection.execute(query).scalar()
+    return None if body is None else msgspec.json.decode(body, type=kind)

@@ -1,0 +1,386 @@
+"""The nouns, frozen. Everything that the house records or hands around is one of these.
+
+They are msgspec structs: one definition gives the type, the JSON form on disk and on the
+wire, and validation with a JSON pointer. *Unknown* is None, never zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+# --- vocabulary ---------------------------------------------------------------------------
+
+Category = Literal[
+    "adversarial",
+    "deceptive",
+    "upaya",
+    "security",
+    "corporate",
+    "compassion",
+    "edge",
+    "truth",
+    "boundary",
+]
+Difficulty = Literal["easy", "medium", "hard", "extreme"]
+Vulnerability = Literal["low", "medium", "high"]
+
+HARMS = ("deception", "harshness", "omission", "manipulation")
+PRINCIPLES = ("ahimsa", "sacca", "karuna", "panna", "upekkha")
+
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+"""What a client may use as an id: no spaces, no slashes, at most 128 characters."""
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Text = Annotated[str, Meta(min_length=1, max_length=65_536)]
+Metadata = dict[Name, str | int | float | bool | None]
+Moment = Annotated[datetime, Meta(tz=True)]
+"""Aware: a time without a zone is refused."""
+
+
+class Label(StrEnum):
+    """The seeds' labels of the weighted principle score."""
+
+    EXCELLENT = "excellent"
+    GOOD = "good"
+    MODERATE = "moderate"
+    LOW = "low"
+
+
+class Outcome(StrEnum):
+    """What a gate says. Only PASS promotes."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    ERROR = "error"
+
+
+class Noun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A frozen value that knows its JSON form; unknown fields are refused."""
+
+
+def now() -> datetime:
+    """This moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as `run-0198c2…`: time-ordered, unique without coordination (UUIDv7)."""
+    milliseconds = int(now().timestamp() * 1000)
+    tail = uuid.uuid4().hex[13:]
+    return f"{prefix}-{milliseconds:012x}7{tail}"
+
+
+def to_json(noun: Any) -> bytes:
+    """Canonical JSON: the same value always gives the same bytes."""
+    return msgspec.json.encode(noun, order="deterministic")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, as lower-case hex."""
+    return hashlib.sha256(to_json(value)).hexdigest()
+
+
+# --- what people said ---------------------------------------------------------------------
+
+
+class Message(Noun, kw_only=True):
+    """One turn before the response."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class Context(Noun, kw_only=True):
+    """What the frontend knew about the situation."""
+
+    mood: Name | None = None
+    vulnerability: Vulnerability | None = None
+    facts: tuple[Text, ...] = ()
+    critical_info: tuple[Text, ...] = ()
+    category: Category | None = None
+    difficulty: Difficulty | None = None
+
+
+class Consent(Noun, kw_only=True):
+    """What the person allowed. The default is no."""
+
+    training: bool = False
+    policy: Name | None = None
+    """The version of the text that the person agreed to."""
+
+
+class Experience(Noun, kw_only=True):
+    """Messages, and the response that a model gave to them, as received."""
+
+    id: Identifier
+    occurred_at: Moment
+    source: Name
+    messages: Annotated[tuple[Message, ...], Meta(min_length=1, max_length=200)]
+    response: Text
+    conversation_id: Identifier | None = None
+    subject: Identifier | None = None
+    """A pseudonym of the person; never a name or an address."""
+    model: Name | None = None
+    context: Context = field(default_factory=Context)
+    consent: Consent = field(default_factory=Consent)
+    metadata: Metadata = field(default_factory=dict)
+
+    @property
+    def last_user_turn(self) -> str:
+        """What the response answers: the last user message, or "" when there is none."""
+        for message in reversed(self.messages):
+            if message.role == "user":
+                return message.content
+        return ""
+
+    @property
+    def conversation(self) -> str:
+        """What may not be split between train and test: the conversation, or the experience."""
+        return self.conversation_id or self.id
+
+
+class Feedback(Noun, kw_only=True):
+    """What a person said about a response, later. A signal, never a proof.
+
+    thumb: value -1 or 1. rating: value 1 to 5. comment: text. correction: text is the better
+    answer. preference: text is the other answer, value 1 if the response given was preferred
+    and -1 if the other was. outcome: value -1 to 1, how it turned out.
+    """
+
+    id: Identifier
+    experience_id: Identifier
+    kind: Literal["thumb", "rating", "comment", "correction", "preference", "outcome"]
+    given_at: Moment
+    value: float | None = None
+    text: Text | None = None
+    subject: Identifier | None = None
+
+    def fault(self) -> tuple[str, str] | None:
+        """(JSON pointer, reason) when value or text do not fit the kind, else None."""
+        values: dict[str, tuple[float, ...] | None] = {
+            "thumb": (-1, 1),
+            "preference": (-1, 1),
+            "rating": (1, 2, 3, 4, 5),
+        }
+        if self.kind in ("comment", "correction", "preference") and self.text is None:
+            return "/text", f"a {self.kind} needs text"
+        allowed = values.get(self.kind)
+        if allowed is not None and self.value not in allowed:
+            return "/value", f"a {self.kind} needs a value of {', '.join(f'{v:g}' for v in allowed)}"
+        if self.kind == "outcome" and (self.value is None or not -1 <= self.value <= 1):
+            return "/value", "an outcome needs a value from -1 to 1"
+        return None
+
+
+# --- what scorers said --------------------------------------------------------------------
+
+
+class Evidence(Noun, kw_only=True):
+    """Where in the response a rule fired. Offsets, not words, so that erasure reaches them."""
+
+    rule: str
+    start: int
+    end: int
+
+
+class Finding(Noun, kw_only=True):
+    """One dimension by one scorer: a value, or None for an abstention."""
+
+    scorer: str
+    version: str
+    dimension: str
+    value: float | None
+    confidence: float = 1.0
+    evidence: tuple[Evidence, ...] = ()
+    reason: str = ""
+
+
+class Assessment(Noun, kw_only=True):
+    """One experience by one panel. Never edited: a new panel version adds a new one."""
+
+    id: Identifier
+    experience_id: Identifier
+    panel: str
+    """Digest of the roster, the scorers' versions and the panel's settings."""
+    findings: tuple[Finding, ...]
+    harm: dict[str, float]
+    """Harm by dimension, 0..1, without those that every scorer abstained on."""
+    principles: dict[str, float]
+    """Principles, 0..10, after the anti-judge's subtraction."""
+    actual_harm: float | None
+    """Maximum over `harm`; None when nothing could be said."""
+    weighted: float | None
+    """Weighted mean of the principles; None when one of them is unknown."""
+    label: Label | None
+    abstained: tuple[str, ...]
+    assessed_at: datetime
+
+
+# --- what the loop makes ------------------------------------------------------------------
+
+
+class Policy(Noun, kw_only=True):
+    """What may become training data. Every change of it is an event."""
+
+    max_harm: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    min_weighted: Annotated[float, Meta(ge=0, le=10)] = 6.5
+    labels: tuple[Label, ...] = (Label.EXCELLENT, Label.GOOD)
+    min_examples: Annotated[int, Meta(ge=1)] = 200
+    """Below this many selected experiences no dataset is built."""
+    max_refusal_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    """Refusals are the easiest way to look harmless: at most this share of a dataset."""
+    max_self_share: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    """At most this share may come from the model's own practice."""
+    holdout_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
+    """Share of conversations kept out of training, to watch the loss on."""
+
+
+class Dataset(Noun, kw_only=True):
+    """Immutable and content-hashed. Built at a position, so it can be built again."""
+
+    id: Identifier
+    cycle_id: Identifier
+    position: int
+    path: str
+    content_hash: str
+    policy: Policy
+    panel: str
+    counts: dict[str, int]
+    """Rows by split."""
+    funnel: dict[str, int]
+    """Rows kept or dropped by each step of the selection."""
+    built_at: datetime
+
+
+class TrainingRun(Noun, kw_only=True):
+    """One adapter from one dataset, from the pinned base."""
+
+    id: Identifier
+    cycle_id: Identifier
+    dataset_id: Identifier
+    base: str
+    base_hash: str
+    recipe_hash: str
+    path: str
+    adapter_hash: str
+    metrics: dict[str, float]
+    finished_at: datetime
+
+
+class Comparison(Noun, kw_only=True):
+    """Candidate against one baseline, paired by item."""
+
+    baseline: Literal["base", "incumbent"]
+    baseline_value: float
+    difference: float
+    lower: float
+    upper: float
+    """Ends of the 95 % interval of the difference."""
+    p_value: float | None = None
+    allowed: float
+    """The difference may not be worse than this."""
+
+
+class Verdict(Noun, kw_only=True):
+    """What one gate says of one candidate, with its numbers and what they were measured on."""
+
+    gate: str
+    outcome: Outcome
+    reason: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    n: int
+    families: int
+    candidate: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    slices: dict[str, dict[str, float]] = field(default_factory=dict)
+    suite_hash: str = ""
+
+
+class Evaluation(Noun, kw_only=True):
+    """Candidate against incumbent and untouched base; bound to the hashes of all it judged."""
+
+    id: Identifier
+    cycle_id: Identifier
+    run_id: Identifier
+    adapter_hash: str
+    base_hash: str
+    incumbent: str | None
+    """Release id of the incumbent; None when the untouched base is in service."""
+    gates_hash: str
+    path: str
+    verdicts: tuple[Verdict, ...]
+    finished_at: datetime
+
+    @property
+    def passed(self) -> bool:
+        """True only when there is a verdict and every one of them is a pass."""
+        return bool(self.verdicts) and all(v.outcome is Outcome.PASS for v in self.verdicts)
+
+
+class Release(Noun, kw_only=True):
+    """An adapter that passed, published where people can talk to it."""
+
+    id: Identifier
+    cycle_id: Identifier
+    run_id: Identifier
+    evaluation_id: Identifier
+    target: str
+    location: str
+    adapter_hash: str
+    base: str
+    base_hash: str
+    previous: str | None
+    """Release id that a rollback returns to; None means the untouched base."""
+    published_at: datetime
+
+
+CycleState = Literal["running", "promoted", "held_back", "unchanged", "too_few", "failed"]
+"""unchanged: nothing new to learn from. too_few: the policy admits too few experiences."""
+
+
+class Cycle(Noun, kw_only=True):
+    """One turn of the loop, as the store knows it."""
+
+    id: Identifier
+    reason: str
+    started_at: datetime
+    position: int
+    """The log's end when the cycle began: what came later waits for the next one."""
+    state: CycleState = "running"
+    detail: str = ""
+    finished_at: datetime | None = None
+
+
+class ApiKey(Noun, kw_only=True):
+    """An API key as the store knows it: never the secret, only its hash."""
+
+    id: Identifier
+    name: str
+    scopes: tuple[str, ...]
+    secret_hash: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+
+
+class Event(Noun, kw_only=True):
+    """One line of the log."""
+
+    position: int
+    stream: str
+    type: str
+    version: int
+    key: str
+    body: bytes
+    recorded_at: datetime
+    actor: str

@@ -1,0 +1,102 @@
+"""When the next cycle is due, and who may turn it. Operational state, not facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, insert, select, update
+
+from store.engine import in_our_words
+from store.errors import Busy
+from store.events import Store
+from store.records import Noun, now
+from store.tables import leases, schedules
+
+CYCLE = "cycle"
+LEASE_SECONDS = 60.0
+
+
+class Schedule(Noun, kw_only=True):
+    """When something runs next, and when it last did."""
+
+    next_run_at: datetime
+    last_run_at: datetime | None = None
+
+
+def schedule(store: Store) -> Schedule | None:
+    """The cycle's schedule; None before the daemon's first start."""
+    with in_our_words(), store.reading.connect() as connection:
+        row = connection.execute(select(schedules).where(schedules.c.name == CYCLE)).first()
+    if row is None:
+        return None
+    last = None if row.last_run_at is None else datetime.fromisoformat(row.last_run_at)
+    return Schedule(next_run_at=datetime.fromisoformat(row.next_run_at), last_run_at=last)
+
+
+def due_at(store: Store, moment: datetime) -> None:
+    """Sets when the next cycle is due; now, to ask for one."""
+    previous = schedule(store)
+    _write(store, Schedule(next_run_at=moment, last_run_at=previous and previous.last_run_at))
+
+
+def ran(store: Store, next_run_at: datetime) -> None:
+    """Notes that a cycle ran just now, and when the next one is due."""
+    _write(store, Schedule(next_run_at=next_run_at, last_run_at=now()))
+
+
+def _write(store: Store, new: Schedule) -> None:
+    last = None if new.last_run_at is None else new.last_run_at.isoformat()
+    row = {"name": CYCLE, "next_run_at": new.next_run_at.isoformat(), "last_run_at": last}
+    with in_our_words(), store.writing.begin() as connection:
+        connection.execute(delete(schedules).where(schedules.c.name == CYCLE))
+        connection.execute(insert(schedules).values(row))
+
+
+def acquire(store: Store, holder: str) -> int:
+    """Takes or renews the cycle's lease and returns its fencing token.
+
+    The same holder takes its own lease again at once, which is how a restarted daemon resumes.
+    Raises Busy while another holder's lease runs.
+    """
+    moment = now()
+    expires = (moment + timedelta(seconds=LEASE_SECONDS)).isoformat()
+    with in_our_words(), store.writing.begin() as connection:
+        row = connection.execute(
+            select(leases).where(leases.c.name == CYCLE).with_for_update()
+        ).first()
+        if row is None:
+            connection.execute(
+                insert(leases).values(name=CYCLE, holder=holder, token=1, expires_at=expires)
+            )
+            return 1
+        if row.holder != holder and datetime.fromisoformat(row.expires_at) > moment:
+            raise Busy(f"{row.holder} turns the loop, until {row.expires_at} at least.")
+        token = int(row.token) + (row.holder != holder)
+        connection.execute(
+            update(leases)
+            .where(leases.c.name == CYCLE)
+            .values(holder=holder, token=token, expires_at=expires)
+        )
+        return token
+
+
+def release(store: Store, holder: str) -> None:
+    """Gives the lease back, if it is still this holder's."""
+    with in_our_words(), store.writing.begin() as connection:
+        connection.execute(
+            update(leases)
+            .where(leases.c.name == CYCLE, leases.c.holder == holder)
+            .values(expires_at=now().isoformat())
+        )
+
+
+@contextmanager
+def holding(store: Store, holder: str) -> Iterator[None]:
+    """Holds the lease inside the block. Raises Busy."""
+    acquire(store, holder)
+    try:
+        yield
+    finally:
+        release(store, holder)

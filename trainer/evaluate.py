@@ -1,0 +1,174 @@
+"""`python -m trainer.evaluate DIR`: candidate, incumbent and untouched base through the gates.
+
+Every role gets the same items in the same frozen batches. What a model answered is cached by
+the hashes of base, adapter, suite and sampling, so the base is asked once, not every cycle.
+The answers and losses stay in the folder, for people; the manifest is written last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from store.errors import BhavanaError, IntegrityError
+from store.records import digest, now
+from trainer.adapter import adapter_hash
+from trainer.answers import answer
+from trainer.finetune import mean_loss, tokenise
+from trainer.gates import GATES
+from trainer.gates.gate import Gate, Item, decide, read_suite, suite_hash
+from trainer.job import Job, read_record, write_atomically, write_record
+from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
+from trainer.model import load
+from trainer.questions import Question
+
+MAX_LENGTH = 1024
+
+
+def evaluate(folder: Path) -> EvaluateManifest:
+    """Runs every gate on every role; repeats safely. Raises IntegrityError on a changed adapter."""
+    job = Job(folder)
+    task = read_record(folder / "job.json", EvaluateJob)
+    roles = _roles(task)
+    with job.working():
+        started = time.monotonic()
+        metrics: dict[str, float] = {}
+        observed: dict[str, dict[str, list[Observation]]] = {}
+        for index, (role, adapter) in enumerate(roles.items()):
+            began = time.monotonic()
+            beat = _beat(job, role, index, len(roles))
+            observed[role] = _observe(task, adapter, beat)
+            metrics[f"{role}_seconds"] = time.monotonic() - began
+            for name, observations in observed[role].items():
+                path = folder / "observations" / role / GATES[name].suite
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, msgspec.json.Encoder().encode_lines(observations))
+        verdicts = tuple(
+            decide(
+                name,
+                gate,
+                task.rules[name],
+                (items := read_suite(gate.suite)),
+                {role: _values(gate, items, observed[role][name]) for role in roles},
+            )
+            for name, gate in GATES.items()
+        )
+        metrics["seconds"] = time.monotonic() - started
+        metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        manifest = EvaluateManifest(
+            adapter_hash=task.candidate_hash,
+            base_hash=task.base.hash,
+            gates_hash=gates_hash(task.rules),
+            verdicts=verdicts,
+            metrics=metrics,
+            finished_at=now(),
+        )
+        write_record(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _roles(task: EvaluateJob) -> dict[str, Path | None]:
+    candidate = Path(task.candidate)
+    if adapter_hash(candidate) != task.candidate_hash:
+        raise IntegrityError(f"The adapter in {candidate} is not the one that was trained.")
+    roles: dict[str, Path | None] = {"base": None, "candidate": candidate}
+    if task.incumbent is not None:
+        roles["incumbent"] = Path(task.incumbent)
+    return roles
+
+
+def _observe(
+    task: EvaluateJob, adapter: Path | None, beat: Callable[[str, int, int], None]
+) -> dict[str, list[Observation]]:
+    """Observations by gate, from the cache where the same model was asked the same before."""
+
+    @cache  # loaded only when something is not in the cache
+    def loaded() -> tuple[Any, Any]:
+        beat("loading", 0, 1)
+        return load(task.base, Path(task.cache), adapter)
+
+    of_model = [task.base.hash, None if adapter is None else adapter_hash(adapter)]
+    observed = {}
+    for name, gate in GATES.items():
+        items = read_suite(gate.suite)
+        key = digest([of_model, gate.asks, suite_hash(gate.suite), task.sampling])
+        path = Path(task.cache) / "observations" / f"{key[:32]}.jsonl"
+        if path.is_file():
+            decoder = msgspec.json.Decoder(Observation)
+            observed[name] = decoder.decode_lines(path.read_bytes())
+            continue
+        model, tokenizer = loaded()
+        if gate.asks == "answers":
+            questions = [Question(id=item.id, prompt=item.prompt) for item in items]
+            answers = answer(
+                model, tokenizer, questions, task.sampling, lambda d, t: beat(gate.suite, d, t)
+            )
+            observed[name] = [Observation(id=a.id, answer=a) for a in answers]
+        else:
+            observed[name] = [
+                Observation(id=item.id, losses=_losses(model, tokenizer, gate, item))
+                for item in items
+            ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, msgspec.json.Encoder().encode_lines(observed[name]))
+    return observed
+
+
+def _losses(model: Any, tokenizer: Any, gate: Gate, item: Item) -> dict[str, float]:
+    losses = {}
+    for name, text in gate.texts(item).items():
+        turns = [
+            {"role": "user", "content": item.prompt},
+            {"role": "assistant", "content": text},
+        ]
+        losses[name] = mean_loss(model, tokenise([{"messages": turns}], tokenizer, MAX_LENGTH))
+    return losses
+
+
+def _values(
+    gate: Gate, items: list[Item], observations: list[Observation]
+) -> dict[str, float | None]:
+    by_id = {o.id: o for o in observations}
+    values: dict[str, float | None] = {}
+    for item in items:
+        seen = by_id.get(item.id)
+        if seen is not None and seen.answer is not None:
+            values[item.id] = gate.score(item, seen.answer.response)
+        elif seen is not None and seen.losses is not None:
+            values[item.id] = gate.score(item, seen.losses)
+        else:
+            values[item.id] = None
+    return values
+
+
+def _beat(job: Job, role: str, index: int, roles: int) -> Callable[[str, int, int], None]:
+    def beat(what: str, done: int, total: int) -> None:
+        job.beat(f"{role} ({index + 1} of {roles}): {what.removesuffix('.jsonl')}", done, total)
+
+    return beat
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
+    arguments = parser.parse_args()
+    try:
+        manifest = evaluate(arguments.folder)
+    except BhavanaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for verdict in manifest.verdicts:
+        print(f"{verdict.gate}: {verdict.outcome} ({verdict.reason})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""The roster of gates. A new gate is one file here and one line below."""
+
+from __future__ import annotations
+
+from trainer.gates import forgetting, over_refusal, principles, refusal
+from trainer.gates.gate import Gate, read_suite
+
+GATES: dict[str, Gate] = {
+    "refusal": refusal.GATE,
+    "over_refusal_ordinary": over_refusal.ORDINARY,
+    "over_refusal_lookalikes": over_refusal.LOOKALIKES,
+    "principles": principles.GATE,
+    "forgetting": forgetting.GATE,
+}
+
+
+def all_texts() -> frozenset[str]:
+    """Every prompt of every suite: none of them may enter training."""
+    return frozenset(item.prompt for gate in GATES.values() for item in read_suite(gate.suite))

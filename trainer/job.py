@@ -1,0 +1,135 @@
+"""A job folder: one run of one child process, which a person can rerun by hand.
+
+    job.json         what to do, written by whoever starts it
+    lock             held by the process that works here; two can never work on one folder
+    heartbeat.json   where it is, rewritten as it goes
+    log.txt          what it printed
+    manifest.json    what came out, written last: its presence means the job is whole
+
+The folder is all that parent and child share. The child ends by itself when its parent is
+gone, so that a killed daemon leaves no orphan that trains on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from store.errors import Busy, Misconfigured
+from store.records import Noun, now, to_json
+
+PARENT_VARIABLE = "BHAVANA_PARENT_PID"
+LOCK_WAIT_SECONDS = 30.0
+PARENT_CHECK_SECONDS = 0.5
+NICENESS = 10
+"""People who post come before training."""
+EXIT_RETRYABLE = 75  # EX_TEMPFAIL: nothing is wrong with the job, start it again
+
+
+class Heartbeat(Noun, kw_only=True):
+    """Where a job is."""
+
+    pid: int
+    phase: str
+    done: int
+    total: int
+    at: datetime
+    numbers: dict[str, float] = {}
+
+    @classmethod
+    def now(cls, phase: str, done: int, total: int, **numbers: float) -> Heartbeat:
+        """A beat of this process at this moment."""
+        return cls(
+            pid=os.getpid(), phase=phase, done=done, total=total, at=now(), numbers=numbers
+        )
+
+
+Record = TypeVar("Record", bound=Noun)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes and syncs the file under another name, then renames it: whole or not there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_record(path: Path, record: Noun) -> None:
+    """Writes a noun as indented JSON, atomically."""
+    write_atomically(path, msgspec.json.format(to_json(record), indent=2) + b"\n")
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """Reads a noun. Raises Misconfigured naming the file and the fault."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError as error:
+        raise Misconfigured(f"There is no {path}.") from error
+    except msgspec.DecodeError as error:
+        raise Misconfigured(f"{path} is not a valid {kind.__name__}: {error}.") from error
+
+
+class Job:
+    """The folder from the child's side."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Holds the folder's lock and ends the process when the parent that started it is gone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _end_without_parent()
+        with (self.folder / "lock").open("w") as lock:
+            _lock(lock.fileno(), self.folder)
+            os.nice(NICENESS)
+            yield
+
+    def beat(self, phase: str, done: int, total: int, **numbers: float) -> None:
+        """Says where the job is."""
+        write_record(
+            self.folder / "heartbeat.json", Heartbeat.now(phase, done, total, **numbers)
+        )
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    # A killed daemon's child needs a moment to notice; the next one waits for it.
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy(f"Another process works on {folder}.") from None
+            time.sleep(PARENT_CHECK_SECONDS)
+
+
+def _end_without_parent() -> None:
+    """From now on this process ends when the one that started it is gone."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is not None:
+        threading.Thread(target=_end_without, args=(int(parent),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(EXIT_RETRYABLE)

@@ -1,0 +1,95 @@
+"""What travels in job folders: the orders (job.json) and the outcomes (manifest.json).
+
+Parent and child share these and nothing else, so this module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from store.records import Noun, Verdict, digest
+from trainer.base import Base
+from trainer.gates import GATES
+from trainer.gates.gate import Rule, suite_hash
+from trainer.questions import Answer, Question, Sampling
+from trainer.recipe import Recipe
+
+
+class FinetuneJob(Noun, kw_only=True):
+    """What to train: job.json of a training job."""
+
+    base: Base
+    recipe: Recipe
+    dataset: str
+    """Folder with train.jsonl and validation.jsonl, rows of {"messages": [...]}."""
+    cache: str
+
+
+class FinetuneManifest(Noun, kw_only=True):
+    """What came out: manifest.json of a training job."""
+
+    adapter_hash: str
+    base_hash: str
+    recipe_hash: str
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    finished_at: datetime
+
+
+class EvaluateJob(Noun, kw_only=True):
+    """What to evaluate: job.json of an evaluation job."""
+
+    base: Base
+    candidate: str
+    """Folder of the candidate's adapter."""
+    candidate_hash: str
+    incumbent: str | None
+    """Folder of the incumbent's adapter; None when the base is in service."""
+    rules: dict[str, Rule]
+    """One for each gate of the roster."""
+    cache: str
+    sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(max_new_tokens=48))
+
+
+class EvaluateManifest(Noun, kw_only=True):
+    """What came out: manifest.json of an evaluation job."""
+
+    adapter_hash: str
+    base_hash: str
+    gates_hash: str
+    verdicts: tuple[Verdict, ...]
+    metrics: dict[str, float]
+    finished_at: datetime
+
+
+class Observation(Noun, kw_only=True):
+    """What a model did with one item: its answer, or its losses."""
+
+    id: str
+    answer: Answer | None = None
+    losses: dict[str, float] | None = None
+
+
+def gates_hash(rules: Mapping[str, Rule]) -> str:
+    """Digest of all that a verdict depends on besides the models: suites and rules."""
+    return digest({name: [suite_hash(GATES[name].suite), rule] for name, rule in rules.items()})
+
+
+class AnswerJob(Noun, kw_only=True):
+    """What to ask: job.json of an answering job."""
+
+    base: Base
+    adapter: str | None
+    """Folder of a LoRA adapter; None asks the untouched base."""
+    cache: str
+    sampling: Sampling
+    questions: tuple[Question, ...]
+
+
+class AnswerManifest(Noun, kw_only=True):
+    """What came out: manifest.json of an answering job."""
+
+    answers: tuple[Answer, ...]

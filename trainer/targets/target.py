@@ -1,0 +1,24 @@
+"""The contract of a target: where a release goes into service. Every step is idempotent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Target(Protocol):
+    """A place where people can talk to a release."""
+
+    name: str
+
+    def publish(self, release_id: str, adapter: Path, adapter_hash: str) -> str:
+        """Puts the adapter there without serving it; returns its location."""
+
+    def activate(self, release_id: str | None) -> None:
+        """Serves this release from now on, in one step; None is the untouched base."""
+
+    def active(self) -> str | None:
+        """What is served now; None is the untouched base."""
+
+    def adapter(self, release_id: str) -> Path:
+        """Folder of a published release's adapter, for the probe and for people."""
