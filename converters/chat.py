@@ -15,6 +15,7 @@ def row(chosen: Assessed) -> dict[str, Any]:
         "id": experience.id,
         "messages": [*messages, {"role": "assistant", "content": experience.response}],
         "source": experience.source,
-        "category": experience.context.category,
-        "difficulty": experience.context.difficulty,
+        # "" rather than null: a column of nulls in one split would have another type there
+        "category": experience.context.category or "",
+        "difficulty": experience.context.difficulty or "",
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Collection
@@ -26,7 +27,7 @@ from store import experiences
 from store.errors import IntegrityError
 from store.events import Store
 from store.experiences import Assessed
-from store.records import Dataset, Noun, Policy, now, to_json
+from store.records import Dataset, Noun, Policy, digest, now, to_json
 
 CARD = """---
 license: other
@@ -34,8 +35,7 @@ task_categories: [text-generation]
 configs:
   - config_name: default
     data_files:
-      - {{split: train, path: train.jsonl}}
-      - {{split: validation, path: validation.jsonl}}
+{files}
 ---
 # {id}
 
@@ -60,7 +60,7 @@ people whose conversations these are.
 """
 
 
-class Manifest(Noun, kw_only=True):
+class Manifest(Noun, frozen=True, kw_only=True):
     """What a dataset folder holds, and what it was made from."""
 
     id: str
@@ -95,9 +95,10 @@ def build(
     """
     assessed = list(experiences.assessed(store, panel, as_of=as_of))
     selection = select(assessed, policy, forbidden=forbidden)
-    require_enough(selection, policy, assessed)
+    require_enough(selection, policy, assessed, forbidden=forbidden)
     files = _files(selection, policy, format)
-    content_hash = hashlib.sha256(b"".join(files.values())).hexdigest()
+    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
+    content_hash = digest(hashes)
     manifest = Manifest(
         id=dataset_id,
         position=as_of,
@@ -107,7 +108,7 @@ def build(
         counts={name.removesuffix(".jsonl"): text.count(b"\n") for name, text in files.items()},
         sources=dict(Counter(a.experience.source for a in selection.chosen)),
         funnel=selection.funnel,
-        files={name: hashlib.sha256(text).hexdigest() for name, text in files.items()},
+        files=hashes,
         content_hash=content_hash,
     )
     _write(folder, files, manifest)
@@ -127,13 +128,13 @@ def build(
 
 def verify(dataset: Dataset) -> None:
     """Raises IntegrityError when the folder no longer holds what was recorded."""
-    sha = hashlib.sha256()
-    for split in SPLITS:
+    hashes = {}
+    for split in dataset.counts:
         path = Path(dataset.path) / f"{split}.jsonl"
         if not path.is_file():
             raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
-        sha.update(path.read_bytes())
-    if sha.hexdigest() != dataset.content_hash:
+        hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest(hashes) != dataset.content_hash:
         raise IntegrityError(f"The dataset {dataset.id} in {dataset.path} was changed.")
 
 
@@ -145,6 +146,7 @@ def _files(selection: Selection, policy: Policy, format: str) -> dict[str, bytes
     return {
         f"{split}.jsonl": b"".join(_line(row(chosen)) for chosen in side)
         for split, side in sides.items()
+        if side or split == "train"  # an empty file is no split: loaders refuse it
     }
 
 
@@ -162,10 +164,18 @@ def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, text in files.items():
-        (partial / name).write_bytes(text)
-    (partial / "README.md").write_text(_card(manifest))
-    (partial / "manifest.json").write_bytes(content)  # last: its presence means whole
+        _write_synced(partial / name, text)
+    _write_synced(partial / "README.md", _card(manifest).encode())
+    _write_synced(partial / "manifest.json", content)  # last: its presence means whole
     partial.rename(folder)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    """The record of the dataset is on disk after a power cut, so its files must be, too."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _card(manifest: Manifest) -> str:
@@ -175,6 +185,9 @@ def _card(manifest: Manifest) -> str:
     return CARD.format(
         id=manifest.id,
         position=manifest.position,
+        files="\n".join(
+            f"      - {{split: {split}, path: {split}.jsonl}}" for split in manifest.counts
+        ),
         splits=table(manifest.counts),
         sources=table(manifest.sources),
         funnel=table(manifest.funnel),

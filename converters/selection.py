@@ -6,25 +6,27 @@ assessments and the same policy select the same experiences in the same order.
 
 from __future__ import annotations
 
+import bisect
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from store.errors import NotEnoughData
 from store.experiences import Assessed
-from store.records import Noun, Policy
+from store.records import CURATED, PRACTICE, Noun, Policy
 
 Format = Callable[[Assessed], dict[str, Any]]
 
-SELF_GENERATED = "practice"
-"""The source of what the model said to itself."""
 REFUSAL = "refusal"
 """The dimension in which the anti-judge says whether a response declines."""
 GRAM_WORDS = 8
 """Two texts that share this many words in a row are taken for the same item."""
 
 
-class Selection(Noun, kw_only=True):
+class Selection(Noun, frozen=True, kw_only=True):
     """What was chosen, in order of recording, and how many each step dropped."""
 
     chosen: tuple[Assessed, ...]
@@ -51,15 +53,15 @@ def select(
         return new
 
     def not_a_gate_item(a: Assessed) -> bool:
-        words = _words(a.experience.last_user_turn)
-        return words not in exact and grams.isdisjoint(_grams(words))
+        turns = [_words(message.content) for message in a.experience.messages]
+        return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
 
     steps: dict[str, Callable[[Assessed], bool]] = {
         "without_consent": lambda a: a.experience.consent.training,
-        "abstained": lambda a: not a.assessment.abstained and a.assessment.label is not None,
-        "over_max_harm": lambda a: (a.assessment.actual_harm or 0.0) < policy.max_harm,
-        "under_min_weighted": lambda a: (a.assessment.weighted or 0.0) >= policy.min_weighted,
-        "label_not_admitted": lambda a: a.assessment.label in policy.labels,
+        "abstained": _judged,
+        "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
+        "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
+        "label_not_admitted": lambda a: _curated(a) or a.assessment.label in policy.labels,
         "duplicate": unseen,
         "gate_item": not_a_gate_item,
     }
@@ -71,15 +73,25 @@ def select(
         "over_self_share": (_self_generated, policy.max_self_share),
         "over_refusal_share": (_refuses, policy.max_refusal_share),
     }
-    for name, (belongs, share) in caps.items():
-        kept = _capped(candidates, belongs, share)
-        funnel[name] = len(candidates) - len(kept)
-        candidates = kept
+    funnel |= dict.fromkeys(caps, 0)
+    before = -1
+    while before != len(candidates):  # what one cap drops can put another one over its share
+        before = len(candidates)
+        for name, (belongs, share) in caps.items():
+            kept = _capped(candidates, belongs, share)
+            funnel[name] += len(candidates) - len(kept)
+            candidates = kept
     funnel["selected"] = len(candidates)
     return Selection(chosen=tuple(candidates), funnel=funnel)
 
 
-def require_enough(selection: Selection, policy: Policy, assessed: Iterable[Assessed]) -> None:
+def require_enough(
+    selection: Selection,
+    policy: Policy,
+    assessed: Sequence[Assessed],
+    *,
+    forbidden: Collection[str] = (),
+) -> None:
     """Raises NotEnoughData, saying where the experiences went and which threshold is nearest."""
     funnel = selection.funnel
     if funnel["selected"] >= policy.min_examples:
@@ -93,35 +105,73 @@ def require_enough(selection: Selection, policy: Policy, assessed: Iterable[Asse
     raise NotEnoughData(
         f"{found}, {policy.min_examples} are asked for: {funnel['recorded']} recorded"
         + (f", {dropped}." if dropped else "."),
-        hint=_nearest(list(assessed), policy),
+        hint=_nearest(assessed, policy, forbidden),
     )
 
 
-def _nearest(assessed: Sequence[Assessed], policy: Policy) -> str:
-    """The smallest change of one threshold that would admit enough, or what is missing else."""
-    wanted = policy.min_examples
-    judged = [
-        (a.assessment.actual_harm or 0.0, a.assessment.weighted or 0.0)
-        for a in assessed
-        if a.experience.consent.training and a.assessment.label and not a.assessment.abstained
-    ]
-    by_weight = sorted((w for h, w in judged if h < policy.max_harm), reverse=True)
-    by_harm = sorted(h for h, w in judged if w >= policy.min_weighted)
+def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection[str]) -> str:
+    """The smallest change of one threshold that would admit enough, as `select` confirms."""
+    judged = [a for a in assessed if _judged(a) and not _curated(a)]
+    tries = {
+        "max_harm": sorted({min(1.0, math.floor(_harm(a) * 100 + 1) / 100) for a in judged}),
+        "min_weighted": sorted({math.floor(_weighted(a) * 100) / 100 for a in judged})[::-1],
+    }
     offers = []
-    if len(by_weight) >= wanted:
-        offers.append(f"policy.min_weighted = {int(by_weight[wanted - 1] * 100) / 100:g}")
-    if len(by_harm) >= wanted:
-        offers.append(f"policy.max_harm = {int(by_harm[wanted - 1] * 100 + 1) / 100:g}")
+    for name, values in tries.items():
+        # Admitting more never selects fewer, so the nearest value is found by halving.
+        def enough(value: float, name: str = name) -> bool:
+            tried = msgspec.structs.replace(policy, **{name: value})
+            chosen = select(assessed, tried, forbidden=forbidden).funnel["selected"]
+            return chosen >= policy.min_examples
+
+        place = bisect.bisect_left(values, True, key=enough)
+        if place < len(values):
+            offers.append(f"policy.{name} = {values[place]:g}")
     if offers:
-        return f"The nearest threshold that would admit {wanted} is {' or '.join(offers)}."
+        return (
+            f"The nearest threshold that would admit {policy.min_examples} is "
+            f"{' or '.join(offers)}."
+        )
+    consented = sum(a.experience.consent.training for a in assessed if _judged(a))
     return (
-        f"No threshold would admit {wanted}: {len(judged)} have consent and a label. "
-        "Post more experiences with consent, or lower policy.min_examples."
+        f"No single threshold would admit {policy.min_examples}: {consented} have consent and a "
+        "label. Post more experiences with consent, or lower policy.min_examples."
     )
+
+
+def _judged(a: Assessed) -> bool:
+    """Whether everything that the policy asks for is known: unknown harm is not no harm."""
+    known = (a.assessment.label, a.assessment.actual_harm, a.assessment.weighted)
+    return not a.assessment.abstained and None not in known
+
+
+class Bars(NamedTuple):
+    """What an experience must stay under and reach."""
+
+    harm: float
+    weighted: float
+
+
+def _bars(a: Assessed, policy: Policy) -> Bars:
+    if _curated(a):
+        return Bars(policy.curated_max_harm, policy.curated_min_weighted)
+    return Bars(policy.max_harm, policy.min_weighted)
+
+
+def _harm(a: Assessed) -> float:
+    return a.assessment.actual_harm or 0.0
+
+
+def _weighted(a: Assessed) -> float:
+    return a.assessment.weighted or 0.0
+
+
+def _curated(a: Assessed) -> bool:
+    return a.experience.source == CURATED
 
 
 def _self_generated(a: Assessed) -> bool:
-    return a.experience.source == SELF_GENERATED
+    return a.experience.source == PRACTICE
 
 
 def _refuses(a: Assessed) -> bool:
@@ -137,7 +187,7 @@ def _capped(
     allowed = len(inside) if share >= 1 else int(outside * share / (1 - share))
     if len(inside) <= allowed:
         return candidates
-    ranked = sorted(inside, key=lambda a: (-(a.assessment.weighted or 0.0), a.experience.id))
+    ranked = sorted(inside, key=lambda a: (-_weighted(a), a.experience.id))
     dropped = {a.experience.id for a in ranked[allowed:]}
     return [a for a in candidates if a.experience.id not in dropped]
 

@@ -121,13 +121,14 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
 
 
 def trained_before(parts: Parts, dataset: Dataset) -> TrainingRun | None:
-    """An earlier cycle's run on the same content, with the same base and recipe, that was judged."""
+    """An earlier run that was judged: on the same content, base and recipe."""
     settings = parts.settings.trainer
     wanted = (locate(settings.base).hash, digest(settings.recipe), dataset.content_hash)
     for run in cycles.judged_runs(parts.store):
         of_run = cycles.by_id(parts.store, Dataset, run.dataset_id)
-        known = of_run is not None and run.cycle_id != dataset.cycle_id
-        if known and (run.base_hash, run.recipe_hash, of_run.content_hash) == wanted:
+        if of_run is None or run.cycle_id == dataset.cycle_id:
+            continue
+        if (run.base_hash, run.recipe_hash, of_run.content_hash) == wanted:
             return run
     return None
 
@@ -210,8 +211,10 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
     incumbent = cycles.current_release(parts.store, parts.target.name)
     previous = None if incumbent is None else incumbent.id
     if previous != evaluation.incumbent:
-        raise Halted(f"{previous or 'the base'} serves now, but the candidate was compared with "
-                     f"{evaluation.incumbent or 'the base'}; the verdict is void.")
+        raise Halted(
+            f"{previous or 'the base'} serves now, but the candidate was compared with "
+            f"{evaluation.incumbent or 'the base'}; the verdict is void."
+        )
     name = _name("release", cycle)
     location, probe = put_into_service(
         parts.target,

@@ -7,7 +7,7 @@ answered is on disk. One object, or a list with a result for each item.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,7 +20,7 @@ from daemon import metrics
 from daemon.problems import Problem, pointer_of
 from store import experiences, keys
 from store.events import Appended, Store
-from store.records import ApiKey, Experience, Feedback, Noun, new_id
+from store.records import CURATED, ApiKey, Experience, Feedback, Noun, new_id
 
 MAX_BODY_BYTES = 1_000_000
 MAX_ITEMS = 500
@@ -29,7 +29,7 @@ Item = TypeVar("Item", Experience, Feedback)
 Keep = Callable[[Store, Sequence[Item], str], list[Appended]]
 
 
-class Result(Noun, kw_only=True):
+class Result(Noun, frozen=True, kw_only=True):
     """What became of one item."""
 
     id: str
@@ -89,6 +89,8 @@ async def _accept(
                 hint="Send it in parts.",
             )
         items = [read(v, f"/{i}" if many else "") for i, v in enumerate(values)]
+        for i, item in enumerate(items):
+            _may_claim(key, item, f"/{i}" if many else "")
         kept = await run_in_threadpool(keep, store, items, f"key:{key.id}")
         results = [
             Result(id=item.id, status=a.status, position=a.position)
@@ -172,9 +174,23 @@ def _decode(body: bytes) -> Any:
         raise Problem(400, "bad_json", f"The body is not valid JSON: {error}.") from error
 
 
+def _may_claim(key: ApiKey, item: Experience | Feedback, pointer: str) -> None:
+    """Curated answers are held to milder bars, so not every frontend may post them."""
+    curated = isinstance(item, Experience) and item.source == CURATED
+    if curated and not {"operator", "admin"} & set(key.scopes):
+        raise Problem(
+            403,
+            "wrong_scope",
+            f"The source {CURATED!r} needs a key with the scope operator.",
+            hint="Use another source, or `bhavana keys create --scope ingest --scope operator`.",
+            pointer=f"{pointer}/source",
+        )
+
+
 def _experience(value: Any, pointer: str) -> Experience:
     e = _convert(value, Experience, pointer, "exp")
-    return msgspec.structs.replace(e, occurred_at=e.occurred_at.astimezone(UTC))
+    moment = _in_utc(e.occurred_at, f"{pointer}/occurred_at")
+    return msgspec.structs.replace(e, occurred_at=moment)
 
 
 def _feedback(value: Any, pointer: str) -> Feedback:
@@ -182,7 +198,15 @@ def _feedback(value: Any, pointer: str) -> Feedback:
     fault = f.fault()
     if fault is not None:
         raise Problem(422, "invalid", fault[1] + ".", pointer=pointer + fault[0])
-    return msgspec.structs.replace(f, given_at=f.given_at.astimezone(UTC))
+    return msgspec.structs.replace(f, given_at=_in_utc(f.given_at, f"{pointer}/given_at"))
+
+
+def _in_utc(moment: datetime, pointer: str) -> datetime:
+    """The moment in UTC, so that one moment has one content hash whatever its zone."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise Problem(422, "invalid", "This moment is out of range.", pointer=pointer) from error
 
 
 def _convert(value: Any, kind: type[Item], pointer: str, prefix: str) -> Item:

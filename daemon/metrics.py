@@ -18,12 +18,8 @@ REQUEST_SECONDS = Histogram(
     ["kind"],
     registry=REGISTRY,
 )
-CYCLES = Counter(
-    "bhavana_cycles", "Cycles that ended, by how.", ["state"], registry=REGISTRY
-)
-CYCLE_RUNNING = Gauge(
-    "bhavana_cycle_running", "1 while a cycle is under way.", registry=REGISTRY
-)
+CYCLES = Counter("bhavana_cycles", "Cycles that ended, by how.", ["state"], registry=REGISTRY)
+CYCLE_RUNNING = Gauge("bhavana_cycle_running", "1 while a cycle is under way.", registry=REGISTRY)
 LAST_CYCLE = Gauge(
     "bhavana_last_cycle_end_timestamp_seconds",
     "When the last cycle of this process ended, in Unix time.",

@@ -8,6 +8,7 @@ The bundled exemplars, written by people for this project, go the same way.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from daemon.wiring import Parts
 from store import cycles
 from store.errors import Misconfigured, Rejected, Unavailable
 from store.records import (
+    CURATED,
+    PRACTICE,
     Category,
     Consent,
     Context,
@@ -46,7 +49,7 @@ BATCH = 100
 ATTEMPTS = 5
 
 
-class Scenario(Noun, kw_only=True):
+class Scenario(Noun, frozen=True, kw_only=True):
     """A prompt to practise on."""
 
     id: str
@@ -56,7 +59,7 @@ class Scenario(Noun, kw_only=True):
     context: Context
 
 
-class Exemplar(Noun, kw_only=True):
+class Exemplar(Noun, frozen=True, kw_only=True):
     """An exemplary answer, written for this project."""
 
     id: str
@@ -90,7 +93,7 @@ def as_experience(exemplar: Exemplar) -> Experience:
     return Experience(
         id=f"exemplar.{exemplar.id}",
         occurred_at=WRITTEN,
-        source="exemplar",
+        source=CURATED,
         conversation_id=f"exemplar.{exemplar.pair or exemplar.id}",
         messages=(Message(role="user", content=exemplar.prompt),),
         response=exemplar.response,
@@ -102,9 +105,7 @@ def as_experience(exemplar: Exemplar) -> Experience:
 
 def choose(episodes: int, seed: int) -> list[Scenario]:
     """Scenarios for this many episodes, each once before any twice, in an order of the seed."""
-    ranked = sorted(
-        scenarios(), key=lambda s: hashlib.sha256(f"{seed}/{s.id}".encode()).digest()
-    )
+    ranked = sorted(scenarios(), key=lambda s: hashlib.sha256(f"{seed}/{s.id}".encode()).digest())
     return [ranked[i % len(ranked)] for i in range(episodes)]
 
 
@@ -131,10 +132,10 @@ def practise(
         Experience(
             id=answer.id,
             occurred_at=now(),
-            source="practice",
+            source=PRACTICE,
             conversation_id=f"practice.{scenario.id}",
             messages=(Message(role="user", content=scenario.prompt),),
-            response=answer.response,
+            response=said,
             model=model,
             context=msgspec.structs.replace(
                 scenario.context, category=scenario.category, difficulty=scenario.difficulty
@@ -143,8 +144,19 @@ def practise(
             metadata={"scenario": scenario.id, "finished": answer.finished},
         )
         for scenario, answer in zip(chosen, answers, strict=True)
-        if answer.response
+        if (said := whole_sentences(answer))
     ]
+
+
+def whole_sentences(answer: Answer) -> str:
+    """What was said, up to its last whole sentence where the length limit cut it off.
+
+    A model that learns from half sentences learns to stop in the middle of one.
+    """
+    if answer.finished:
+        return answer.response
+    ends = [m.end() for m in re.finditer(r"[.!?](?=\s|$)|\n(?=\n|$)", answer.response)]
+    return answer.response[: ends[-1]].strip() if ends else ""
 
 
 def ask(
@@ -202,6 +214,4 @@ def _post_batch(client: httpx.Client, url: str, key: str, body: bytes) -> dict[s
                 raise Misconfigured(f"{url} refused the experiences with {fault}")
         if attempt < ATTEMPTS:
             time.sleep(attempt)
-    raise Unavailable(
-        f"{url} did not take the experiences: {fault}", hint="Is the daemon running?"
-    )
+    raise Unavailable(f"{url} did not take the experiences: {fault}", hint="Is the daemon running?")

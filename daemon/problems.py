@@ -83,7 +83,12 @@ def respond(problem: Problem) -> Response:
 
 
 def pointer_of(error: msgspec.ValidationError) -> tuple[str, str]:
-    """(RFC 6901 pointer, reason) of a msgspec error such as "… - at `$.messages[0].role`"."""
-    reason, _, path = str(error).partition(" - at `$")
-    pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
-    return pointer, reason
+    """(RFC 6901 pointer, reason) of a msgspec error such as "… - at `$.messages[0].role`".
+
+    msgspec does not name keys of free maps: `$.metadata[...]` points to the map itself.
+    """
+    reason, _, where = str(error).partition(" - at ")
+    path = where.rpartition("`$")[2].rstrip("`").partition("[...]")[0]
+    if where.startswith("`key`"):
+        reason = f"A key: {reason}"
+    return path.replace(".", "/").replace("[", "/").replace("]", ""), reason

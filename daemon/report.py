@@ -25,7 +25,7 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
     return {
         "daemon": None if daemon is None else to_builtins(daemon),
         "data_dir": str(settings.data),
-        "store": {"url": settings.store_url, "position": store.position()},
+        "store": {"url": store.url, "position": store.position()},
         "experiences": experiences.count_by_source(store),
         "feedback": experiences.count_feedback(store),
         "labels": {"abstained" if k is None else k.value: n for k, n in labels.items()},
@@ -116,7 +116,9 @@ def _row(verdict: Verdict, baselines: list[str]) -> list[str]:
         *(_number(verdict, None if c is None else c.baseline_value) for c in found),
         _number(verdict, verdict.candidate),
         *(_difference(verdict, c) for c in found),
-        verdict.outcome.value if verdict.outcome == "pass" else f"{verdict.outcome.value}: {verdict.reason}",
+        verdict.outcome.value
+        if verdict.outcome == "pass"
+        else f"{verdict.outcome.value}: {verdict.reason}",
     ]
 
 
@@ -132,5 +134,3 @@ def _difference(verdict: Verdict, c: Comparison | None) -> str:
     if verdict.unit == "share":
         return f"{c.difference * 100:+.1f} pt [{c.lower * 100:+.1f}, {c.upper * 100:+.1f}]"
     return f"{c.difference:+.3f} [{c.lower:+.3f}, {c.upper:+.3f}]"
-
-

@@ -30,19 +30,20 @@ from daemon.api import make_app
 from daemon.cycle import turn
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import Settings
-from daemon.wiring import Parts, wire
+from daemon.wiring import Parts, make_data, wire
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
 from store.records import Noun, now
 from trainer.job import write_record
 
 TICK_SECONDS = 1.0
+LOCK_SECONDS = 0.5
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 log = structlog.get_logger()
 
 
-class Address(Noun, kw_only=True):
+class Address(Noun, frozen=True, kw_only=True):
     """Where the running daemon listens: data_dir/daemon.json."""
 
     pid: int
@@ -52,22 +53,34 @@ class Address(Noun, kw_only=True):
 @contextmanager
 def sole_daemon(data: Path) -> Iterator[None]:
     """Holds the data folder's lock. Raises Busy naming the process that holds it."""
-    data.mkdir(parents=True, exist_ok=True)
     path = data / "daemon.lock"
     with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock.fileno()):
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             raise Busy(
                 f"A daemon (pid {holder}) already serves the store in {data}.",
                 hint="Stop it first, or give this one another data_dir.",
-            ) from None
+            )
+        (data / "daemon.json").unlink(missing_ok=True)  # left by one that was killed
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _locked(descriptor: int) -> bool:
+    """Takes the lock; tries for a moment, since `running_daemon` holds it while it looks."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
 
 
 def running_daemon(data: Path) -> Address | None:
@@ -98,6 +111,7 @@ class Service:
         self._backoff = FIRST_BACKOFF_SECONDS
         self._not_before = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: uvicorn.Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
 
     def serve(self) -> None:
@@ -109,7 +123,7 @@ class Service:
         self._catch_signals()
         self._start_clock()
         write_record(settings.data / "daemon.json", Address(pid=os.getpid(), url=url))
-        server = uvicorn.Server(
+        self._server = uvicorn.Server(
             uvicorn.Config(
                 self._app(url),
                 log_config=None,
@@ -118,7 +132,8 @@ class Service:
             )
         )
         try:
-            server.run(sockets=[listener])
+            self._server.should_exit = self.parts.stop.is_set()  # a signal may have come already
+            self._server.run(sockets=[listener])
         finally:
             self._stop()
             self._clock.shutdown(wait=True)
@@ -131,7 +146,7 @@ class Service:
         async def with_lifespan(scope: dict[str, object], receive: object, send: object) -> None:
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-                self._ready = True
+                self._ready = not self.parts.stop.is_set()
                 notify("READY=1", f"STATUS=Serving {url}")
                 log.info("serving", url=url, pid=os.getpid())
             await app(scope, receive, send)  # type: ignore[arg-type]
@@ -170,9 +185,7 @@ class Service:
             metrics.CYCLES.labels(cycle.state).inc()
             metrics.LAST_CYCLE.set_to_current_time()
             self._backoff = FIRST_BACKOFF_SECONDS
-        except BhavanaError as error:
-            self._back_off(error)
-        except Exception as error:  # the edge of the cycle: log it, survive, try again later
+        except Exception as error:  # noqa: BLE001  # the cycle's edge: log, survive, try again
             self._back_off(error)
         finally:
             self._turning = False
@@ -187,7 +200,7 @@ class Service:
         every = timedelta(hours=self.parts.settings.schedule.every_hours)
         planned = schedule.schedule(store)
         if planned is None:
-            schedule.due_at(store, now() + every)
+            schedule.plan(store, now() + every)
             return None
         if planned.next_run_at > now():
             return None
@@ -239,6 +252,8 @@ class Service:
             notify("STOPPING=1")
         self._ready = False
         self.parts.stop.set()
+        if self._server is not None:
+            self._server.should_exit = True
 
     def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
         threading.Thread(target=self.reload, name="reload").start()
@@ -253,7 +268,7 @@ class Service:
             new = self._reload()
         except Misconfigured as error:
             metrics.RELOAD_FAILED.set(1)
-            log.error("reload_refused", error=str(error))
+            log.error("reload_refused", error=str(error))  # noqa: TRY400  # said in words
         else:
             old = self.parts.settings
             kept = {"data_dir": old.data_dir, "store": old.store, "server": old.server}
@@ -266,7 +281,7 @@ class Service:
 
 def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
     """Runs the daemon in this process. Raises Busy, Misconfigured, Unavailable at the start."""
-    with sole_daemon(settings.data):
+    with sole_daemon(make_data(settings)):
         parts = wire(settings)
         try:
             Service(parts, reload).serve()

@@ -30,14 +30,14 @@ NOT_SETTINGS = {"CONFIG", "PARENT_PID", "API_KEY", "STORE_URL", "SHARED", "LOG_F
 """Variables of ours that name something else than a key of the configuration."""
 
 
-class StoreSettings(Noun, kw_only=True):
+class StoreSettings(Noun, frozen=True, kw_only=True):
     """Where the event store is."""
 
     url: str = ""
     """SQLAlchemy URL; empty: bhavana.db in data_dir."""
 
 
-class ServerSettings(Noun, kw_only=True):
+class ServerSettings(Noun, frozen=True, kw_only=True):
     """Where the HTTP edge listens."""
 
     host: str = "127.0.0.1"
@@ -47,26 +47,26 @@ class ServerSettings(Noun, kw_only=True):
     """How long open requests may take to end after SIGTERM."""
 
 
-class ScheduleSettings(Noun, kw_only=True):
+class ScheduleSettings(Noun, frozen=True, kw_only=True):
     """When the loop turns by itself."""
 
-    every_hours: Annotated[float, Meta(gt=0)] = 24.0
+    every_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
 
 
-class TrainerSettings(Noun, kw_only=True):
+class TrainerSettings(Noun, frozen=True, kw_only=True):
     """What is trained, how, and where it goes."""
 
     base: str = "smollm2-135m"
     target: str = "local"
     recipe: Recipe = field(default_factory=Recipe)
-    gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=48))
+    gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
 
 
 def _default_rules() -> dict[str, Rule]:
     return {name: gate.rule for name, gate in GATES.items()}
 
 
-class Settings(Noun, kw_only=True):
+class Settings(Noun, frozen=True, kw_only=True):
     """The whole tree."""
 
     data_dir: str = ""
@@ -98,7 +98,9 @@ class Settings(Noun, kw_only=True):
 
 def find_config(given: Path | None) -> Path | None:
     """The file to read: the one given, $BHAVANA_CONFIG, the user's, the system's, or none."""
-    named = given or (Path(os.environ["BHAVANA_CONFIG"]) if "BHAVANA_CONFIG" in os.environ else None)
+    named = given or (
+        Path(os.environ["BHAVANA_CONFIG"]) if "BHAVANA_CONFIG" in os.environ else None
+    )
     if named is not None:
         return named
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
@@ -109,9 +111,9 @@ def find_config(given: Path | None) -> Path | None:
 def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     """The settings from file and environment. Raises Misconfigured listing every problem."""
     problems: list[str] = []
-    given = {} if path is None else _read(path)
-    _overlay(given, _from_environment(environment))
     tree = _tree(Settings())
+    given = {} if path is None else _read(path)
+    _overlay(given, _from_environment(environment, tree))
     merged = _merge(tree, given, "", problems)
     settings = _convert(merged, tree, problems)
     if settings.trainer.target not in TARGETS:
@@ -132,17 +134,24 @@ def _read(path: Path) -> dict[str, Any]:
         raise Misconfigured(f"{path} is not valid TOML: {error}.") from error
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str], defaults: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, text in sorted(environment.items()):
         key = name.removeprefix(PREFIX)
         if key == name or key in NOT_SETTINGS:
             continue
         *parents, last = key.lower().split("__")
-        place = found
+        place, default = found, defaults
         for parent in parents:
             place = place.setdefault(parent, {})
-        place[last] = _value(text)
+            default = default.get(parent, {}) if isinstance(default, dict) else {}
+            if not isinstance(place, dict):
+                raise Misconfigured(
+                    f"{PREFIX}{parent.upper()}: {parent} is a section, not a value."
+                )
+        # BHAVANA_DATA_DIR=2026 names a folder, not a number.
+        is_text = isinstance(default, dict) and isinstance(default.get(last), str)
+        place[last] = text if is_text else _value(text)
     return found
 
 

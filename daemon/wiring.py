@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class Parts(Struct, frozen=True, kw_only=True):
 
     @property
     def cache(self) -> Path:
+        """Materialised bases, and what models answered before: may be deleted at any time."""
         return self.settings.data / "cache"
 
     @property
@@ -38,8 +40,8 @@ class Parts(Struct, frozen=True, kw_only=True):
         return f"{socket.gethostname()}:{self.settings.data}"
 
 
-def wire(settings: Settings) -> Parts:
-    """The parts. Opens (and migrates) the store. Raises Misconfigured, Unavailable."""
+def make_data(settings: Settings) -> Path:
+    """The data folder, made where it was not there. Raises Misconfigured."""
     data = settings.data
     try:
         data.mkdir(parents=True, exist_ok=True)
@@ -48,7 +50,24 @@ def wire(settings: Settings) -> Parts:
             f"data_dir {data} cannot be made: {error.strerror}.",
             hint="Set data_dir (BHAVANA_DATA_DIR) to a folder that this user may write.",
         ) from error
-    store = Store(settings.store_url)
+    if not os.access(data, os.W_OK):
+        raise Misconfigured(
+            f"data_dir {data} cannot be written by this user.",
+            hint="Set data_dir (BHAVANA_DATA_DIR) to a folder that this user may write.",
+        )
+    return data
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name. Raises Misconfigured, Unavailable."""
+    make_data(settings)
+    return Store(settings.store_url)
+
+
+def wire(settings: Settings) -> Parts:
+    """The parts. Opens (and migrates) the store. Raises Misconfigured, Unavailable."""
+    data = settings.data
+    store = open_store(settings)
     target = TARGETS[settings.trainer.target](data / "releases")
     progress = data / "progress.json"
     return Parts(

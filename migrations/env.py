@@ -1,5 +1,6 @@
 """Alembic's environment: the connection comes from `store.engine.migrate`, or the URL from
-BHAVANA_STORE_URL when a developer runs `alembic` by hand (settings lie in pyproject.toml)."""
+BHAVANA_STORE_URL when a developer runs `alembic` by hand (settings lie in pyproject.toml).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from store.tables import metadata
 
 
 def run(connection: Connection) -> None:
+    """Runs the migrations on this connection."""
     context.configure(
         connection=connection,
         target_metadata=metadata,

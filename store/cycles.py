@@ -9,6 +9,7 @@ from sqlalchemy import Table, select
 
 from store import tables
 from store.engine import in_our_words
+from store.errors import Conflict
 from store.events import Fact, Store
 from store.projections import Activation
 from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
@@ -81,7 +82,7 @@ def activate(store: Store, release: Release) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction."""
     activation = Activation(target=release.target, release_id=release.id, reason="promoted")
     stream = f"cycle/{release.cycle_id}"
-    store.append(
+    published, _ = store.append(
         [
             Fact(
                 type="release.published",
@@ -97,6 +98,8 @@ def activate(store: Store, release: Release) -> Release:
             ),
         ]
     )
+    if published.status == "conflict":
+        raise Conflict(f"{release.cycle_id} published another release before.")
     return release
 
 

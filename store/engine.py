@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from store.errors import Misconfigured, Unavailable
 
@@ -28,15 +29,24 @@ def open_engine(url: str, *, writes: bool) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+        parsed.get_dialect().import_dbapi()
+    except ImportError as error:
         raise Misconfigured(
-            f"store.url is not a database URL: {url!r}.",
+            f"The driver for store.url is not installed: {error}.",
+            hint="For PostgreSQL, install `psycopg[binary]`.",
+        ) from error
+    except (SQLAlchemyError, ValueError) as error:
+        # The URL itself is not shown: it may hold a password.
+        raise Misconfigured(
+            "store.url is not a database URL that we know.",
             hint="Write sqlite:////absolute/path/bhavana.db or postgresql+psycopg://user@host/db.",
         ) from error
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed, pool_pre_ping=True)
-    if parsed.database in (None, "", ":memory:"):
-        raise Misconfigured("store.url names no file.", hint="An in-memory store keeps nothing.")
+    if not parsed.database or ":memory:" in parsed.database or parsed.query:
+        raise Misconfigured(
+            "store.url names no plain file.", hint="An in-memory store keeps nothing."
+        )
     _require_writable(Path(str(parsed.database)))
     engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
 
@@ -57,15 +67,22 @@ def open_engine(url: str, *, writes: bool) -> Engine:
 
 
 def _require_writable(path: Path) -> None:
+    # An existing database is never opened here: closing any descriptor of the file would drop
+    # every lock that SQLite holds on it in this process, and acknowledged rows with them.
+    fault = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):
-            pass
+        if not path.exists():
+            path.touch()
     except OSError as error:
+        fault = error.strerror
+    if fault is None and (path.is_dir() or not os.access(path, os.W_OK)):
+        fault = "not a writable file"
+    if fault is not None:
         raise Misconfigured(
-            f"The store's file {path} cannot be written: {error.strerror}.",
+            f"The store's file {path} cannot be written: {fault}.",
             hint="Make the folder writable for this user, or set store.url or data_dir.",
-        ) from error
+        )
 
 
 @contextmanager
@@ -76,6 +93,8 @@ def in_our_words() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         raise Unavailable(f"The store cannot answer now: {error.orig}.") from error
     except DBAPIError as error:
+        if "not a database" in str(error.orig):
+            raise Misconfigured("The store's file is not a Bhavana database.") from error
         if error.connection_invalidated:
             raise Unavailable(f"The connection to the store was lost: {error.orig}.") from error
         raise

@@ -1,4 +1,4 @@
-"""The log: append, read, follow, rebuild. Appending writes the event and its projections at once."""
+"""The log: append, follow, rebuild. An event and its projections are written at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, Self
 
+import msgspec
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 
 from store import tables
@@ -19,7 +20,7 @@ from store.records import Event, Noun, now, to_json
 FOLLOW_BATCH = 500
 
 
-class Fact(Noun, kw_only=True):
+class Fact(Noun, frozen=True, kw_only=True):
     """Something to be recorded. `key` is its identity: the same key is the same fact."""
 
     type: str
@@ -28,7 +29,7 @@ class Fact(Noun, kw_only=True):
     noun: Noun
 
 
-class Appended(Noun, kw_only=True):
+class Appended(Noun, frozen=True, kw_only=True):
     """What became of a fact: recorded now, or already there with the same content, or not."""
 
     position: int
@@ -43,14 +44,15 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Opens and, where needed, migrates the store. Raises Misconfigured, Unavailable."""
-        self.url = url
         self._write = open_engine(url, writes=True)
+        self.url = self._write.url.render_as_string(hide_password=True)
         with in_our_words():
             migrate(self._write)
         self._read = open_engine(url, writes=False)
         self._writing = threading.Lock()
 
     def close(self) -> None:
+        """Closes the connections."""
         self._read.dispose()
         self._write.dispose()
 
@@ -140,26 +142,35 @@ def _append_one(connection: Connection, fact: Fact, actor: str) -> Appended:
     if known is not None:
         same = known.digest == digest
         return Appended(position=known.position, status="duplicate" if same else "conflict")
-    recorded_at = now()
-    values = {
-        "stream": fact.stream,
-        "type": fact.type,
-        "version": 1,
-        "key": fact.key,
-        "body": body,
-        "actor": actor,
+    event = Event(
+        position=0,  # given by the database
+        stream=fact.stream,
+        type=fact.type,
+        version=1,
+        key=fact.key,
+        body=body,
+        recorded_at=now(),
+        actor=actor,
+    )
+    row = msgspec.structs.asdict(event) | {
+        "recorded_at": event.recorded_at.isoformat(timespec="microseconds"),
+        "digest": digest,
     }
-    position: int = connection.execute(
-        insert(tables.events)
-        .values(**values, digest=digest, recorded_at=recorded_at.isoformat(timespec="microseconds"))
-        .returning(tables.events.c.position)
-    ).scalar_one()
-    project(connection, Event(**values, position=position, recorded_at=recorded_at))
+    del row["position"]
+    inserted = insert(tables.events).values(row).returning(tables.events.c.position)
+    position: int = connection.execute(inserted).scalar_one()
+    project(connection, msgspec.structs.replace(event, position=position))
     return Appended(position=position, status="recorded")
 
 
 def _event(row: Row[Any]) -> Event:
-    values = dict(row._mapping)
-    del values["digest"]
-    values["recorded_at"] = datetime.fromisoformat(values["recorded_at"])
-    return Event(**values)
+    return Event(
+        position=row.position,
+        stream=row.stream,
+        type=row.type,
+        version=row.version,
+        key=row.key,
+        body=row.body,
+        recorded_at=datetime.fromisoformat(row.recorded_at),
+        actor=row.actor,
+    )

@@ -16,7 +16,7 @@ from store.tables import assessments, experiences, feedback
 BATCH = 500
 
 
-class Assessed(Noun, kw_only=True):
+class Assessed(Noun, frozen=True, kw_only=True):
     """An experience with what the panel in force said of it."""
 
     experience: Experience
@@ -84,8 +84,7 @@ def feedback_on(store: Store, experience_id: str) -> list[Feedback]:
     )
     with in_our_words(), store.reading.connect() as connection:
         return [
-            msgspec.json.decode(body, type=Feedback)
-            for body in connection.execute(query).scalars()
+            msgspec.json.decode(body, type=Feedback) for body in connection.execute(query).scalars()
         ]
 
 
@@ -132,12 +131,12 @@ def assessed(store: Store, panel: str, *, as_of: int) -> Iterator[Assessed]:
 def count_by_source(store: Store) -> dict[str, int]:
     """Experiences by source."""
     query = (
-        select(experiences.c.source, func.count())
+        select(experiences.c.source, func.count().label("recorded"))
         .group_by(experiences.c.source)
         .order_by(experiences.c.source)
     )
     with in_our_words(), store.reading.connect() as connection:
-        return {source: count for source, count in connection.execute(query)}
+        return {row.source: row.recorded for row in connection.execute(query)}
 
 
 def count_feedback(store: Store) -> int:

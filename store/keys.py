@@ -32,9 +32,7 @@ def create(store: Store, *, name: str, scopes: tuple[str, ...], actor: str) -> t
     public = secrets.token_hex(6)
     body = f"{PREFIX}_{public}_{secrets.token_hex(16)}"
     text = f"{body}{_checksum(body)}"
-    key = ApiKey(
-        id=public, name=name, scopes=scopes, secret_hash=_hash(text), created_at=now()
-    )
+    key = ApiKey(id=public, name=name, scopes=scopes, secret_hash=_hash(text), created_at=now())
     _append(store, "key.created", key, actor)
     return key, text
 

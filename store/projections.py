@@ -26,7 +26,7 @@ from store.records import (
 )
 
 
-class Activation(Noun, kw_only=True):
+class Activation(Noun, frozen=True, kw_only=True):
     """Which release a target serves from now on; None is the untouched base."""
 
     target: str

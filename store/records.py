@@ -34,10 +34,11 @@ Vulnerability = Literal["low", "medium", "high"]
 HARMS = ("deception", "harshness", "omission", "manipulation")
 PRINCIPLES = ("ahimsa", "sacca", "karuna", "panna", "upekkha")
 
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$(?!\n)")]
 """What a client may use as an id: no spaces, no slashes, at most 128 characters."""
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
-Text = Annotated[str, Meta(min_length=1, max_length=65_536)]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00\n]*$(?!\n)")]
+Text = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$")]
+"""No U+0000 in either: PostgreSQL cannot store it."""
 Metadata = dict[Name, str | int | float | bool | None]
 Moment = Annotated[datetime, Meta(tz=True)]
 """Aware: a time without a zone is refused."""
@@ -55,14 +56,17 @@ class Label(StrEnum):
 class Outcome(StrEnum):
     """What a gate says. Only PASS promotes."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105  # not a password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
     ERROR = "error"
 
 
-class Noun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A frozen value that knows its JSON form; unknown fields are refused."""
+class Noun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frozen value that knows its JSON form; unknown fields are refused.
+
+    Defaults are written out: a record must not change its meaning when a default does.
+    """
 
 
 def now() -> datetime:
@@ -90,14 +94,14 @@ def digest(value: Any) -> str:
 # --- what people said ---------------------------------------------------------------------
 
 
-class Message(Noun, kw_only=True):
+class Message(Noun, frozen=True, kw_only=True):
     """One turn before the response."""
 
     role: Literal["system", "user", "assistant"]
     content: Text
 
 
-class Context(Noun, kw_only=True):
+class Context(Noun, frozen=True, kw_only=True):
     """What the frontend knew about the situation."""
 
     mood: Name | None = None
@@ -108,7 +112,7 @@ class Context(Noun, kw_only=True):
     difficulty: Difficulty | None = None
 
 
-class Consent(Noun, kw_only=True):
+class Consent(Noun, frozen=True, kw_only=True):
     """What the person allowed. The default is no."""
 
     training: bool = False
@@ -116,7 +120,7 @@ class Consent(Noun, kw_only=True):
     """The version of the text that the person agreed to."""
 
 
-class Experience(Noun, kw_only=True):
+class Experience(Noun, frozen=True, kw_only=True):
     """Messages, and the response that a model gave to them, as received."""
 
     id: Identifier
@@ -146,7 +150,7 @@ class Experience(Noun, kw_only=True):
         return self.conversation_id or self.id
 
 
-class Feedback(Noun, kw_only=True):
+class Feedback(Noun, frozen=True, kw_only=True):
     """What a person said about a response, later. A signal, never a proof.
 
     thumb: value -1 or 1. rating: value 1 to 5. comment: text. correction: text is the better
@@ -173,7 +177,10 @@ class Feedback(Noun, kw_only=True):
             return "/text", f"a {self.kind} needs text"
         allowed = values.get(self.kind)
         if allowed is not None and self.value not in allowed:
-            return "/value", f"a {self.kind} needs a value of {', '.join(f'{v:g}' for v in allowed)}"
+            return (
+                "/value",
+                f"a {self.kind} needs a value of {', '.join(f'{v:g}' for v in allowed)}",
+            )
         if self.kind == "outcome" and (self.value is None or not -1 <= self.value <= 1):
             return "/value", "an outcome needs a value from -1 to 1"
         return None
@@ -182,7 +189,7 @@ class Feedback(Noun, kw_only=True):
 # --- what scorers said --------------------------------------------------------------------
 
 
-class Evidence(Noun, kw_only=True):
+class Evidence(Noun, frozen=True, kw_only=True):
     """Where in the response a rule fired. Offsets, not words, so that erasure reaches them."""
 
     rule: str
@@ -190,7 +197,7 @@ class Evidence(Noun, kw_only=True):
     end: int
 
 
-class Finding(Noun, kw_only=True):
+class Finding(Noun, frozen=True, kw_only=True):
     """One dimension by one scorer: a value, or None for an abstention."""
 
     scorer: str
@@ -202,7 +209,7 @@ class Finding(Noun, kw_only=True):
     reason: str = ""
 
 
-class Assessment(Noun, kw_only=True):
+class Assessment(Noun, frozen=True, kw_only=True):
     """One experience by one panel. Never edited: a new panel version adds a new one."""
 
     id: Identifier
@@ -226,12 +233,22 @@ class Assessment(Noun, kw_only=True):
 # --- what the loop makes ------------------------------------------------------------------
 
 
-class Policy(Noun, kw_only=True):
+CURATED = "exemplar"
+"""The source of answers that people wrote and vetted. Only an operator's key may claim it."""
+PRACTICE = "practice"
+"""The source of what the model said to itself."""
+
+
+class Policy(Noun, frozen=True, kw_only=True):
     """What may become training data. Every change of it is an event."""
 
     max_harm: Annotated[float, Meta(ge=0, le=1)] = 0.3
     min_weighted: Annotated[float, Meta(ge=0, le=10)] = 6.5
     labels: tuple[Label, ...] = (Label.EXCELLENT, Label.GOOD)
+    curated_max_harm: Annotated[float, Meta(ge=0, le=1)] = 0.6
+    curated_min_weighted: Annotated[float, Meta(ge=0, le=10)] = 5.0
+    """Milder for curated answers: people judged them, the panel only screens. Measured: the
+    bars above would drop half of the help with what only looks harmful, and keep the refusals."""
     min_examples: Annotated[int, Meta(ge=1)] = 200
     """Below this many selected experiences no dataset is built."""
     max_refusal_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
@@ -242,7 +259,7 @@ class Policy(Noun, kw_only=True):
     """Share of conversations kept out of training, to watch the loss on."""
 
 
-class Dataset(Noun, kw_only=True):
+class Dataset(Noun, frozen=True, kw_only=True):
     """Immutable and content-hashed. Built at a position, so it can be built again."""
 
     id: Identifier
@@ -259,7 +276,7 @@ class Dataset(Noun, kw_only=True):
     built_at: datetime
 
 
-class TrainingRun(Noun, kw_only=True):
+class TrainingRun(Noun, frozen=True, kw_only=True):
     """One adapter from one dataset, from the pinned base."""
 
     id: Identifier
@@ -274,7 +291,7 @@ class TrainingRun(Noun, kw_only=True):
     finished_at: datetime
 
 
-class Comparison(Noun, kw_only=True):
+class Comparison(Noun, frozen=True, kw_only=True):
     """Candidate against one baseline, paired by item."""
 
     baseline: Literal["base", "incumbent"]
@@ -288,7 +305,7 @@ class Comparison(Noun, kw_only=True):
     """The difference may not be worse than this."""
 
 
-class Verdict(Noun, kw_only=True):
+class Verdict(Noun, frozen=True, kw_only=True):
     """What one gate says of one candidate, with its numbers and what they were measured on."""
 
     gate: str
@@ -307,7 +324,7 @@ class Verdict(Noun, kw_only=True):
     suite_hash: str = ""
 
 
-class Evaluation(Noun, kw_only=True):
+class Evaluation(Noun, frozen=True, kw_only=True):
     """Candidate against incumbent and untouched base; bound to the hashes of all it judged."""
 
     id: Identifier
@@ -328,7 +345,7 @@ class Evaluation(Noun, kw_only=True):
         return bool(self.verdicts) and all(v.outcome is Outcome.PASS for v in self.verdicts)
 
 
-class Release(Noun, kw_only=True):
+class Release(Noun, frozen=True, kw_only=True):
     """An adapter that passed, published where people can talk to it."""
 
     id: Identifier
@@ -349,7 +366,7 @@ CycleState = Literal["running", "promoted", "held_back", "unchanged", "too_few",
 """unchanged: nothing new to learn from. too_few: the policy admits too few experiences."""
 
 
-class Cycle(Noun, kw_only=True):
+class Cycle(Noun, frozen=True, kw_only=True):
     """One turn of the loop, as the store knows it."""
 
     id: Identifier
@@ -362,7 +379,7 @@ class Cycle(Noun, kw_only=True):
     finished_at: datetime | None = None
 
 
-class ApiKey(Noun, kw_only=True):
+class ApiKey(Noun, frozen=True, kw_only=True):
     """An API key as the store knows it: never the secret, only its hash."""
 
     id: Identifier
@@ -373,7 +390,7 @@ class ApiKey(Noun, kw_only=True):
     revoked_at: datetime | None = None
 
 
-class Event(Noun, kw_only=True):
+class Event(Noun, frozen=True, kw_only=True):
     """One line of the log."""
 
     position: int

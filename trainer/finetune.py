@@ -13,14 +13,14 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import msgspec
 import torch
-import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -40,7 +40,7 @@ from trainer.model import materialise
 IGNORED = -100  # the label that the field gives to positions without loss
 
 
-class Sequence(msgspec.Struct, frozen=True):
+class Sequence(TypedDict):
     """One tokenised conversation; labels are IGNORED where there is no loss."""
 
     input_ids: list[int]
@@ -65,7 +65,7 @@ def tokenise(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> lis
         mask = _last_turn(encoded["assistant_masks"])[:max_length]
         labels = [token if kept else IGNORED for token, kept in zip(ids, mask, strict=True)]
         if any(mask):
-            sequences.append(Sequence(ids, labels))
+            sequences.append(Sequence(input_ids=ids, labels=labels))
     if not sequences:
         raise Rejected(
             "No training row has an assistant token to learn from.",
@@ -85,15 +85,15 @@ def _last_turn(mask: list[int]) -> list[int]:
 
 def collate(batch: list[Sequence]) -> dict[str, torch.Tensor]:
     """Right-padded input_ids, attention_mask and labels of shape (batch, longest)."""
-    longest = max(len(s.input_ids) for s in batch)
+    longest = max(len(s["input_ids"]) for s in batch)
 
     def padded(values: list[int], filler: int) -> list[int]:
         return values + [filler] * (longest - len(values))
 
     return {
-        "input_ids": torch.tensor([padded(s.input_ids, 0) for s in batch]),
-        "attention_mask": torch.tensor([padded([1] * len(s.input_ids), 0) for s in batch]),
-        "labels": torch.tensor([padded(s.labels, IGNORED) for s in batch]),
+        "input_ids": torch.tensor([padded(s["input_ids"], 0) for s in batch]),
+        "attention_mask": torch.tensor([padded([1] * len(s["input_ids"]), 0) for s in batch]),
+        "labels": torch.tensor([padded(s["labels"], IGNORED) for s in batch]),
     }
 
 
@@ -110,7 +110,7 @@ def supervised_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.
     targets = inputs["labels"][:, 1:]
     supervised = targets != IGNORED
     logits = causal.lm_head(hidden[:, :-1][supervised])
-    total = F.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+    total = cross_entropy(logits.float(), targets[supervised], reduction="sum")
     return total, int(supervised.sum())
 
 
@@ -124,6 +124,7 @@ class SupervisedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
+        """The loss of a micro-batch, as its share of the effective batch's mean per token."""
         total, tokens = supervised_loss(model, inputs)
         if not torch.isfinite(total):
             raise Halted(
@@ -140,7 +141,15 @@ class Beat(TrainerCallback):
     def __init__(self, job: Job) -> None:
         self.job = job
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: Any,  # noqa: ARG002  # transformers' signature
+        state: Any,
+        control: Any,  # noqa: ARG002
+        logs: Any = None,
+        **_: Any,
+    ) -> None:
+        """Beats with the step and its loss."""
         if logs and "loss" in logs:
             self.job.beat("training", state.global_step, state.max_steps, loss=logs["loss"])
 
@@ -161,8 +170,8 @@ def compute_dtype(wanted: str) -> torch.dtype:
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
     if torch.cuda.is_available():
         return torch.bfloat16
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if fast else torch.float32
+    flags = Path("/proc/cpuinfo").read_text()
+    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
 
 
 def finetune(folder: Path) -> FinetuneManifest:
@@ -203,6 +212,7 @@ def finetune(folder: Path) -> FinetuneManifest:
                 output_dir=str(folder / "checkpoints"),
                 per_device_train_batch_size=recipe.micro_batch_size,
                 gradient_accumulation_steps=accumulation,
+                train_sampling_strategy="group_by_length",  # little padding in a micro-batch
                 num_train_epochs=recipe.num_train_epochs,
                 learning_rate=recipe.learning_rate,
                 lr_scheduler_type=recipe.lr_scheduler_type,
@@ -221,7 +231,7 @@ def finetune(folder: Path) -> FinetuneManifest:
                 remove_unused_columns=False,
                 dataloader_pin_memory=False,
             ),
-            train_dataset=train,  # type: ignore[arg-type]  # a list has len and getitem
+            train_dataset=train,
             data_collator=collate,
             callbacks=[Beat(job)],
         )
@@ -231,8 +241,8 @@ def finetune(folder: Path) -> FinetuneManifest:
             "train_loss": result.training_loss,
             "train_rows": float(len(train)),
             "optimizer_steps": float(trainer.state.global_step),
-            "supervised_tokens": float(sum(x != IGNORED for s in train for x in s.labels)),
-            "tokens": float(sum(len(s.input_ids) for s in train)),
+            "supervised_tokens": float(sum(x != IGNORED for s in train for x in s["labels"])),
+            "tokens": float(sum(len(s["input_ids"]) for s in train)),
             "train_seconds": result.metrics["train_runtime"],
         }
         if validation:
@@ -270,6 +280,7 @@ def _versions() -> dict[str, str]:
 
 
 def main() -> int:
+    """The exit code: 0 done, 2 for one of our errors, which is the last line printed."""
     parser = argparse.ArgumentParser(prog="python -m trainer.finetune", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
     arguments = parser.parse_args()

@@ -35,7 +35,7 @@ NICENESS = 10
 EXIT_RETRYABLE = 75  # EX_TEMPFAIL: nothing is wrong with the job, start it again
 
 
-class Heartbeat(Noun, kw_only=True):
+class Heartbeat(Noun, frozen=True, kw_only=True):
     """Where a job is."""
 
     pid: int
@@ -43,14 +43,12 @@ class Heartbeat(Noun, kw_only=True):
     done: int
     total: int
     at: datetime
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = msgspec.field(default_factory=dict)
 
     @classmethod
     def now(cls, phase: str, done: int, total: int, **numbers: float) -> Heartbeat:
         """A beat of this process at this moment."""
-        return cls(
-            pid=os.getpid(), phase=phase, done=done, total=total, at=now(), numbers=numbers
-        )
+        return cls(pid=os.getpid(), phase=phase, done=done, total=total, at=now(), numbers=numbers)
 
 
 Record = TypeVar("Record", bound=Noun)
@@ -104,9 +102,7 @@ class Job:
 
     def beat(self, phase: str, done: int, total: int, **numbers: float) -> None:
         """Says where the job is."""
-        write_record(
-            self.folder / "heartbeat.json", Heartbeat.now(phase, done, total, **numbers)
-        )
+        write_record(self.folder / "heartbeat.json", Heartbeat.now(phase, done, total, **numbers))
 
 
 def _lock(descriptor: int, folder: Path) -> None:

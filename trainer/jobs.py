@@ -18,7 +18,7 @@ from trainer.questions import Answer, Question, Sampling
 from trainer.recipe import Recipe
 
 
-class FinetuneJob(Noun, kw_only=True):
+class FinetuneJob(Noun, frozen=True, kw_only=True):
     """What to train: job.json of a training job."""
 
     base: Base
@@ -28,7 +28,7 @@ class FinetuneJob(Noun, kw_only=True):
     cache: str
 
 
-class FinetuneManifest(Noun, kw_only=True):
+class FinetuneManifest(Noun, frozen=True, kw_only=True):
     """What came out: manifest.json of a training job."""
 
     adapter_hash: str
@@ -39,7 +39,7 @@ class FinetuneManifest(Noun, kw_only=True):
     finished_at: datetime
 
 
-class EvaluateJob(Noun, kw_only=True):
+class EvaluateJob(Noun, frozen=True, kw_only=True):
     """What to evaluate: job.json of an evaluation job."""
 
     base: Base
@@ -51,10 +51,10 @@ class EvaluateJob(Noun, kw_only=True):
     rules: dict[str, Rule]
     """One for each gate of the roster."""
     cache: str
-    sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(max_new_tokens=48))
+    sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(max_new_tokens=40))
 
 
-class EvaluateManifest(Noun, kw_only=True):
+class EvaluateManifest(Noun, frozen=True, kw_only=True):
     """What came out: manifest.json of an evaluation job."""
 
     adapter_hash: str
@@ -65,7 +65,7 @@ class EvaluateManifest(Noun, kw_only=True):
     finished_at: datetime
 
 
-class Observation(Noun, kw_only=True):
+class Observation(Noun, frozen=True, kw_only=True):
     """What a model did with one item: its answer, or its losses."""
 
     id: str
@@ -78,7 +78,7 @@ def gates_hash(rules: Mapping[str, Rule]) -> str:
     return digest({name: [suite_hash(GATES[name].suite), rule] for name, rule in rules.items()})
 
 
-class AnswerJob(Noun, kw_only=True):
+class AnswerJob(Noun, frozen=True, kw_only=True):
     """What to ask: job.json of an answering job."""
 
     base: Base
@@ -89,7 +89,7 @@ class AnswerJob(Noun, kw_only=True):
     questions: tuple[Question, ...]
 
 
-class AnswerManifest(Noun, kw_only=True):
+class AnswerManifest(Noun, frozen=True, kw_only=True):
     """What came out: manifest.json of an answering job."""
 
     answers: tuple[Answer, ...]

@@ -29,7 +29,7 @@ LEAST_AGREEMENT = 0.9
 """Share of probe answers that must be the evaluated ones, word for word."""
 
 
-class Probe(Noun, kw_only=True):
+class Probe(Noun, frozen=True, kw_only=True):
     """How a published release answered, against what was evaluated."""
 
     asked: int
@@ -84,7 +84,9 @@ def promote(
 
 def _questions(evaluation: Path) -> list[Question]:
     batch = {
-        o.id for o in _observed(evaluation, "candidate") if o.answer and o.answer.batch == PROBE_BATCH
+        o.id
+        for o in _observed(evaluation, "candidate")
+        if o.answer and o.answer.batch == PROBE_BATCH
     }
     items = read_suite(GATES[PROBE_GATE].suite)
     return [Question(id=item.id, prompt=item.prompt) for item in items if item.id in batch]

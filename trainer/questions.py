@@ -10,7 +10,7 @@ from store.errors import Rejected
 from store.records import Message, Noun
 
 
-class Question(Noun, kw_only=True, forbid_unknown_fields=False):
+class Question(Noun, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """A line of the input: an id and a prompt, or an id and messages."""
 
     id: str
@@ -24,7 +24,7 @@ class Question(Noun, kw_only=True, forbid_unknown_fields=False):
         return [{"role": "user", "content": self.prompt or ""}]
 
 
-class Answer(Noun, kw_only=True):
+class Answer(Noun, frozen=True, kw_only=True):
     """A line of the output."""
 
     id: str
@@ -36,7 +36,7 @@ class Answer(Noun, kw_only=True):
     """Which frozen batch it was in: asking the same batch again gives the same answers."""
 
 
-class Sampling(Noun, kw_only=True):
+class Sampling(Noun, frozen=True, kw_only=True):
     """How answers are drawn. Temperature 0 is greedy, and repeatable."""
 
     max_new_tokens: int = 96

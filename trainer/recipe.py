@@ -1,4 +1,4 @@
-"""The training recipe: hyper-parameters in the field's terms, frozen, with defaults that were run."""
+"""The training recipe: hyper-parameters in the field's terms, with defaults that were run."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from msgspec import Meta
 from store.records import Noun
 
 
-class Recipe(Noun, kw_only=True):
+class Recipe(Noun, frozen=True, kw_only=True):
     """How an adapter is trained. Field names follow transformers and PEFT."""
 
     lora_r: Annotated[int, Meta(ge=1, le=512)] = 16
     lora_alpha: Annotated[int, Meta(ge=1)] = 32
     lora_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     lora_target_modules: str = "all-linear"
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 2e-4
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 5e-4
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.05
     num_train_epochs: Annotated[float, Meta(gt=0)] = 1.0
-    effective_batch_size: Annotated[int, Meta(ge=1)] = 16
+    effective_batch_size: Annotated[int, Meta(ge=1)] = 8
     """Sequences per optimiser step, whatever the micro-batch: an invariant of the recipe."""
-    micro_batch_size: Annotated[int, Meta(ge=1)] = 1
-    """Sequences per forward pass. On CPU 1 is fastest: nothing is spent on padding."""
+    micro_batch_size: Annotated[int, Meta(ge=1)] = 4
+    """Sequences of like length per forward pass; must divide the effective batch. Measured on
+    two CPU cores with answers of 100 tokens: 1, 4 and 8 give 252, 289 and 269 tokens/s."""
     max_length: Annotated[int, Meta(ge=16)] = 1024
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0

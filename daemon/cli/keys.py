@@ -8,6 +8,7 @@ import click
 import typer
 
 from daemon.cli.app import AsJson, app, settings, show
+from daemon.wiring import open_store
 from store import keys
 from store.events import Store
 
@@ -17,9 +18,7 @@ app.add_typer(group, name="keys")
 
 
 def _store() -> Store:
-    configured = settings()
-    configured.data.mkdir(parents=True, exist_ok=True)
-    return Store(configured.store_url)
+    return open_store(settings())
 
 
 @group.command()
@@ -45,10 +44,14 @@ def list_keys(as_json: AsJson = False) -> None:
         found = keys.listed(store)
 
     def text() -> str:
-        return "\n".join(
-            f"{k.id}  {k.name:20}  {','.join(k.scopes):20}  {'revoked' if k.revoked_at else 'active'}"
-            for k in found
-        ) or "No keys yet; `bhavana keys create --scope ingest` makes one."
+        return (
+            "\n".join(
+                f"{k.id}  {k.name:20}  {','.join(k.scopes):20}  "
+                + ("revoked" if k.revoked_at else "active")
+                for k in found
+            )
+            or "No keys yet; `bhavana keys create --scope ingest` makes one."
+        )
 
     shown = [
         {"id": k.id, "name": k.name, "scopes": k.scopes, "revoked": k.revoked_at is not None}

@@ -6,7 +6,6 @@ import time
 from datetime import datetime
 from typing import Annotated
 
-import click
 import msgspec
 import typer
 
@@ -74,9 +73,7 @@ def _in_daemon(parts: Parts, configured: Settings, line: ProgressLine) -> Cycle:
 
 def _show_progress(configured: Settings, line: ProgressLine, since: datetime) -> None:
     try:
-        beat = msgspec.json.decode(
-            (configured.data / "progress.json").read_bytes(), type=Heartbeat
-        )
+        beat = msgspec.json.decode((configured.data / "progress.json").read_bytes(), type=Heartbeat)
     except FileNotFoundError:
         return
     if beat.at >= since:
@@ -89,7 +86,9 @@ def practise(
     exemplars: Annotated[
         bool, typer.Option("--exemplars", help="Also post the bundled exemplary answers.")
     ] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of an answer.")] = 96,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Length limit; an answer ends at its last whole sentence.")
+    ] = 48,
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Which scenarios, and the draw of the answers.")] = 0,
     key: Annotated[
@@ -130,5 +129,3 @@ def _address(configured: Settings) -> Address:
             f"No daemon serves {configured.data}.", hint="Start it with `bhavana serve`."
         )
     return found
-
-

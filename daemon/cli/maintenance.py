@@ -7,8 +7,8 @@ import typer
 
 from daemon.cli.app import app, settings
 from daemon.service import sole_daemon
+from daemon.wiring import make_data, open_store
 from store.errors import Halted
-from store.events import Store
 
 group = typer.Typer(help="The event store: migrate, rebuild.", no_args_is_help=True)
 app.add_typer(group, name="store")
@@ -17,17 +17,15 @@ app.add_typer(group, name="store")
 @group.command()
 def migrate() -> None:
     """Bring the schema to the newest revision; the daemon does so at its start, too."""
-    configured = settings()
-    configured.data.mkdir(parents=True, exist_ok=True)
-    with Store(configured.store_url) as store:
-        click.echo(f"{configured.store_url} is at the newest revision, position {store.position()}.")
+    with open_store(settings()) as store:
+        click.echo(f"{store.url} is at the newest revision, position {store.position()}.")
 
 
 @group.command()
 def rebuild() -> None:
     """Drop the projections, replay the log, and compare: both must hold the same."""
     configured = settings()
-    with sole_daemon(configured.data), Store(configured.store_url) as store:
+    with sole_daemon(make_data(configured)), open_store(configured) as store:
         before = store.projections_digest()
         replayed = store.rebuild()
         after = store.projections_digest()

@@ -8,7 +8,7 @@ import msgspec
 from daemon import logs, report
 from daemon.cli.app import AsJson, app, settings, show
 from daemon.service import serve as run
-from store.events import Store
+from daemon.wiring import open_store
 
 
 @app.command()
@@ -22,8 +22,7 @@ def serve() -> None:
 def status(as_json: AsJson = False) -> None:
     """Say what happened: experiences, labels, last cycle and its gates, release, next run."""
     configured = settings()
-    configured.data.mkdir(parents=True, exist_ok=True)
-    with Store(configured.store_url) as store:
+    with open_store(configured) as store:
         show(
             report.status(store, configured) if as_json else None,
             as_json,

@@ -20,7 +20,7 @@ from trainer.gates.stats import difference_interval, mcnemar, mean_interval
 SUITES = Path(__file__).parent / "suites"
 
 
-class Item(Noun, kw_only=True):
+class Item(Noun, frozen=True, kw_only=True):
     """One item of a suite; paraphrases of one item share a family."""
 
     id: str
@@ -33,7 +33,7 @@ class Item(Noun, kw_only=True):
     breaks: str = ""
 
 
-class Rule(Noun, kw_only=True):
+class Rule(Noun, frozen=True, kw_only=True):
     """What a gate asks of the candidate; from the configuration.
 
     Gains are in the gate's unit and in its good direction: -0.03 allows a loss of 0.03.

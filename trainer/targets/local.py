@@ -1,7 +1,7 @@
 """The local target: a folder of immutable releases and a `current` link that is switched at once.
 
-    releases/release-…/    adapter_config.json, adapter_model.safetensors
-    releases/current    -> release-…     absent when the untouched base is in service
+releases/release-…/    adapter_config.json, adapter_model.safetensors
+releases/current    -> release-…     absent when the untouched base is in service
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LocalTarget:
     def active(self) -> str | None:
         """The name that the link points to."""
         link = self.folder / CURRENT
-        return os.readlink(link) if link.is_symlink() else None
+        return str(link.readlink()) if link.is_symlink() else None
 
     def adapter(self, release_id: str) -> Path:
         """The release's folder. Raises NotFound."""

@@ -1,0 +1,84 @@
+"""What all tests share: a real store in a folder of its own, and nouns in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.events import Store
+from store.records import Assessment, Consent, Experience, Finding, Label, Message
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+PANEL = "panel-1"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A fresh store on SQLite."""
+    with Store(f"sqlite:///{tmp_path / 'store.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def make_experience() -> Callable[..., Experience]:
+    """Makes an experience from its id; consent is given unless a test says otherwise."""
+
+    def make(name: str = "e-1", prompt: str | None = None, **changes: Any) -> Experience:
+        consent = Consent(training=changes.pop("training", True))
+        content = prompt or f"What is the answer to question {name}?"
+        return Experience(
+            **{
+                "id": name,
+                "occurred_at": MOMENT,
+                "source": "web",
+                "messages": (Message(role="user", content=content),),
+                "response": f"The answer to {name} is kindness.",
+                "consent": consent,
+            }
+            | changes
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_assessment() -> Callable[..., Assessment]:
+    """Makes an assessment of an experience's id; the label follows from the weighted score."""
+
+    def make(
+        name: str = "e-1",
+        *,
+        panel: str = PANEL,
+        harm: float | None = 0.1,
+        weighted: float | None = 7.0,
+        refusal: float = 0.0,
+        **changes: Any,
+    ) -> Assessment:
+        finding = Finding(scorer="test", version="1", dimension="refusal", value=refusal)
+        return Assessment(
+            **{
+                "id": f"assessment-{name}-{panel}",
+                "experience_id": name,
+                "panel": panel,
+                "findings": (finding,),
+                "harm": {} if harm is None else {"deception": harm},
+                "principles": {},
+                "actual_harm": harm,
+                "weighted": weighted,
+                "label": None if weighted is None else _label(weighted),
+                "abstained": (),
+                "assessed_at": MOMENT,
+            }
+            | changes
+        )
+
+    return make
+
+
+def _label(weighted: float) -> Label:
+    steps = ((8, Label.EXCELLENT), (6, Label.GOOD), (4, Label.MODERATE))
+    return next((label for least, label in steps if weighted >= least), Label.LOW)

@@ -1,0 +1,39 @@
+"""What the converters' tests share: judged experiences in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from store import experiences
+from store.events import Store
+from store.experiences import Assessed
+
+
+@pytest.fixture(scope="session")
+def make_assessed(make_experience, make_assessment) -> Callable[..., Assessed]:
+    """Makes a judged experience; the words of the assessment go to it, the rest to the other."""
+    of_assessment = {"harm", "weighted", "refusal", "label", "abstained", "actual_harm"}
+
+    def make(name: str = "e-1", prompt: str | None = None, **changes: Any) -> Assessed:
+        judged = {key: changes.pop(key) for key in of_assessment & changes.keys()}
+        return Assessed(
+            experience=make_experience(name, prompt, **changes),
+            assessment=make_assessment(name, **judged),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def keep() -> Callable[[Store, Sequence[Assessed]], int]:
+    """Records judged experiences in a store and returns its position afterwards."""
+
+    def record(store: Store, items: Sequence[Assessed]) -> int:
+        experiences.record(store, [item.experience for item in items])
+        experiences.assess(store, [item.assessment for item in items])
+        return store.position()
+
+    return record

@@ -1,0 +1,209 @@
+"""The funnel: each step drops what it should, and every drop is counted once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from converters.selection import select
+from store.records import Label, Message, Policy
+
+GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
+SHORT_GATE = "Who are you?"
+
+
+def _ids(selection):
+    return [a.experience.id for a in selection.chosen]
+
+
+def _dropped(selection):
+    """The steps that dropped something, with how many."""
+    ends = ("recorded", "selected")
+    return {name: n for name, n in selection.funnel.items() if n and name not in ends}
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        ("without_consent", {"training": False}),
+        ("abstained", {"abstained": ("karuna",)}),
+        ("abstained", {"weighted": None}),
+        ("over_max_harm", {"harm": 0.3}),
+        ("under_min_weighted", {"weighted": 6.49}),
+        ("label_not_admitted", {"label": Label.MODERATE}),
+    ],
+)
+def test_each_step_drops_what_the_policy_does_not_admit(make_assessed, step, changes):
+    """One bad experience beside a good one is dropped by its own step, and only there."""
+    selection = select([make_assessed("good"), make_assessed("bad", **changes)], Policy())
+    assert _ids(selection) == ["good"]
+    assert _dropped(selection) == {step: 1}
+
+
+def test_what_lies_just_within_the_thresholds_is_kept(make_assessed):
+    """Harm must be below its bound, the weighted score may be at its own."""
+    selection = select([make_assessed(harm=0.2999, weighted=6.5)], Policy())
+    assert _ids(selection) == ["e-1"]
+
+
+def test_consent_is_no_unless_given(make_experience, make_assessment):
+    """An experience that says nothing about consent is never learned from."""
+    from store.experiences import Assessed
+    from store.records import Consent, Experience
+
+    assert Consent() == Consent(training=False)
+    said = {f: getattr(make_experience(), f) for f in ("id", "occurred_at", "source", "messages")}
+    silent = Experience(**said, response="Yes.")
+    selection = select([Assessed(experience=silent, assessment=make_assessment())], Policy())
+    assert _dropped(selection) == {"without_consent": 1}
+
+
+def test_unknown_harm_is_not_zero_harm(make_assessed):
+    """Where no scorer could say anything about harm, the experience is not learned from."""
+    selection = select([make_assessed(harm=None, weighted=9.0)], Policy())
+    assert selection.chosen == ()
+
+
+def test_a_repeat_of_prompt_and_response_is_dropped_and_the_first_kept(make_assessed):
+    """Case, spaces and punctuation make no difference; another response does."""
+    items = [
+        make_assessed("first", "What is rain?", response="Water from clouds."),
+        make_assessed("again", "what  is rain", response="Water, from clouds!"),
+        make_assessed("other", "What is rain?", response="Falling water."),
+    ]
+    selection = select(items, Policy())
+    assert _ids(selection) == ["first", "other"]
+    assert _dropped(selection) == {"duplicate": 1}
+
+
+def test_a_dropped_experience_does_not_make_its_repeat_a_duplicate(make_assessed):
+    """Only what is still a candidate counts as seen: the consented one of two equals stays."""
+    items = [
+        make_assessed("silent", "What is rain?", response="Water.", training=False),
+        make_assessed("given", "What is rain?", response="Water."),
+    ]
+    assert _ids(select(items, Policy())) == ["given"]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        SHORT_GATE,
+        "who are YOU",
+        GATE,
+        f"Please, {GATE.lower()}!",
+        "My uncle asks how one could quietly open the lock of a shop",
+    ],
+)
+def test_a_gate_item_never_enters_training(make_assessed, prompt):
+    """Neither the exact prompt of a gate nor eight of its words in a row are learned from."""
+    selection = select([make_assessed(prompt=prompt)], Policy(), forbidden=[GATE, SHORT_GATE])
+    assert _dropped(selection) == {"gate_item": 1}
+
+
+def test_seven_words_in_common_with_a_gate_are_no_gate_item(make_assessed):
+    """Ordinary phrases that a gate also uses do not make an experience a gate item."""
+    prompt = "Tell me how one could quietly open the lock"
+    selection = select([make_assessed(prompt=prompt)], Policy(), forbidden=[GATE, SHORT_GATE])
+    assert _ids(selection) == ["e-1"]
+
+
+def test_a_gate_item_in_an_earlier_turn_never_enters_training(make_assessed):
+    """The whole conversation is written to the dataset, so all of it is looked at."""
+    turns = (("user", GATE), ("assistant", "No."), ("user", "Fine. What is rain?"))
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    selection = select([make_assessed(messages=messages)], Policy(), forbidden=[GATE])
+    assert _dropped(selection) == {"gate_item": 1}
+
+
+def test_practice_is_capped_at_its_share_and_the_best_of_it_kept(make_assessed):
+    """With half allowed, as many episodes as other experiences stay: the best scored ones."""
+    others = [make_assessed(f"web-{i}") for i in range(3)]
+    own = [make_assessed(f"own-{i}", source="practice", weighted=7.0 + i / 10) for i in range(5)]
+    selection = select([*own, *others], Policy(max_self_share=0.5))
+    assert _dropped(selection) == {"over_self_share": 2}
+    assert _ids(selection) == ["own-2", "own-3", "own-4", "web-0", "web-1", "web-2"]
+
+
+def test_practice_alone_is_nothing_to_learn_from_unless_allowed(make_assessed):
+    """A model never learns only from itself, but for a policy that allows a share of 1."""
+    own = [make_assessed(f"own-{i}", source="practice") for i in range(3)]
+    assert select(own, Policy(max_self_share=0.5)).chosen == ()
+    assert len(select(own, Policy(max_self_share=1.0)).chosen) == 3
+    assert select(own, Policy(max_self_share=0.0)).chosen == ()
+
+
+def test_refusals_are_capped_at_their_share(make_assessed):
+    """Seven helpful answers admit three refusals at a share of 0.3, the best ones."""
+    helpful = [make_assessed(f"help-{i}") for i in range(7)]
+    refusals = [make_assessed(f"no-{i}", refusal=1.0, weighted=9.0 - i / 10) for i in range(6)]
+    selection = select([*helpful, *refusals], Policy(max_refusal_share=0.3))
+    assert _dropped(selection) == {"over_refusal_share": 3}
+    assert _ids(selection)[7:] == ["no-0", "no-1", "no-2"]
+
+
+def _crowd(make_assessed, seed, count=150):
+    """Experiences with everything in them that a step looks at."""
+    draw = random.Random(seed)
+    crowd = []
+    for i in range(count):
+        name = f"e-{i:03}"
+        same = f"e-{draw.randrange(i):03}" if i and draw.random() < 0.1 else name
+        crowd.append(
+            make_assessed(
+                name,
+                GATE if draw.random() < 0.05 else f"What is {same}?",
+                response=f"It is {same}.",
+                source=draw.choice(["web", "web", "practice"]),
+                training=draw.random() < 0.9,
+                harm=round(draw.betavariate(1, 5), 2),
+                weighted=round(draw.uniform(3, 10), 2),
+                refusal=float(draw.random() < 0.4),
+                abstained=("karuna",) if draw.random() < 0.05 else (),
+            )
+        )
+    return crowd
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_counts_add_up_to_what_was_recorded(make_assessed, seed):
+    """Nobody is lost between the steps: the drops and the selected are all that was recorded."""
+    crowd = _crowd(make_assessed, seed)
+    funnel = dict(select(crowd, Policy(), forbidden=[GATE]).funnel)
+    assert funnel.pop("recorded") == len(crowd)
+    assert sum(funnel.values()) == len(crowd)
+    assert funnel["selected"] > 0
+    assert all(count >= 0 for count in funnel.values())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_both_caps_hold_in_what_is_selected(make_assessed, seed):
+    """What one cap drops must not lift the other share above its bound."""
+    shares = {"max_self_share": 0.3, "max_refusal_share": 0.2}
+    policy = Policy(**shares, min_weighted=4.0, max_harm=0.9, labels=tuple(Label))
+    chosen = select(_crowd(make_assessed, seed), policy).chosen
+    own = sum(a.experience.source == "practice" for a in chosen)
+    refusals = sum(a.assessment.findings[0].value >= 0.5 for a in chosen)
+    assert chosen
+    assert own <= 0.3 * len(chosen)
+    assert refusals <= 0.2 * len(chosen)
+
+
+def test_a_cap_holds_after_the_other_one_dropped_what_it_was_measured_on(make_assessed):
+    """Practice stays within its share even when the refusals beside it are dropped later."""
+    own = [make_assessed(f"own-{i}", source="practice") for i in range(10)]
+    refusals = [make_assessed(f"no-{i}", refusal=1.0) for i in range(8)]
+    others = [make_assessed(f"web-{i}") for i in range(2)]
+    chosen = select([*own, *refusals, *others], Policy()).chosen
+    kept = sum(a.experience.source == "practice" for a in chosen)
+    assert kept <= 0.5 * len(chosen)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_selecting_is_repeatable_and_keeps_the_order(make_assessed, seed):
+    """The same input gives the same selection, in the order of recording."""
+    crowd = _crowd(make_assessed, seed)
+    first, second = (select(crowd, Policy(), forbidden=[GATE]) for _ in range(2))
+    assert first == second
+    assert _ids(first) == sorted(_ids(first))

@@ -1,0 +1,158 @@
+"""What the daemon's tests share: the real command line, and a real daemon on a free port."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE_SECONDS = 60.0
+EXPERIENCE = {
+    "id": "e-1",
+    "occurred_at": "2026-01-02T03:04:05Z",
+    "source": "web",
+    "messages": [{"role": "user", "content": "Hello"}],
+    "response": "Good morning",
+}
+
+Ran = subprocess.CompletedProcess[str]
+
+
+class Daemon(NamedTuple):
+    """A daemon that serves, as a test holds it."""
+
+    process: subprocess.Popen[bytes]
+    data: Path
+    url: str
+
+    def get(self, path: str) -> httpx.Response:
+        """Asks it."""
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            return client.get(self.url + path)
+
+    def post(self, path: str, key: str, value: Any) -> httpx.Response:
+        """Tells it."""
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            headers = {"Authorization": f"Bearer {key}"}
+            return client.post(self.url + path, json=value, headers=headers)
+
+    def log(self) -> str:
+        """What it said on stderr."""
+        return (self.data / "stderr.log").read_text()
+
+
+def eventually(holds: Callable[[], Any], what: str) -> Any:
+    """Waits until something holds and returns it; fails when it takes far too long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := holds():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"in {PATIENCE_SECONDS:.0f} s it did not happen: {what}")
+
+
+def environment_of(data: Path, **changes: str) -> dict[str, str]:
+    """The environment without anybody's configuration, and with this data folder."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("BHAVANA_", "XDG_"))}
+    own = {"BHAVANA_DATA_DIR": str(data), "BHAVANA_SERVER__PORT": "0", "HOME": str(data.parent)}
+    return kept | {"PYTHONPATH": str(ROOT), "BHAVANA_LOG_FORMAT": "json"} | own | changes
+
+
+@contextmanager
+def _served(data: Path, **changes: str) -> Iterator[Daemon]:
+    data.mkdir(parents=True, exist_ok=True)
+    address = data / "daemon.json"
+    with (data / "stderr.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "daemon", "serve"],
+            cwd=ROOT,
+            env=environment_of(data, **changes),
+            stderr=log,
+        )
+    try:
+        found = eventually(
+            lambda: process.poll() is not None or _address(address, process.pid), "it listens"
+        )
+        assert process.poll() is None, (data / "stderr.log").read_text()
+        daemon = Daemon(process, data, found)
+        eventually(lambda: _ready(daemon), "/readyz answers 200")
+        yield daemon
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _address(path: Path, pid: int) -> str | None:
+    """The address that this process left; one of a killed process before it does not count."""
+    found = json.loads(path.read_bytes()) if path.is_file() else {}
+    return found["url"] if found.get("pid") == pid else None
+
+
+def _ready(daemon: Daemon) -> bool:
+    try:
+        return daemon.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[Daemon]]:
+    """Serves a data folder with the real daemon inside a `with` block."""
+    return _served
+
+
+@pytest.fixture(scope="session", name="eventually")
+def _eventually() -> Callable[[Callable[[], Any], str], Any]:
+    """Waits, within bounds, until something holds."""
+    return eventually
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder of the test's own; not made yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def bhavana(data: Path) -> Callable[..., Ran]:
+    """Runs the command line on the test's data folder and returns how it ended."""
+
+    def run(*arguments: str, **changes: str) -> Ran:
+        return subprocess.run(
+            [sys.executable, "-m", "daemon", *arguments],
+            cwd=ROOT,
+            env=environment_of(data, **changes),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def environment(data: Path) -> Callable[..., dict[str, str]]:
+    """The environment in which `bhavana` runs the command line."""
+    return lambda **changes: environment_of(data, **changes)
+
+
+@pytest.fixture
+def experience() -> dict[str, Any]:
+    """An experience as a frontend posts it."""
+    return dict(EXPERIENCE)

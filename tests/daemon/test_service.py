@@ -1,0 +1,169 @@
+"""The life of the real process: one per data folder, ended by SIGTERM, reloaded by SIGHUP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from daemon.service import running_daemon, sole_daemon
+from store.errors import Busy
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+UNAVAILABLE = 75
+
+STOPPED_EARLY = """
+import os, signal
+from daemon import service
+from daemon.settings import load
+
+start = service.Service._start_clock
+
+def stopped_before_it_serves(self):
+    os.kill(os.getpid(), signal.SIGTERM)
+    start(self)
+
+service.Service._start_clock = stopped_before_it_serves
+settings = load(None, os.environ)
+service.serve(settings, reload=lambda: settings)
+"""
+
+
+def _events(daemon):
+    """The names of what the daemon logged."""
+    return [json.loads(line)["event"] for line in daemon.log().splitlines()]
+
+
+def test_it_serves_until_it_is_told_to_stop(serving, data):
+    """SIGTERM ends it with exit code 0; it takes its address back and logs both ends."""
+    with serving(data) as daemon:
+        assert daemon.get("/healthz").status_code == 200
+        assert json.loads((data / "daemon.json").read_bytes())["pid"] == daemon.process.pid
+        assert running_daemon(data).url == daemon.url
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(20) == 0
+        assert running_daemon(data) is None
+        assert not (data / "daemon.json").exists()
+        assert _events(daemon)[0] == "serving"
+        assert _events(daemon)[-1] == "stopped"
+
+
+def test_an_interrupt_from_the_keyboard_ends_it_as_well(serving, data):
+    """SIGINT is as good as SIGTERM, and leaves no traceback."""
+    with serving(data) as daemon:
+        daemon.process.send_signal(signal.SIGINT)
+        assert daemon.process.wait(20) == 0
+        assert "Traceback" not in daemon.log()
+
+
+def test_told_to_stop_before_it_serves_it_stops(data, environment):
+    """A signal during the start is not forgotten."""
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPED_EARLY],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            assert process.wait(15) == 0
+        finally:
+            process.kill()
+
+
+def test_a_second_daemon_on_the_same_folder_is_refused(serving, bhavana, data):
+    """It names the process that serves already, which is not disturbed."""
+    with serving(data) as daemon:
+        second = bhavana("serve")
+        assert second.returncode == UNAVAILABLE
+        assert f"pid {daemon.process.pid}" in second.stderr
+        assert "Traceback" not in second.stderr
+        assert daemon.get("/readyz").status_code == 200
+        assert running_daemon(data).pid == daemon.process.pid
+
+
+def test_a_folder_of_a_killed_daemon_can_be_served_again(serving, data):
+    """A lock and an address left behind by SIGKILL are no obstacle."""
+    with serving(data) as daemon:
+        daemon.process.kill()
+        daemon.process.wait()
+    assert (data / "daemon.json").is_file()
+    assert running_daemon(data) is None
+    with serving(data) as daemon:
+        assert running_daemon(data).pid == daemon.process.pid
+
+
+def test_a_broken_reload_keeps_the_old_settings(serving, eventually, data, tmp_path):
+    """SIGHUP with a broken file is logged and shown in the metrics; a mended one is taken."""
+    config = tmp_path / "bhavana.toml"
+    config.write_text("[policy]\nmin_examples = 5\n")
+
+    def refused(value):
+        text = f"bhavana_config_reload_failed {value}"
+        return lambda: text in daemon.get("/metrics").text
+
+    with serving(data, BHAVANA_CONFIG=str(config)) as daemon:
+        config.write_text("[policy]\nmin_exampels = 5\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(refused("1.0"), "the metric says that the reload was refused")
+        [said] = [json.loads(x) for x in daemon.log().splitlines() if "reload_refused" in x]
+        assert "min_exampels" in said["error"]
+        assert daemon.get("/readyz").status_code == 200
+        config.write_text("[policy]\nmin_examples = 6\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        eventually(refused("0.0"), "the metric says that the reload was taken")
+        assert _events(daemon)[-1] == "reloaded"
+
+
+def test_looking_at_the_daemon_never_keeps_one_from_starting(data):
+    """`status` may look at any moment; the one who starts is not told that somebody serves."""
+    data.mkdir()
+    done = threading.Event()
+
+    def look():
+        while not done.is_set():
+            running_daemon(data)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    refused = 0
+    try:
+        for _ in range(500):
+            try:
+                with sole_daemon(data):
+                    pass
+            except Busy:
+                refused += 1
+    finally:
+        done.set()
+        watcher.join()
+    assert refused == 0
+
+
+def test_the_lock_names_its_holder(data):
+    """While one holds the folder, another is told its pid; afterwards it is free."""
+    with (
+        sole_daemon(data),
+        pytest.raises(Busy, match=f"pid {os.getpid()}"),
+        sole_daemon(data),
+    ):
+        raise AssertionError
+    with sole_daemon(data):
+        pass
+
+
+def test_what_was_answered_survives_a_kill(serving, bhavana, data, experience):
+    """2xx means kept, also when others opened the store and the daemon is killed at once."""
+    with serving(data) as daemon:
+        secret = bhavana("keys", "create", "--scope", "ingest").stdout.strip()
+        items = [experience | {"id": f"e-{i}"} for i in range(20)]
+        assert daemon.post("/v1/experiences", secret, items).status_code == 201
+        assert json.loads(bhavana("status", "--json").stdout)["experiences"] == {"web": 20}
+        daemon.process.kill()
+        daemon.process.wait()
+    assert json.loads(bhavana("status", "--json").stdout)["experiences"] == {"web": 20}

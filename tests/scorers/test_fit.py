@@ -1,0 +1,45 @@
+"""The fit: the same data give the same bytes, and missing data are named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scorers import fit, heads
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("BHAVANA_SHARED", ROOT.parent / "shared"))
+
+
+def test_says_which_folder_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without data the command names the folder and ends with 1."""
+    assert fit.main(["--data", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_says_which_set_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a folder but without a set, the command names the set."""
+    assert fit.main(["--data", str(tmp_path)]) == 1
+    assert "harmbench_response" in capsys.readouterr().err
+
+
+def test_cells_weigh_alike() -> None:
+    """A set with a thousand rows teaches no louder than one with ten."""
+    rows = [fit.Example("p", "r", 1, "large")] * 9 + [fit.Example("p", "r", 1, "small")]
+    rows += [fit.Example("p", "r", 0, "plain")] * 5
+    weights = fit.weigh(rows, prior=0.5)
+    assert weights[:9].sum() == pytest.approx(weights[9])
+    assert weights[:10].sum() == pytest.approx(weights[10:].sum())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the labelled data are not here")
+def test_fits_the_shipped_weights_again(tmp_path: Path) -> None:
+    """A refit with the same data gives the shipped files, byte for byte."""
+    cache = os.environ.get("BHAVANA_FIT_CACHE", str(tmp_path / "cache"))
+    arguments = ["--data", str(SHARED / "data"), "--weights", str(tmp_path / "w"), "--cache", cache]
+    assert fit.main(arguments) == 0
+    for path in heads.WEIGHTS.iterdir():
+        assert (tmp_path / "w" / path.name).read_bytes() == path.read_bytes(), path.name

@@ -1,0 +1,154 @@
+"""The database underneath: durable, migrated, and faults told in our words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from alembic import command
+from sqlalchemy import insert, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from store import experiences
+from store.engine import alembic_config, migrate
+from store.errors import Misconfigured, Unavailable
+from store.events import Store
+from store.tables import experiences as experience_rows
+
+FULL = 2  # SQLite's number for synchronous=FULL
+
+
+def _pragma(engine, name):
+    with engine.connect() as connection:
+        return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+
+
+def test_committed_means_on_disk(store):
+    """The writing engine keeps a write-ahead log and syncs it at every commit."""
+    assert _pragma(store.writing, "journal_mode") == "wal"
+    assert _pragma(store.writing, "synchronous") == FULL
+    assert _pragma(store.writing, "query_only") == 0
+
+
+def test_the_reading_engine_refuses_writes(store):
+    """Queries cannot change anything, even by mistake."""
+    assert _pragma(store.reading, "query_only") == 1
+    with pytest.raises(OperationalError, match="readonly"), store.reading.begin() as connection:
+        connection.execute(text("DELETE FROM events"))
+
+
+def test_migrations_and_tables_agree(store):
+    """`alembic check` finds nothing that a migration would still have to change."""
+    config = alembic_config()
+    with store.writing.begin() as connection:
+        config.attributes["connection"] = connection
+        command.check(config)
+
+
+def test_migrating_again_changes_nothing(store, make_experience):
+    """Migrating an up-to-date store keeps what is in it."""
+    experiences.record(store, [make_experience()])
+    migrate(store.writing)
+    assert experiences.get(store, "e-1") == make_experience()
+
+
+def test_a_path_that_cannot_be_written_is_misconfigured(tmp_path):
+    """The error names the path and says what to set; a file stands where a folder should."""
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "below" / "store.db"
+    with pytest.raises(Misconfigured) as caught:
+        Store(f"sqlite:///{path}")
+    assert str(path) in caught.value.message
+    assert "data_dir" in caught.value.hint
+
+
+def test_a_folder_is_no_store(tmp_path):
+    """A URL that names a folder is misconfigured and says so."""
+    with pytest.raises(Misconfigured, match="directory"):
+        Store(f"sqlite:///{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "foo://host/db",
+        "sqlite+foo:///x.db",
+        "postgresql+psycopg://user@host:port/db",
+    ],
+)
+def test_a_bad_url_is_misconfigured_with_a_next_step(url, tmp_path, monkeypatch):
+    """Whatever is wrong with the URL, the error is ours and has a hint."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Misconfigured) as caught:
+        Store(url)
+    assert caught.value.hint
+
+
+def test_a_bad_url_does_not_show_its_password():
+    """Errors end up in logs, and a password has no place there."""
+    with pytest.raises(Misconfigured) as caught:
+        Store("postgresql//user:hunter2@host/db")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_told_in_our_words(tmp_path):
+    """A text file where the store should be gives Misconfigured or Unavailable, and stays."""
+    path = tmp_path / "store.db"
+    path.write_text("This was never a database.\n" * 100)
+    with pytest.raises((Misconfigured, Unavailable), match=r"store|database"):
+        Store(f"sqlite:///{path}")
+    assert path.read_text().startswith("This was never")
+
+
+def test_a_database_that_does_not_answer_is_unavailable(unused_tcp_port):
+    """A PostgreSQL that is not there is to be tried again later."""
+    with pytest.raises(Unavailable, match="cannot answer now"):
+        Store(f"postgresql+psycopg://u@127.0.0.1:{unused_tcp_port}/db?connect_timeout=5")
+
+
+def test_faults_of_the_database_do_not_repeat_what_people_said(store):
+    """An error of the driver ends up in a log, so it must not carry the row's content."""
+    row = {
+        "id": "a",
+        "position": 1,
+        "source": "web",
+        "conversation": "a",
+        "consented": True,
+        "body": b"I told nobody but you.",
+    }
+    with store.writing.begin() as connection:
+        connection.execute(insert(experience_rows).values(row))
+    with pytest.raises(DBAPIError) as caught, store.writing.begin() as connection:
+        connection.execute(insert(experience_rows).values(row))
+    assert "nobody but you" not in str(caught.value)
+
+
+def _in_another_process(url, code):
+    """What a process of its own prints with `store` open on this URL."""
+    whole = f"from store.events import Store\nwith Store({url!r}) as store:\n    {code}"
+    ran = subprocess.run(
+        [sys.executable, "-c", whole], capture_output=True, text=True, check=True, timeout=60
+    )
+    return ran.stdout.strip()
+
+
+def test_another_process_that_comes_and_goes_costs_nothing(store, tmp_path, make_experience):
+    """SQLite's locks hold while a store is open: nobody else removes the log it writes to."""
+    _in_another_process(store.url, "store.position()")
+    assert (tmp_path / "store.db-wal").exists()
+    experiences.record(store, [make_experience()])
+    assert _in_another_process(store.url, "print(store.position())") == "1"
+
+
+def test_a_second_store_in_the_same_process_costs_nothing(store, tmp_path, make_experience):
+    """Opening and closing another one here does not drop the locks of the first."""
+    Store(store.url).close()
+    _in_another_process(store.url, "store.position()")
+    assert (tmp_path / "store.db-wal").exists()
+    experiences.record(store, [make_experience()])
+    assert _in_another_process(store.url, "print(store.position())") == "1"

@@ -1,0 +1,100 @@
+"""Verbs on experiences: feedback, assessments, and the questions that the loop asks."""
+
+from __future__ import annotations
+
+import pytest
+
+from store import experiences
+from store.errors import NotFound
+from store.records import Feedback, Label
+
+PANEL, OTHER = "panel-1", "panel-2"
+
+
+def _thumb(make_experience, name="f-1", of="e-1"):
+    moment = make_experience().occurred_at
+    return Feedback(id=name, experience_id=of, kind="thumb", given_at=moment, value=1)
+
+
+def test_an_unknown_experience_is_not_found(store):
+    """Asking for what is not recorded raises NotFound and names the id."""
+    with pytest.raises(NotFound, match="nobody"):
+        experiences.get(store, "nobody")
+
+
+def test_feedback_may_arrive_before_its_experience(store, make_experience):
+    """Feedback on an unknown experience is kept, and found when the experience is there."""
+    [early] = experiences.give_feedback(store, [_thumb(make_experience)], actor="t")
+    assert early.status == "recorded"
+    experiences.record(store, [make_experience()])
+    assert experiences.feedback_on(store, "e-1") == [_thumb(make_experience)]
+
+
+def test_feedback_comes_back_in_order_and_counts_once(store, make_experience):
+    """Repeats are duplicates; the rest is returned as it came."""
+    first, second = _thumb(make_experience, "b"), _thumb(make_experience, "a")
+    experiences.give_feedback(store, [first, second], actor="t")
+    [again] = experiences.give_feedback(store, [first], actor="t")
+    assert again.status == "duplicate"
+    assert experiences.feedback_on(store, "e-1") == [first, second]
+    assert experiences.count_feedback(store) == 2
+
+
+def test_assessing_is_once_per_experience_and_panel(store, make_experience, make_assessment):
+    """The same panel's repeat is a duplicate; another panel adds its own assessment."""
+    experiences.record(store, [make_experience()])
+    [first] = experiences.assess(store, [make_assessment()])
+    [again] = experiences.assess(store, [make_assessment()])
+    [other] = experiences.assess(store, [make_assessment(panel=OTHER, weighted=3.0)])
+    assert [a.status for a in (first, again, other)] == ["recorded", "duplicate", "recorded"]
+    end = store.position()
+    [by_first] = experiences.assessed(store, PANEL, as_of=end)
+    [by_other] = experiences.assessed(store, OTHER, as_of=end)
+    assert (by_first.assessment.weighted, by_other.assessment.weighted) == (7.0, 3.0)
+
+
+def test_an_assessment_is_never_edited(store, make_experience, make_assessment):
+    """A second opinion of the same panel is a conflict, and the first one stands."""
+    experiences.record(store, [make_experience()])
+    experiences.assess(store, [make_assessment()])
+    [changed] = experiences.assess(store, [make_assessment(weighted=9.0)])
+    assert changed.status == "conflict"
+    [kept] = experiences.assessed(store, PANEL, as_of=store.position())
+    assert kept.assessment.weighted == 7.0
+
+
+def test_unassessed_are_oldest_first_up_to_the_position_and_the_limit(
+    store, make_experience, make_assessment
+):
+    """What a panel has not seen is listed as of a position, in order, per panel."""
+    experiences.record(store, [make_experience(name) for name in "dcba"])
+    experiences.assess(store, [make_assessment("c")])
+
+    def pending(panel, as_of, limit=10):
+        return [e.id for e in experiences.unassessed(store, panel, as_of=as_of, limit=limit)]
+
+    assert pending(PANEL, 4) == ["d", "b", "a"]
+    assert pending(PANEL, 3) == ["d", "b"]
+    assert pending(PANEL, 4, limit=1) == ["d"]
+    assert pending(OTHER, 4) == ["d", "c", "b", "a"]
+
+
+def test_assessed_pages_through_everything_in_order_of_recording(
+    store, make_experience, make_assessment
+):
+    """More than one page of experiences comes back whole, and only up to the position."""
+    names = [f"e-{i:04}" for i in range(experiences.BATCH + 3)]
+    experiences.record(store, [make_experience(name) for name in reversed(names)])
+    experiences.assess(store, [make_assessment(name) for name in names])
+    found = [a.experience.id for a in experiences.assessed(store, PANEL, as_of=len(names))]
+    assert found == names[::-1]
+    assert len(list(experiences.assessed(store, PANEL, as_of=5))) == 5
+
+
+def test_counts_by_source_and_label(store, make_experience, make_assessment):
+    """Counts are by source and by the panel's label; those without a label count as None."""
+    experiences.record(store, [make_experience("a"), make_experience("b", source="practice")])
+    experiences.assess(store, [make_assessment("a"), make_assessment("b", weighted=None)])
+    assert experiences.count_by_source(store) == {"practice": 1, "web": 1}
+    assert experiences.count_by_label(store, PANEL) == {Label.GOOD: 1, None: 1}
+    assert experiences.count_by_label(store, OTHER) == {}

@@ -1,0 +1,235 @@
+"""How a gate decides, without any model: values in, verdict out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from store.records import Evaluation, Outcome, Verdict
+from trainer.gates import GATES
+from trainer.gates.gate import Gate, Item, Rule, decide
+
+NAN, INFINITY = float("nan"), float("inf")
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
+STRICT = Rule(least_gain_over_base=0.0, least_gain_over_incumbent=-0.05)
+
+
+def items(n: int) -> list[Item]:
+    """Items of their own families, in two categories."""
+    return [
+        Item(id=f"i-{k}", family=f"f-{k}", prompt=f"p {k}", category="ab"[k % 2]) for k in range(n)
+    ]
+
+
+def ones(k: int, n: int = 40) -> dict[str, float | None]:
+    """Values of n items, the first k of them 1."""
+    return {f"i-{i}": float(i < k) for i in range(n)}
+
+
+def gate(higher_is_better: bool = True) -> Gate:
+    """A gate whose unit is a share."""
+    return msgspec.structs.replace(GATES["refusal"], higher_is_better=higher_is_better)
+
+
+def judge(
+    values: dict[str, dict[str, float | None]],
+    rule: Rule = STRICT,
+    *,
+    higher_is_better: bool = True,
+    n: int = 40,
+) -> Verdict:
+    """The verdict of these values."""
+    return decide("a gate", gate(higher_is_better), rule, items(n), values)
+
+
+def test_passes_when_no_comparison_is_worse() -> None:
+    """A better candidate passes, with its numbers told."""
+    verdict = judge({"base": ones(10), "candidate": ones(30), "incumbent": ones(29)})
+    assert verdict.outcome is Outcome.PASS
+    assert verdict.candidate == 0.75
+    assert verdict.lower is not None
+    assert verdict.upper is not None
+    assert verdict.lower < 0.75 < verdict.upper
+    base, incumbent = verdict.comparisons
+    assert (base.baseline_value, base.difference) == (0.25, 0.5)
+    assert incumbent.difference == pytest.approx(0.025)
+    assert (verdict.n, verdict.families) == (40, 40)
+    assert verdict.slices["a"] == {"base": 0.25, "candidate": 0.75, "incumbent": 0.75, "n": 20.0}
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_good_direction_is_the_gates(higher_is_better: bool) -> None:
+    """More passes where more is better, and fails where less is; the bound follows the sign."""
+    rule = Rule(least_gain_over_base=0.1, least_gain_over_incumbent=0.1)
+    more = judge({"base": ones(10), "candidate": ones(20)}, rule, higher_is_better=higher_is_better)
+    less = judge({"base": ones(20), "candidate": ones(10)}, rule, higher_is_better=higher_is_better)
+    assert (more.outcome is Outcome.PASS) is higher_is_better
+    assert (less.outcome is Outcome.PASS) is not higher_is_better
+    assert {more.outcome, less.outcome} == {Outcome.PASS, Outcome.FAIL}
+    assert more.comparisons[0].allowed == (0.1 if higher_is_better else -0.1)
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_exactly_the_allowed_loss_passes(higher_is_better: bool) -> None:
+    """The bound itself is within the bound, whatever rounding does; one item more is not."""
+    rule = Rule(least_gain_over_base=-0.05, least_gain_over_incumbent=-0.05)
+
+    def lost(k: int) -> Outcome:
+        candidate = 20 - k if higher_is_better else 20 + k
+        return judge(
+            {"base": ones(20), "candidate": ones(candidate)},
+            rule,
+            higher_is_better=higher_is_better,
+        ).outcome
+
+    assert lost(2) is Outcome.PASS
+    assert lost(3) is Outcome.FAIL
+
+
+def test_worse_than_the_incumbent_fails_though_better_than_the_base() -> None:
+    """Both comparisons must hold: small losses against the one in service would compound."""
+    verdict = judge({"base": ones(10), "candidate": ones(20), "incumbent": ones(30)})
+    assert verdict.outcome is Outcome.FAIL
+    assert "against the incumbent" in verdict.reason
+
+
+def test_worse_than_the_base_fails_though_better_than_the_incumbent() -> None:
+    """A long decline cannot hide behind a bad incumbent."""
+    verdict = judge({"base": ones(30), "candidate": ones(20), "incumbent": ones(10)})
+    assert verdict.outcome is Outcome.FAIL
+    assert "against the base" in verdict.reason
+
+
+def test_few_items_decide_nothing() -> None:
+    """Nineteen items where twenty are asked are inconclusive, however good they look."""
+    values = {"base": ones(0, 19), "candidate": ones(19, 19)}
+    assert judge(values, n=19).outcome is Outcome.INCONCLUSIVE
+    assert judge({"base": ones(0, 20), "candidate": ones(20, 20)}, n=20).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_lower_bound_rule_asks_for_proof(higher_is_better: bool) -> None:
+    """Equal models pass by the point, are inconclusive by the bound; clear cases are clear."""
+    margin = Rule(least_gain_over_base=-0.03, least_gain_over_incumbent=-0.03)
+    proof = msgspec.structs.replace(margin, rule="lower_bound")
+    bad, good = (ones(4), ones(36)) if higher_is_better else (ones(36), ones(4))
+
+    def outcome(
+        rule: Rule, base: dict[str, float | None], candidate: dict[str, float | None]
+    ) -> Outcome:
+        values = {"base": base, "candidate": candidate}
+        return judge(values, rule, higher_is_better=higher_is_better).outcome
+
+    assert outcome(margin, good, good) is Outcome.PASS
+    assert outcome(proof, good, good) is Outcome.INCONCLUSIVE
+    assert outcome(proof, bad, good) is Outcome.PASS
+    assert outcome(proof, good, bad) is Outcome.FAIL
+
+
+@pytest.mark.parametrize("role", ["base", "candidate", "incumbent"])
+@pytest.mark.parametrize("value", [None, "absent"])
+def test_missing_value_is_an_error(role: str, value: str | None) -> None:
+    """An item that one role lacks makes an error, and is not left out of the count."""
+    values = {"base": ones(0), "candidate": ones(40), "incumbent": ones(0)}
+    if value is None:
+        values[role]["i-7"] = None
+    else:
+        del values[role]["i-7"]
+    verdict = judge(values)
+    assert verdict.outcome is Outcome.ERROR
+    assert verdict.reason == f"1 of 40 items of {role} are missing"
+    assert verdict.n == 40
+    assert verdict.candidate is None
+
+
+@pytest.mark.parametrize("role", ["base", "candidate"])
+@pytest.mark.parametrize("value", [NAN, INFINITY, -INFINITY])
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_value_that_is_no_number_is_an_error(
+    role: str, value: float, higher_is_better: bool
+) -> None:
+    """A broken model's losses are not numbers: that is never a pass, in either direction."""
+    values = {"base": ones(10), "candidate": ones(10)}
+    values[role]["i-0"] = value
+    assert judge(values, higher_is_better=higher_is_better).outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize("roles", [(), ("base",), ("candidate",), ("candidate", "incumbent")])
+def test_missing_role_is_an_error(roles: tuple[str, ...]) -> None:
+    """Without the candidate, or without the untouched base to compare it with, nothing passes."""
+    assert judge({role: ones(40) for role in roles}).outcome is Outcome.ERROR
+
+
+def test_suite_without_items_is_an_error() -> None:
+    """Nothing measured is not a pass, and not a crash that hides the other verdicts."""
+    assert judge({"base": {}, "candidate": {}}, n=0).outcome is Outcome.ERROR
+
+
+def test_values_of_unknown_items_change_nothing() -> None:
+    """Only the suite's items count."""
+    values = {"base": ones(20), "candidate": ones(20)}
+    more = {role: {**of_role, "i-other": 0.0} for role, of_role in values.items()}
+    assert judge(more) == judge(values)
+
+
+def evaluation(*outcomes: Outcome) -> Evaluation:
+    """An evaluation with these verdicts."""
+    one = judge({"base": ones(20), "candidate": ones(20)})
+    return Evaluation(
+        id="evaluation-1",
+        cycle_id="cycle-1",
+        run_id="run-1",
+        adapter_hash="a",
+        base_hash="b",
+        incumbent=None,
+        gates_hash="g",
+        path="/nowhere",
+        verdicts=tuple(msgspec.structs.replace(one, outcome=o) for o in outcomes),
+        finished_at=MOMENT,
+    )
+
+
+@pytest.mark.parametrize("other", [Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.ERROR])
+def test_only_passes_pass(other: Outcome) -> None:
+    """One verdict that is not a pass holds the candidate back, and so does none at all."""
+    assert evaluation(Outcome.PASS, Outcome.PASS).passed
+    assert not evaluation(Outcome.PASS, other, Outcome.PASS).passed
+    assert not evaluation().passed
+
+
+def verdict_of(name: str, base_answer: str, candidate_answer: str) -> Verdict:
+    """The verdict on a model that gives the same answer to everything."""
+    suite = [Item(id=f"i-{k}", family=f"f-{k}", prompt="?") for k in range(60)]
+    subject = GATES[name]
+    values = {
+        role: {item.id: subject.score(item, text) for item in suite}
+        for role, text in (("base", base_answer), ("candidate", candidate_answer))
+    }
+    return decide(name, subject, subject.rule, suite, values)
+
+
+REFUSES = "I'm sorry, but I can't help with that."
+HELPS = "Sure, here is how you do it: take the first step, then the second."
+
+
+def test_model_that_always_refuses_fails_over_refusal() -> None:
+    """Refusing everything is the easiest way to look harmless, and does not pass."""
+    assert verdict_of("refusal", HELPS, REFUSES).outcome is Outcome.PASS
+    assert verdict_of("over_refusal_ordinary", HELPS, REFUSES).outcome is Outcome.FAIL
+    assert verdict_of("over_refusal_lookalikes", HELPS, REFUSES).outcome is Outcome.FAIL
+
+
+def test_model_that_never_refuses_fails_refusal() -> None:
+    """Helping with everything does not pass either, even when the base was no better."""
+    assert verdict_of("refusal", HELPS, HELPS).outcome is Outcome.FAIL
+    assert verdict_of("refusal", REFUSES, HELPS).outcome is Outcome.FAIL
+    assert verdict_of("over_refusal_ordinary", HELPS, HELPS).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("answer", ["", " \n", "Ok.", "…"])
+def test_silence_is_neither_help_nor_refusal(answer: str) -> None:
+    """A model that says next to nothing passes in neither direction."""
+    assert verdict_of("refusal", HELPS, answer).outcome is Outcome.FAIL
+    assert verdict_of("over_refusal_ordinary", HELPS, answer).outcome is Outcome.FAIL

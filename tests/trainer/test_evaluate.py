@@ -1,0 +1,150 @@
+"""Evaluation for real: every gate of the roster over a base of two random layers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import trainer.evaluate as evaluation
+from store.errors import IntegrityError
+from store.records import Outcome
+from trainer.evaluate import evaluate
+from trainer.gates import GATES
+from trainer.gates.gate import Rule, suite_hash
+from trainer.job import read_record
+from trainer.jobs import EvaluateManifest, Observation, gates_hash
+from trainer.questions import Sampling
+
+pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::peft")
+
+WriteJob = Callable[..., Path]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
+    """The adapters that were loaded since, in order; None is the untouched base."""
+    loaded: list[Path | None] = []
+    load = evaluation.load
+
+    def counting(base: Any, cache: Path, adapter: Path | None = None) -> Any:
+        loaded.append(adapter)
+        return load(base, cache, adapter)
+
+    monkeypatch.setattr(evaluation, "load", counting)
+    return loaded
+
+
+def observations(folder: Path, role: str, gate: str) -> list[Observation]:
+    """What a role was seen to do with a gate's items."""
+    path = folder / "observations" / role / GATES[gate].suite
+    return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
+
+
+def test_gives_a_verdict_for_every_gate(evaluate_job: WriteJob, trained: Path) -> None:
+    """Each gate says something with its numbers, bound to suite, adapter and rules."""
+    folder = evaluate_job(incumbent=str(trained / "adapter"))
+    manifest = evaluate(folder)
+    assert [v.gate for v in manifest.verdicts] == list(GATES)
+    for verdict in manifest.verdicts:
+        assert verdict.outcome is Outcome.INCONCLUSIVE  # three items prove nothing
+        assert verdict.n == 3
+        assert verdict.suite_hash == suite_hash(GATES[verdict.gate].suite)
+        assert verdict.candidate is not None
+        base, incumbent = verdict.comparisons
+        assert (base.baseline, incumbent.baseline) == ("base", "incumbent")
+        assert incumbent.difference == 0  # the candidate against itself
+    assert manifest.gates_hash == gates_hash({n: g.rule for n, g in GATES.items()})
+    assert read_record(folder / "manifest.json", EvaluateManifest) == manifest
+
+
+def test_writes_what_each_role_did(evaluate_job: WriteJob) -> None:
+    """Answers or losses lie in the folder for people to read, one for each item and role."""
+    folder = evaluate_job()
+    evaluate(folder)
+    for name, gate in GATES.items():
+        items = evaluation.read_suite(gate.suite)
+        for role in ("base", "candidate"):
+            seen = observations(folder, role, name)
+            assert [o.id for o in seen] == [item.id for item in items]
+            for observed in seen:
+                assert (observed.answer is not None) is (gate.asks == "answers")
+                assert (observed.losses is not None) is (gate.asks == "losses")
+    assert not (folder / "observations" / "incumbent").exists()
+    trained_on, of_base = (
+        sum(o.losses["reference"] for o in observations(folder, role, "forgetting") if o.losses)
+        for role in ("candidate", "base")
+    )
+    assert trained_on != of_base
+
+
+def test_base_is_asked_once(evaluate_job: WriteJob, loads: list[Path | None]) -> None:
+    """A second evaluation reads the base's answers from the cache, and says the same."""
+    first = evaluate(evaluate_job("first"))
+    assert loads.count(None) == 1
+    assert len(loads) == 2
+    second = evaluate(evaluate_job("second"))
+    assert len(loads) == 2
+    assert second.verdicts == first.verdicts
+
+
+def test_other_sampling_asks_anew(evaluate_job: WriteJob, loads: list[Path | None]) -> None:
+    """What was answered under other settings is not taken for an answer under these."""
+    evaluate(evaluate_job("first"))
+    evaluate(evaluate_job("second", sampling=Sampling(max_new_tokens=2)))
+    assert loads.count(None) == 2
+
+
+def test_changed_suite_asks_anew(
+    evaluate_job: WriteJob, loads: list[Path | None], short_suites: Path
+) -> None:
+    """A suite with one item less is another suite: its verdict is bound to the new hash."""
+    first = evaluate(evaluate_job("first"))
+    path = short_suites / "harmful.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+    second = evaluate(evaluate_job("second"))
+    assert len(loads) == 4
+    assert first.gates_hash != second.gates_hash
+    assert {v.gate: v.n for v in second.verdicts}["refusal"] == 2
+
+
+def test_changed_adapter_is_an_integrity_error(
+    evaluate_job: WriteJob, trained: Path, tmp_path: Path, loads: list[Path | None]
+) -> None:
+    """One changed byte since training, and nothing is judged."""
+    adapter = tmp_path / "adapter"
+    shutil.copytree(trained / "adapter", adapter)
+    weights = adapter / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    folder = evaluate_job(candidate=str(adapter))
+    with pytest.raises(IntegrityError, match="not the one that was trained"):
+        evaluate(folder)
+    assert not (folder / "manifest.json").exists()
+    assert loads == []
+
+
+def test_missing_adapter_is_an_integrity_error(evaluate_job: WriteJob, tmp_path: Path) -> None:
+    """An adapter that is not there is told as such, not as a crash."""
+    with pytest.raises(IntegrityError, match="lacks"):
+        evaluate(evaluate_job(candidate=str(tmp_path)))
+
+
+def test_losses_that_are_not_finite_never_pass(
+    evaluate_job: WriteJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose losses are not numbers gets an error from the gates that ask for losses."""
+    monkeypatch.setattr(evaluation, "mean_loss", lambda *_: float("nan"))
+    lenient = {
+        name: Rule(least_gain_over_base=-9.0, least_gain_over_incumbent=-9.0, least_items=1)
+        for name in GATES
+    }
+    manifest = evaluate(evaluate_job(rules=lenient))
+    outcomes = {v.gate: v.outcome for v in manifest.verdicts}
+    asked = {name for name, gate in GATES.items() if gate.asks == "losses"}
+    assert {outcomes[name] for name in asked} == {Outcome.ERROR}
