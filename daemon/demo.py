@@ -24,7 +24,7 @@ from daemon.settings import Settings, load
 from store import cycles, experiences, keys
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
-from store.records import Cycle, Evaluation, Release, TrainingRun
+from store.records import PRACTICE, Cycle, Evaluation, Release, TrainingRun
 from trainer.gates import GATES
 from trainer.gates.gate import read_suite
 from trainer.job import read_record
@@ -60,6 +60,7 @@ def demo() -> int:
     environment = os.environ | {
         "BHAVANA_DATA_DIR": str(DATA),
         "BHAVANA_SERVER__PORT": "0",
+        "BHAVANA_POLICY__PHASE": "bootstrap",  # the first adapter of an untouched base
         "BHAVANA_LOG_FORMAT": "json",
         "HF_HUB_OFFLINE": "1",
     }
@@ -77,8 +78,8 @@ def demo() -> int:
             _, secret = keys.create(store, name="demo", scopes=("ingest", "operator"), actor="demo")
             verbs = environment | {KEY_VARIABLE: secret}
             with watch.step("post exemplars; the base practises and posts its answers"):
-                practised = experiences.count_by_source(store).get("practice", 0)
-                episodes = max(0, EPISODES - practised)
+                practised = PRACTICE in experiences.count_by_source(store)
+                episodes = 0 if practised else EPISODES
                 _run(["practice", "--exemplars", "--episodes", str(episodes)], verbs)
             with watch.step("one cycle: assess, build, train, evaluate, promote"):
                 code = _run(["cycle"], verbs)

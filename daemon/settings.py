@@ -18,7 +18,7 @@ from msgspec import Meta, Struct, field
 
 from scorers.assess import PanelSettings
 from store.errors import Misconfigured
-from store.records import Noun, Policy
+from store.records import PHASES, Noun, Policy
 from trainer.gates import GATES
 from trainer.gates.gate import Rule
 from trainer.questions import Sampling
@@ -114,6 +114,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     tree = _tree(Settings())
     given = {} if path is None else _read(path)
     _overlay(given, _from_environment(environment, tree))
+    tree["policy"] = _tree(_phase(given))
     merged = _merge(tree, given, "", problems)
     settings = _convert(merged, tree, problems)
     if settings.trainer.target not in TARGETS:
@@ -123,6 +124,13 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise Misconfigured(f"{where} cannot be used as it is:\n{listed}")
     return settings
+
+
+def _phase(given: Mapping[str, Any]) -> Policy:
+    """The policy that the named phase starts from; a wrong name is reported with the rest."""
+    section = given.get("policy")
+    phase = section.get("phase") if isinstance(section, dict) else None
+    return PHASES.get(phase, Policy()) if isinstance(phase, str) else Policy()  # type: ignore[call-overload]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -239,9 +239,14 @@ PRACTICE = "practice"
 """The source of what the model said to itself."""
 
 
+Phase = Literal["bootstrap", "standard", "refinement", "excellence"]
+
+
 class Policy(Noun, frozen=True, kw_only=True):
     """What may become training data. Every change of it is an event."""
 
+    phase: Phase = "standard"
+    """Where the defaults of the next three come from: the seeds' phases, see PHASES."""
     max_harm: Annotated[float, Meta(ge=0, le=1)] = 0.3
     min_weighted: Annotated[float, Meta(ge=0, le=10)] = 6.5
     labels: tuple[Label, ...] = (Label.EXCELLENT, Label.GOOD)
@@ -257,6 +262,21 @@ class Policy(Noun, frozen=True, kw_only=True):
     """At most this share may come from the model's own practice."""
     holdout_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
     """Share of conversations kept out of training, to watch the loss on."""
+
+
+PHASES: dict[Phase, Policy] = {
+    "bootstrap": Policy(
+        phase="bootstrap",
+        max_harm=0.4,
+        min_weighted=5.0,
+        labels=(Label.EXCELLENT, Label.GOOD, Label.MODERATE),
+    ),
+    "standard": Policy(),
+    "refinement": Policy(phase="refinement", max_harm=0.25, min_weighted=6.5),
+    "excellence": Policy(phase="excellence", max_harm=0.2, min_weighted=7.5),
+}
+"""bootstrap: permissive, for the first adapter of an untouched base, whose own answers are the
+anchor against forgetting. refinement and excellence: as the seeds set them."""
 
 
 class Dataset(Noun, frozen=True, kw_only=True):
