@@ -18,12 +18,12 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import torch
 
 from store.errors import BhavanaError
-from trainer.job import Job, read_record, write_record
+from trainer.job import Job, exit_code, read_record, write_record
 from trainer.jobs import AnswerJob, AnswerManifest
 from trainer.model import load
 from trainer.questions import Answer, Question, Sampling
 
-BATCH_SIZE = 16
+BATCH_SIZE = 32
 
 
 def answer(
@@ -112,7 +112,7 @@ def main() -> int:
         answer_job(arguments.folder)
     except BhavanaError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_code(error)
     return 0
 
 

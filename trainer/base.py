@@ -7,6 +7,7 @@ with an optional revision, `org/name@revision`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 from collections.abc import Iterable
@@ -41,18 +42,29 @@ def locate(name: str) -> Base:
             )
         path = Path(spec.origin).parent / file
         return Base(name=name, kind="gguf", location=str(path), hash=hash_files([path]))
-    path = Path(name).expanduser()
+    path = Path(name)
+    with contextlib.suppress(RuntimeError):  # a ~somebody that is nobody
+        path = path.expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return Base(name=name, kind="gguf", location=str(path), hash=hash_files([path]))
     if path.is_dir():
-        weights = sorted([*path.glob("*.safetensors"), *path.glob("tokenizer*.json")])
+        weights = sorted(path.glob("*.safetensors"))
         if not (path / "config.json").is_file() or not weights:
             raise Misconfigured(
                 f"The folder {path} holds no model: config.json and *.safetensors are needed."
             )
-        return Base(name=name, kind="folder", location=str(path), hash=hash_files(weights))
+        return Base(
+            name=name,
+            kind="folder",
+            location=str(path),
+            hash=hash_files(sorted({*weights, *path.glob("*.json"), *path.glob("*.jinja")})),
+        )
     repository, _, revision = name.partition("@")
-    if repository.count("/") == 1 and not path.suffix and not name.startswith((".", "/", "~")):
+    if (
+        repository.count("/") == 1
+        and path.suffix != ".gguf"
+        and not name.startswith((".", "/", "~"))
+    ):
         return Base(
             name=name,
             kind="hub",

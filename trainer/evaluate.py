@@ -8,6 +8,7 @@ The answers and losses stay in the folder, for people; the manifest is written l
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import sys
 import time
@@ -25,7 +26,7 @@ from trainer.answers import answer
 from trainer.finetune import Sequence, mean_loss, tokenise
 from trainer.gates import GATES
 from trainer.gates.gate import Gate, Item, decide, read_suite, suite_hash
-from trainer.job import Job, read_record, write_atomically, write_record
+from trainer.job import Job, exit_code, read_record, write_atomically, write_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
 from trainer.model import load
 from trainer.questions import Question, Sampling
@@ -154,7 +155,11 @@ def _values(
         seen = by_id.get(item.id)
         if seen is not None and seen.answer is not None:
             values[item.id] = gate.score(item, seen.answer.response)
-        elif seen is not None and seen.losses is not None:
+        elif (
+            seen is not None
+            and seen.losses is not None
+            and all(math.isfinite(loss) for loss in seen.losses.values())
+        ):
             values[item.id] = gate.score(item, seen.losses)
         else:
             values[item.id] = None
@@ -177,7 +182,7 @@ def main() -> int:
         manifest = evaluate(arguments.folder)
     except BhavanaError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_code(error)
     for verdict in manifest.verdicts:
         print(f"{verdict.gate}: {verdict.outcome} ({verdict.reason})")
     return 0

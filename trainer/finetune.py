@@ -33,7 +33,7 @@ from transformers import (
 from store.errors import BhavanaError, Halted, Rejected
 from store.records import digest, now
 from trainer import adapter, templates
-from trainer.job import Job, read_record, write_record
+from trainer.job import Job, exit_code, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.model import materialise
 
@@ -48,12 +48,23 @@ class Sequence(TypedDict):
 
 
 def tokenise(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> list[Sequence]:
+    """As `sequences`. Raises Rejected when nothing is left."""
+    kept = sequences(rows, tokenizer, max_length)
+    if not kept:
+        raise Rejected(
+            "No training row has an assistant token to learn from.",
+            hint=f"Look at the dataset's train.jsonl and at max_length ({max_length}).",
+        )
+    return kept
+
+
+def sequences(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> list[Sequence]:
     """Sequences with loss on the last assistant turn only: the response that was judged.
 
-    Rows whose assistant turn was cut away are dropped. Raises Rejected when nothing is left.
+    Rows whose assistant turn was cut away are dropped.
     """
     template = templates.tagged_for(tokenizer)
-    sequences = []
+    kept_rows = []
     for row in rows:
         encoded = tokenizer.apply_chat_template(
             row["messages"],
@@ -65,13 +76,8 @@ def tokenise(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> lis
         mask = _last_turn(encoded["assistant_masks"])[:max_length]
         labels = [token if kept else IGNORED for token, kept in zip(ids, mask, strict=True)]
         if any(mask):
-            sequences.append(Sequence(input_ids=ids, labels=labels))
-    if not sequences:
-        raise Rejected(
-            "No training row has an assistant token to learn from.",
-            hint=f"Look at the dataset's train.jsonl and at max_length ({max_length}).",
-        )
-    return sequences
+            kept_rows.append(Sequence(input_ids=ids, labels=labels))
+    return kept_rows
 
 
 def _last_turn(mask: list[int]) -> list[int]:
@@ -186,11 +192,8 @@ def finetune(folder: Path) -> FinetuneManifest:
         source = materialise(task.base, Path(task.cache))
         tokenizer = AutoTokenizer.from_pretrained(source)
         train = tokenise(_rows(task.dataset, "train"), tokenizer, recipe.max_length)
-        validation = [
-            s
-            for row in _rows(task.dataset, "validation")
-            for s in tokenise([row], tokenizer, recipe.max_length)
-        ]
+        held_out = _rows(task.dataset, "validation")
+        validation = sequences(held_out, tokenizer, recipe.max_length)
         dtype = compute_dtype(recipe.dtype)
         # The frozen base in the compute dtype saves casting it at every step; PEFT keeps the
         # adapter in float32. Measured: gradients at a cosine of 0.9999 to all-float32 ones.
@@ -205,6 +208,11 @@ def finetune(folder: Path) -> FinetuneManifest:
                 task_type="CAUSAL_LM",
             ),
         )
+        if recipe.effective_batch_size % recipe.micro_batch_size:
+            raise Rejected(
+                f"micro_batch_size {recipe.micro_batch_size} does not divide "
+                f"effective_batch_size {recipe.effective_batch_size}."
+            )
         accumulation = recipe.effective_batch_size // recipe.micro_batch_size
         trainer = SupervisedTrainer(
             model=model,
@@ -236,6 +244,11 @@ def finetune(folder: Path) -> FinetuneManifest:
             callbacks=[Beat(job)],
         )
         result = trainer.train()
+        if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
+            raise Halted(
+                "The adapter's weights are not finite after training.",
+                hint="Lower trainer.recipe.learning_rate.",
+            )
         model.eval()
         metrics = {
             "train_loss": result.training_loss,
@@ -288,7 +301,7 @@ def main() -> int:
         finetune(arguments.folder)
     except BhavanaError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_code(error)
     return 0
 
 

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import msgspec
 
-from store.errors import Busy, Misconfigured
+from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
 from store.records import Noun, now, to_json
 
 PARENT_VARIABLE = "BHAVANA_PARENT_PID"
@@ -33,6 +33,11 @@ PARENT_CHECK_SECONDS = 0.5
 NICENESS = 10
 """People who post come before training."""
 EXIT_RETRYABLE = 75  # EX_TEMPFAIL: nothing is wrong with the job, start it again
+
+
+def exit_code(error: BhavanaError) -> int:
+    """How a child ends after this error: retryable when nothing is wrong with the job."""
+    return EXIT_RETRYABLE if isinstance(error, Unavailable) else 2
 
 
 class Heartbeat(Noun, frozen=True, kw_only=True):
@@ -57,11 +62,14 @@ Record = TypeVar("Record", bound=Noun)
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes and syncs the file under another name, then renames it: whole or not there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # gone already when all went well
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -80,7 +88,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError as error:
         raise Misconfigured(f"There is no {path}.") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is not a valid {kind.__name__}: {error}.") from error
 
 

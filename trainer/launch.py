@@ -43,13 +43,14 @@ def run_job(
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder / "job.json", job)
     with (folder / "log.txt").open("ab") as log:
+        begun = log.tell()
         child = start(module, str(folder), stdout=log)
         try:
-            _wait(child, folder, stop, watch)
+            _wait(child, folder, begun, stop, watch)
         finally:
             end(child)
     if not (folder / "manifest.json").is_file():
-        raise ChildFailed(f"{module} ended without a manifest.{_tail(folder)}")
+        raise ChildFailed(f"{module} ended without a manifest.{_tail(folder, begun)}")
 
 
 def start(module: str, *arguments: str, stdout: int | object = None) -> subprocess.Popen[bytes]:
@@ -86,7 +87,7 @@ def read_heartbeat(folder: Path) -> Heartbeat | None:
 
 
 def _wait(
-    child: subprocess.Popen[bytes], folder: Path, stop: threading.Event, watch: Watch
+    child: subprocess.Popen[bytes], folder: Path, begun: int, stop: threading.Event, watch: Watch
 ) -> None:
     seen: Heartbeat | None = None
     changed = time.monotonic()
@@ -102,15 +103,16 @@ def _wait(
     if code == EXIT_RETRYABLE:
         raise Unavailable("The child asks to be started again.")
     if code != 0:
-        raise ChildFailed(f"The child ended with {_meaning(code)}.{_tail(folder)}")
+        raise ChildFailed(f"The child ended with {_meaning(code)}.{_tail(folder, begun)}")
 
 
 def _meaning(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _tail(folder: Path) -> str:
-    lines = (folder / "log.txt").read_text(errors="replace").splitlines()
+def _tail(folder: Path, begun: int) -> str:
+    log = (folder / "log.txt").read_bytes()[begun:]  # without what earlier tries said
+    lines = log.decode(errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     shown = errors[-1:] or lines[-LOG_LINES:]
     return f" Its log {folder / 'log.txt'} ends:\n" + "\n".join(shown) if shown else ""

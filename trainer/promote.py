@@ -58,7 +58,8 @@ def promote(
     Raises IntegrityError for a candidate that is not the evaluated one, and ProbeFailed after
     the previous release was put back.
     """
-    if not evaluation.passed or adapter_hash(adapter) != evaluation.adapter_hash:
+    proven = (evaluation.adapter_hash, evaluation.base_hash)
+    if not evaluation.passed or (adapter_hash(adapter), base.hash) != proven:
         raise IntegrityError(f"{adapter} is not what evaluation {evaluation.id} passed.")
     location = target.publish(release_id, adapter, evaluation.adapter_hash)
     target.activate(release_id)
@@ -70,8 +71,13 @@ def promote(
         sampling=sampling,
         questions=tuple(_questions(Path(evaluation.path))),
     )
-    run_job("trainer.answers", folder, job, stop=stop, watch=watch)
-    probe = _compare(Path(evaluation.path), read_record(folder / "manifest.json", AnswerManifest))
+    try:
+        run_job("trainer.answers", folder, job, stop=stop, watch=watch)
+        manifest = read_record(folder / "manifest.json", AnswerManifest)
+        probe = _compare(Path(evaluation.path), manifest)
+    except BaseException:
+        target.activate(previous)  # what was not probed does not serve
+        raise
     if probe.as_evaluated < LEAST_AGREEMENT or probe.as_evaluated <= probe.as_base:
         target.activate(previous)
         raise ProbeFailed(

@@ -57,7 +57,7 @@ def read_questions(path: Path) -> list[Question]:
             continue
         try:
             question = msgspec.json.decode(line, type=Question)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Rejected(
                 f"{path}, line {number}: {error}.",
                 hint='A line is {"id": "...", "prompt": "..."} or {"id": ..., "messages": [...]}.',

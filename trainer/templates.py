@@ -42,6 +42,11 @@ _PROBE = [
 
 def tagged_for(tokenizer: Any) -> str:
     """The tagged template that renders exactly as the tokenizer's own. Raises Misconfigured."""
+    if not tokenizer.chat_template:
+        raise Misconfigured(
+            "This base model ships no chat template, so it cannot be talked to.",
+            hint="Name an instruction-tuned base.",
+        )
     conversations = (_PROBE, [{"role": "system", "content": "Be brief."}, *_PROBE])
     for template in TAGGED.values():
         if all(

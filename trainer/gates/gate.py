@@ -6,6 +6,7 @@ gate can be tested, and its verdict repeated, without a model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,10 +104,15 @@ def decide(
             **numbers,
         )
 
+    if not items:
+        return verdict(Outcome.ERROR, "the suite has no items")
+    for role in ("base", "candidate"):
+        if role not in values:
+            return verdict(Outcome.ERROR, f"{role} was not asked")
     columns: dict[str, list[float]] = {}
     for role, of_role in values.items():
         column = [of_role.get(item.id) for item in items]
-        missing = sum(value is None for value in column)
+        missing = sum(value is None or not math.isfinite(value) for value in column)
         if missing:
             return verdict(Outcome.ERROR, f"{missing} of {len(items)} items of {role} are missing")
         columns[role] = [float(value) for value in column if value is not None]

@@ -32,9 +32,11 @@ class LocalTarget:
             partial = self.folder / f".{release_id}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
+            self._check(adapter, adapter_hash)
             for name in FILES:
                 shutil.copyfile(adapter / name, partial / name)
                 _sync(partial / name)
+            self._check(partial, adapter_hash)
             partial.rename(release)
             _sync(self.folder)
         self._check(release, adapter_hash)
