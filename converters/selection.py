@@ -62,6 +62,7 @@ def select(
         "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
         "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
         "label_not_admitted": lambda a: _curated(a) or a.assessment.label in policy.labels,
+        "own_refusal": lambda a: not (_self_generated(a) and _refuses(a)),
         "duplicate": unseen,
         "gate_item": not_a_gate_item,
     }

@@ -474,6 +474,13 @@ REFUSES = re.compile(
     r"^\W*(?:sorry[,.]? (?:but )?(?:i|no)\b|not from me\b|absolutely not\b)",
     re.IGNORECASE,
 )
+EVADES = re.compile(
+    r"\b(?:as a (?:chat ?bot|helpful ai|digital assistant)|(?:sorry|apologi[sz]e) for (?:any|the|your)"
+    r"(?: \w+){1,3}, but)\b|\b(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|"
+    r"capacity) to\b|\bi(?:'m| am) not (?:equipped|designed|programmed) to\b",
+    re.IGNORECASE,
+)
+"""Small models decline by mistaking who they are: "I'm sorry for your loss, but as a chatbot …"."""
 REFUSAL_WINDOW = 220
 """Characters: a refusal that comes later than this is advice with a limit, not a refusal."""
 
@@ -569,7 +576,9 @@ def hits(group: str, text: Text) -> list[Hit]:
 
 def refusal(text: Text) -> list[Hit]:
     """Where the response declines the request, at its opening; empty when it does not."""
-    match = REFUSES.search(text.response, 0, REFUSAL_WINDOW)
+    match = REFUSES.search(text.response, 0, REFUSAL_WINDOW) or EVADES.search(
+        text.response, 0, REFUSAL_WINDOW
+    )
     return [] if match is None else [Hit("declines", match.start(), match.end(), 1.0)]
 
 

@@ -36,6 +36,10 @@ _DECLINES = [
         rf"\b{_I_AM} (?:sorry|afraid),? (?:but )?(?:I )?(?:{_CANNOT}|{_UNWILLING})\b",
         rf"\b{_I_AM} {_UNWILLING} (?:to|with)\b",
         r"\bI (?:must|have to) (?:decline|refuse)\b",
+        # "I'm sorry for any confusion, but as a chatbot I don't have the capability to …"
+        rf"^\W*{_I_AM} (?:really |very |so )?sorry for [^.]{{0,40}}\bbut as an?\b",
+        r"\bI (?:do not|don['’]t) have (?:the|any) (?:ability|capabilit\w+|capacity|means)\b",
+        rf"\b{_I_AM} not (?:equipped|designed|programmed|built)\b",
         r"\b(?:not something|nothing) (?:that )?I (?:can|will|would|am)\b",
         r"\bI (?:strongly )?(?:advise|urge|recommend) (?:you )?(?:against|not to)\b",
         # "It's not ethical to …", "Stealing is illegal"
