@@ -114,7 +114,9 @@ def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection
     """The smallest change of one threshold that would admit enough, as `select` confirms."""
     judged = [a for a in assessed if _judged(a) and not _curated(a)]
     tries = {
-        "max_harm": sorted({min(1.0, math.floor(_harm(a) * 100 + 1) / 100) for a in judged}),
+        "max_harm": sorted(
+            {min(1.0, (math.floor(_harm(a) * 100 + 1e-9) + 1) / 100) for a in judged}
+        ),
         "min_weighted": sorted({math.floor(_weighted(a) * 100) / 100 for a in judged})[::-1],
     }
     offers = []

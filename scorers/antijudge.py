@@ -475,8 +475,8 @@ REFUSES = re.compile(
     re.IGNORECASE,
 )
 EVADES = re.compile(
-    r"\b(?:as a (?:chat ?bot|helpful ai|digital assistant)|(?:sorry|apologi[sz]e) for (?:any|the|your)"
-    r"(?: \w+){1,3}, but)\b|\b(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|"
+    r"\b(?:as a (?:chat ?bot|helpful ai|digital assistant)|(?:sorry|apologi[sz]e) for "
+    r"(?:any|the|your)(?: \w+){1,3}, but)\b|\b(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|"
     r"capacity) to\b|\bi(?:'m| am) not (?:equipped|designed|programmed) to\b",
     re.IGNORECASE,
 )
