@@ -475,9 +475,10 @@ REFUSES = re.compile(
     re.IGNORECASE,
 )
 EVADES = re.compile(
-    r"\b(?:as a (?:chat ?bot|helpful ai|digital assistant)|(?:sorry|apologi[sz]e) for "
-    r"(?:any|the|your)(?: \w+){1,3}, but)\b|\b(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|"
-    r"capacity) to\b|\bi(?:'m| am) not (?:equipped|designed|programmed) to\b",
+    r"\bas a (?:chat ?bot|helpful ai|digital assistant)\b|"
+    r"\b(?:sorry|apologi[sz]e) for (?:any|the|your)(?: \w+){1,3}, but\b|"
+    r"\b(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|capacity) to\b|"
+    r"\bi(?:'m| am) not (?:equipped|designed|programmed) to\b",
     re.IGNORECASE,
 )
 """Small models decline by mistaking who they are: "I'm sorry for your loss, but as a chatbot …"."""
