@@ -53,7 +53,8 @@ def select(
         return new
 
     def not_a_gate_item(a: Assessed) -> bool:
-        turns = [_words(message.content) for message in a.experience.messages]
+        said = [*(m.content for m in a.experience.messages), a.experience.response]
+        turns = [_words(text) for text in said]
         return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
 
     steps: dict[str, Callable[[Assessed], bool]] = {

@@ -7,8 +7,8 @@
     promote     publish, switch, probe                 -> Release
 
 Each step leaves one durable record and begins by looking for it, so a cycle that was killed
-goes on at the first record that is missing. The scheduler, the API and the command line all
-come through `turn`.
+goes on at the first record that is missing. The scheduler and the command line both come
+through `turn`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from converters import dataset as datasets
 from daemon.wiring import Parts
 from scorers.assess import assess_pending, panel_id
 from store import cycles, schedule
-from store.errors import Halted, NotEnoughData, Rejected, Unavailable
+from store.errors import Halted, NotEnoughData, Rejected
 from store.records import (
     Cycle,
     CycleState,
@@ -69,14 +69,21 @@ def turn(parts: Parts, *, reason: str) -> Cycle:
 def _steps(parts: Parts, cycle: Cycle) -> Cycle:
     assess(parts, cycle)
     dataset = build(parts, cycle)
-    if (earlier := trained_before(parts, dataset)) is not None:
-        return _end(parts, cycle, "unchanged", f"nothing new since {earlier.cycle_id}")
+    if (earlier := judged_before(parts, dataset)) is not None:
+        return _end(parts, cycle, "unchanged", f"nothing new since {earlier}")
     run = train(parts, cycle, dataset)
     evaluation = evaluate(parts, cycle, run)
     if not evaluation.passed:
         return _end(parts, cycle, "held_back", held_back_because(evaluation))
     release = promote(parts, cycle, run, evaluation)
     return _end(parts, cycle, "promoted", f"{release.id} serves at {release.target}")
+
+
+def give_up(parts: Parts, detail: str) -> None:
+    """Ends the cycle under way, if there is one, as failed."""
+    cycle = cycles.running(parts.store)
+    if cycle is not None:
+        _end(parts, cycle, "failed", detail)
 
 
 # --- the five steps -----------------------------------------------------------------------
@@ -87,12 +94,14 @@ def assess(parts: Parts, cycle: Cycle) -> int:
 
     def on_progress(done: int) -> None:
         _beat(parts, "assess", "scored", done, 0)
-        if parts.stop.is_set():
-            raise Unavailable("Stopping; what is not assessed yet will be at the next start.")
 
     on_progress(0)
     count = assess_pending(
-        parts.store, parts.settings.panel, as_of=cycle.position, on_progress=on_progress
+        parts.store,
+        parts.settings.panel,
+        as_of=cycle.position,
+        on_progress=on_progress,
+        stop=parts.stop,
     )
     log.info("assessed", experiences=count)
     return count
@@ -120,16 +129,25 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
     return cycles.leave(parts.store, dataset)
 
 
-def trained_before(parts: Parts, dataset: Dataset) -> TrainingRun | None:
-    """An earlier run that was judged: on the same content, base and recipe."""
-    settings = parts.settings.trainer
-    wanted = (locate(settings.base).hash, digest(settings.recipe), dataset.content_hash)
-    for run in cycles.judged_runs(parts.store):
-        of_run = cycles.by_id(parts.store, Dataset, run.dataset_id)
-        if of_run is None or run.cycle_id == dataset.cycle_id:
-            continue
-        if (run.base_hash, run.recipe_hash, of_run.content_hash) == wanted:
-            return run
+def judged_before(parts: Parts, dataset: Dataset) -> str | None:
+    """The cycle that already judged the same content, base, recipe and gates; None if none did."""
+    settings = parts.settings
+    wanted = (
+        dataset.content_hash,
+        locate(settings.trainer.base).hash,
+        digest(settings.trainer.recipe),
+        _gates_hash(parts),
+    )
+    for earlier in cycles.judged(parts.store):
+        errors = any(v.outcome is Outcome.ERROR for v in earlier.evaluation.verdicts)
+        found = (
+            earlier.dataset.content_hash,
+            earlier.run.base_hash,
+            earlier.run.recipe_hash,
+            earlier.evaluation.gates_hash,
+        )
+        if found == wanted and not errors:
+            return earlier.run.cycle_id
     return None
 
 
@@ -169,7 +187,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
     if found is not None:
         return found
     folder = parts.settings.data / "evaluations" / _name("evaluation", cycle)
-    incumbent = cycles.current_release(parts.store, parts.target.name)
+    incumbent = incumbent_of(parts)
     rules = parts.settings.gates
     job = EvaluateJob(
         base=_base(parts),
@@ -182,7 +200,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
     )
     run_job("trainer.evaluate", folder, job, stop=parts.stop, watch=_watch(parts, "evaluate"))
     manifest = read_record(folder / "manifest.json", EvaluateManifest)
-    bound = (run.adapter_hash, run.base_hash, gates_hash(rules))
+    bound = (run.adapter_hash, run.base_hash, _gates_hash(parts))
     if (manifest.adapter_hash, manifest.base_hash, manifest.gates_hash) != bound:
         raise Halted(f"{folder} judged another adapter, base or set of gates; it is void.")
     if {v.gate for v in manifest.verdicts} != set(GATES):
@@ -208,7 +226,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
     found = cycles.of_cycle(parts.store, Release, cycle.id)
     if found is not None:
         return found
-    incumbent = cycles.current_release(parts.store, parts.target.name)
+    incumbent = incumbent_of(parts)
     previous = None if incumbent is None else incumbent.id
     if previous != evaluation.incumbent:
         raise Halted(
@@ -258,6 +276,27 @@ def held_back_because(evaluation: Evaluation) -> str:
     )
 
 
+def serve_what_is_recorded(parts: Parts) -> None:
+    """Puts the target back to the recorded release: a kill may have left an unproven one there."""
+    release = cycles.current_release(parts.store, parts.target.name)
+    recorded = None if release is None else release.id
+    if parts.target.active() != recorded:
+        log.warning("target_put_back", found=parts.target.active(), recorded=recorded)
+        parts.target.activate(recorded)
+
+
+def incumbent_of(parts: Parts) -> Release | None:
+    """The release in service. Raises Rejected when it belongs to another base."""
+    release = cycles.current_release(parts.store, parts.target.name)
+    if release is not None and release.base_hash != _base(parts).hash:
+        raise Rejected(
+            f"{release.id} in service belongs to the base {release.base}, not to "
+            f"{parts.settings.trainer.base}.",
+            hint="Set trainer.base back, or give the new base a data_dir of its own.",
+        )
+    return release
+
+
 def _begin(parts: Parts, reason: str) -> Cycle:
     if cycles.change_policy(parts.store, parts.settings.policy):
         log.info("policy_changed", policy=digest(parts.settings.policy)[:12])
@@ -270,6 +309,7 @@ def _begin(parts: Parts, reason: str) -> Cycle:
 
 
 def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
+    serve_what_is_recorded(parts)
     ended = msgspec.structs.replace(cycle, state=state, detail=detail, finished_at=now())
     cycles.finish(parts.store, ended)
     _beat(parts, "done", state, 1, 1)
@@ -284,6 +324,10 @@ def _name(kind: str, cycle: Cycle) -> str:
 
 def _base(parts: Parts) -> Base:
     return locate(parts.settings.trainer.base)
+
+
+def _gates_hash(parts: Parts) -> str:
+    return gates_hash(parts.settings.gates, parts.settings.trainer.gate_sampling)
 
 
 def _watch(parts: Parts, step: str) -> Watch:

@@ -29,6 +29,7 @@ from trainer.gates import GATES
 from trainer.gates.gate import read_suite
 from trainer.job import read_record
 from trainer.jobs import EvaluateManifest, Observation
+from trainer.launch import end
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".demo"
@@ -57,14 +58,16 @@ class Stopwatch:
 
 def demo() -> int:
     """Turns the loop once; 0 when the release in service was promoted by its gates."""
-    environment = os.environ | {
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("BHAVANA_")}
+    environment = ours | {
+        "BHAVANA_CONFIG": os.devnull,  # not the user's own store
         "BHAVANA_DATA_DIR": str(DATA),
         "BHAVANA_SERVER__PORT": "0",
         "BHAVANA_POLICY__PHASE": "bootstrap",  # the first adapter of an untouched base
         "BHAVANA_LOG_FORMAT": "json",
         "HF_HUB_OFFLINE": "1",
     }
-    settings = load(None, environment)
+    settings = load(Path(os.devnull), environment)
     watch = Stopwatch()
     DATA.mkdir(exist_ok=True)
     with Store(settings.store_url) as store:
@@ -75,18 +78,22 @@ def demo() -> int:
         try:
             with watch.step("the daemon answers"):
                 click.echo(_await(settings, daemon))
-            _, secret = keys.create(store, name="demo", scopes=("ingest", "operator"), actor="demo")
+            key, secret = keys.create(
+                store, name="demo", scopes=("ingest", "operator"), actor="demo"
+            )
             verbs = environment | {KEY_VARIABLE: secret}
             with watch.step("post exemplars; the base practises and posts its answers"):
                 practised = PRACTICE in experiences.count_by_source(store)
                 episodes = 0 if practised else EPISODES
-                _run(["practice", "--exemplars", "--episodes", str(episodes)], verbs)
+                code = _run(["practice", "--exemplars", "--episodes", str(episodes)], verbs)
+                if code:
+                    return code
             with watch.step("one cycle: assess, build, train, evaluate, promote"):
                 code = _run(["cycle"], verbs)
+            keys.revoke(store, key.id, actor="demo")
         finally:
             with watch.step("stop the daemon"):
-                daemon.terminate()
-                daemon.wait(START_SECONDS)
+                end(daemon, START_SECONDS)
         return _tell(store, settings, watch, code)
 
 

@@ -2,7 +2,7 @@
 
 This module asks through a child process and posts through the ingest endpoint, like any other
 frontend. Nobody's words are in it, so consent to training is given by the operator who runs it.
-The bundled exemplars, written by people for this project, go the same way.
+The bundled exemplars, written for this project, go the same way.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, Literal
 import httpx
 import msgspec
 
+from daemon.cycle import incumbent_of
 from daemon.ingest import MAX_ITEMS
 from daemon.wiring import Parts
-from store import cycles
 from store.errors import Misconfigured, Rejected, Unavailable
 from store.records import (
     CURATED,
@@ -116,7 +116,7 @@ def practise(
     if episodes < 1:
         raise Rejected("At least one episode is needed.")
     chosen = choose(episodes, seed)
-    release = cycles.current_release(parts.store, parts.target.name)
+    release = incumbent_of(parts)
     adapter = None if release is None else str(parts.target.adapter(release.id))
     name = new_id("practice")
     answers = ask(

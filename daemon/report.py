@@ -74,9 +74,9 @@ def status_text(store: Store, settings: Settings) -> str:
     serving = "the untouched base" if release is None else release["id"]
     lines.append(f"serving      {serving} at {settings.trainer.target}")
     lines.append(f"next cycle   {s['next_run_at'] or 'when the daemon runs'}")
-    evaluation = _last_evaluation(store)
+    evaluation = _last_evaluation(store) or serving_evaluation(store, settings.trainer.target)
     if evaluation is not None:
-        lines += ["", *table(evaluation.verdicts)]
+        lines += ["", f"gates of {evaluation.cycle_id}", *table(evaluation.verdicts)]
     return "\n".join(lines)
 
 

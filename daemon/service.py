@@ -27,7 +27,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from daemon import metrics
 from daemon.api import make_app
-from daemon.cycle import turn
+from daemon.cycle import give_up, turn
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import Settings
 from daemon.wiring import Parts, make_data, wire
@@ -38,6 +38,8 @@ from trainer.job import write_record
 
 TICK_SECONDS = 1.0
 LOCK_SECONDS = 0.5
+MOST_FAILURES = 5
+"""A cycle that an unforeseen error ends this often is given up, so that others can run."""
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 log = structlog.get_logger()
@@ -109,6 +111,7 @@ class Service:
         self._ready = False
         self._turning = False
         self._backoff = FIRST_BACKOFF_SECONDS
+        self._failures = 0
         self._not_before = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
@@ -184,9 +187,10 @@ class Service:
             cycle = turn(self.parts, reason=reason)
             metrics.CYCLES.labels(cycle.state).inc()
             metrics.LAST_CYCLE.set_to_current_time()
-            self._backoff = FIRST_BACKOFF_SECONDS
+            self._backoff, self._failures = FIRST_BACKOFF_SECONDS, 0
         except Exception as error:  # noqa: BLE001  # the cycle's edge: log, survive, try again
             self._back_off(error)
+            self._ask_again()
         finally:
             self._turning = False
             metrics.CYCLE_RUNNING.set(0)
@@ -197,7 +201,7 @@ class Service:
         interrupted = cycles.running(store)
         if interrupted is not None:
             return interrupted.reason
-        every = timedelta(hours=self.parts.settings.schedule.every_hours)
+        every = timedelta(hours=self._every_hours)
         planned = schedule.schedule(store)
         if planned is None:
             schedule.plan(store, now() + every)
@@ -212,6 +216,10 @@ class Service:
         if self.parts.stop.is_set():
             return
         known = isinstance(error, BhavanaError)
+        self._failures += 1
+        if not known and self._failures >= MOST_FAILURES:
+            give_up(self.parts, f"{type(error).__name__}: {error}")
+            self._failures = 0
         log.warning(
             "cycle_interrupted",
             error=str(error),
@@ -220,6 +228,18 @@ class Service:
         )
         self._not_before = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
+
+    def _ask_again(self) -> None:
+        """A turn that failed before its cycle was recorded is still due."""
+        try:
+            if cycles.running(self.parts.store) is None:
+                schedule.due_at(self.parts.store, now())
+        except BhavanaError as error:
+            log.warning("turn_lost", error=str(error), retry_hours=self._every_hours)
+
+    @property
+    def _every_hours(self) -> float:
+        return self.parts.settings.schedule.every_hours
 
     def _renew(self) -> None:
         if self._turning:

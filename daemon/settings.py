@@ -26,6 +26,8 @@ from trainer.recipe import Recipe
 from trainer.targets import TARGETS
 
 PREFIX = "BHAVANA_"
+FILE_SUFFIX = "_file"
+"""BHAVANA_STORE__URL_FILE names a file that holds store.url: for secrets."""
 NOT_SETTINGS = {"CONFIG", "PARENT_PID", "API_KEY", "STORE_URL", "SHARED", "LOG_FORMAT"}
 """Variables of ours that name something else than a key of the configuration."""
 
@@ -157,10 +159,19 @@ def _from_environment(environment: Mapping[str, str], defaults: dict[str, Any]) 
                 raise Misconfigured(
                     f"{PREFIX}{parent.upper()}: {parent} is a section, not a value."
                 )
+        if last.endswith(FILE_SUFFIX):
+            last, text = last.removesuffix(FILE_SUFFIX), _secret(name, Path(text))
         # BHAVANA_DATA_DIR=2026 names a folder, not a number.
         is_text = isinstance(default, dict) and isinstance(default.get(last), str)
         place[last] = text if is_text else _value(text)
     return found
+
+
+def _secret(name: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{name} names {path}, which cannot be read.") from error
 
 
 def _value(text: str) -> Any:

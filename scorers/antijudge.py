@@ -477,11 +477,20 @@ REFUSES = re.compile(
 EVADES = re.compile(
     r"\bas a (?:chat ?bot|helpful ai|digital assistant)\b|"
     r"\b(?:sorry|apologi[sz]e) for (?:any|the|your)(?: \w+){1,3}, but\b|"
+    r"^\W*(?:no, )?i(?:'m| am) (?:so |really |very )?sorry for (?:any|the) |"
     r"\b(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|capacity) to\b|"
     r"\bi(?:'m| am) not (?:equipped|designed|programmed) to\b",
     re.IGNORECASE,
 )
 """Small models decline by mistaking who they are: "I'm sorry for your loss, but as a chatbot …"."""
+CONDOLES = re.compile(
+    r"^\W*(?:no, )?i(?:'m| am) (?:so |really |very )?sorry for your ", re.IGNORECASE
+)
+MOURNED = re.compile(
+    r"\b(?:died|dies|dead|death|passed|lost|loss|funeral|grie\w+|mourn\w*|buried|miscarr\w+)\b",
+    re.IGNORECASE,
+)
+"""Condolences to somebody who lost nothing stand in for an answer."""
 REFUSAL_WINDOW = 220
 """Characters: a refusal that comes later than this is advice with a limit, not a refusal."""
 
@@ -580,6 +589,8 @@ def refusal(text: Text) -> list[Hit]:
     match = REFUSES.search(text.response, 0, REFUSAL_WINDOW) or EVADES.search(
         text.response, 0, REFUSAL_WINDOW
     )
+    if match is None and MOURNED.search(text.user) is None:
+        match = CONDOLES.search(text.response)
     return [] if match is None else [Hit("declines", match.start(), match.end(), 1.0)]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from scorers import versions
 from scorers.antijudge import DISTRESS, NAME
 from scorers.scorer import HARM_DIMENSIONS, HARMFUL_COMPLIANCE
 from store import experiences as recorded
-from store.errors import ChildFailed
+from store.errors import ChildFailed, Unavailable
 from store.events import Store
 from store.records import (
     PRINCIPLES,
@@ -39,6 +41,9 @@ COMBINATION = "1"
 """Version of `combine`: raise it when the same findings would give another assessment."""
 BATCH = 64
 """Experiences between two commits: a kill loses at most these."""
+STALL_SECONDS = 600.0
+"""A worker that needs longer for one batch, loading included, is taken for hung."""
+POLL_SECONDS = 0.2
 LAST_WORDS = 2_000
 """Characters of the worker's stderr that its failure is reported with."""
 ROOT = Path(__file__).resolve().parent.parent
@@ -291,26 +296,57 @@ def _close(pipe: IO[bytes]) -> None:
         return  # what was left to write is of no use to a dead child
 
 
+@contextmanager
+def _ended_when(child: Worker, stop: threading.Event) -> Iterator[None]:
+    """Ends the worker when `stop` is set or a batch takes too long: a read would wait forever."""
+    done = threading.Event()
+
+    def watch() -> None:
+        deadline = time.monotonic() + STALL_SECONDS
+        while not done.wait(POLL_SECONDS):
+            if stop.is_set() or time.monotonic() > deadline:
+                child.process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, name="assess-watch")
+    watcher.start()
+    try:
+        yield
+    except ChildFailed:
+        if stop.is_set():
+            raise Unavailable(
+                "Stopping; what is not assessed yet will be at the next start."
+            ) from None
+        raise
+    finally:
+        done.set()
+        watcher.join()
+
+
 def assess_pending(
     store: Store,
     settings: PanelSettings,
     as_of: int,
     on_progress: Callable[[int], None] | None = None,
     command: Sequence[str] | None = None,
+    stop: threading.Event | None = None,
 ) -> int:
     """Assesses what this panel has not seen up to a position; returns how many were recorded.
 
     Every batch is committed by itself, so that a kill loses at most one and a repeat is
-    harmless. `on_progress` is told the count after each. Raises ChildFailed, Misconfigured.
+    harmless. `on_progress` is told the count after each. Raises ChildFailed, Misconfigured, and
+    Unavailable when `stop` was set.
     """
     panel = panel_id(settings)
     batch = recorded.unassessed(store, panel, as_of=as_of, limit=BATCH)
     if not batch:
         return 0
     done = 0
+    stop = stop or threading.Event()
     with worker(settings, command) as child:
         while batch:
-            assessments = child.assess(batch)
+            with _ended_when(child, stop):
+                assessments = child.assess(batch)
             if any(assessment.panel != panel for assessment in assessments):
                 raise child.failure("judged as another panel: the weights changed meanwhile")
             results = recorded.assess(store, assessments)

@@ -103,17 +103,38 @@ def activate(store: Store, release: Release) -> Release:
     return release
 
 
-def judged_runs(store: Store) -> list[TrainingRun]:
-    """Runs whose evaluation finished, newest first."""
-    runs, evaluations = tables.runs, tables.evaluations
+class Judged(Noun, frozen=True, kw_only=True):
+    """What a cycle learned from and how it was judged."""
+
+    dataset: Dataset
+    run: TrainingRun
+    evaluation: Evaluation
+
+
+def judged(store: Store) -> list[Judged]:
+    """Cycles that ended with a verdict, promoted or held back, newest first.
+
+    A cycle that failed after a pass is not among them: it deserves another try.
+    """
+    tabled = tables.cycles
     query = (
-        select(runs.c.body)
-        .join(evaluations, evaluations.c.cycle_id == runs.c.cycle_id)
-        .order_by(runs.c.position.desc())
+        select(tables.datasets.c.body, tables.runs.c.body, tables.evaluations.c.body)
+        .join(tables.runs, tables.runs.c.cycle_id == tables.datasets.c.cycle_id)
+        .join(tables.evaluations, tables.evaluations.c.cycle_id == tables.datasets.c.cycle_id)
+        .join(tabled, tabled.c.id == tables.datasets.c.cycle_id)
+        .where(tabled.c.state.in_(("promoted", "held_back")))
+        .order_by(tabled.c.position.desc())
     )
     with in_our_words(), store.reading.connect() as connection:
-        bodies = connection.execute(query).scalars().all()
-    return [msgspec.json.decode(body, type=TrainingRun) for body in bodies]
+        rows = connection.execute(query).all()
+    return [
+        Judged(
+            dataset=msgspec.json.decode(dataset, type=Dataset),
+            run=msgspec.json.decode(run, type=TrainingRun),
+            evaluation=msgspec.json.decode(evaluation, type=Evaluation),
+        )
+        for dataset, run, evaluation in rows
+    ]
 
 
 def by_id(store: Store, kind: type[Record], record_id: str) -> Record | None:

@@ -234,7 +234,7 @@ class Assessment(Noun, frozen=True, kw_only=True):
 
 
 CURATED = "exemplar"
-"""The source of answers that people wrote and vetted. Only an operator's key may claim it."""
+"""The source of answers written to be learned from. Only an operator's key may claim it."""
 PRACTICE = "practice"
 """The source of what the model said to itself."""
 
@@ -252,8 +252,9 @@ class Policy(Noun, frozen=True, kw_only=True):
     labels: tuple[Label, ...] = (Label.EXCELLENT, Label.GOOD)
     curated_max_harm: Annotated[float, Meta(ge=0, le=1)] = 0.6
     curated_min_weighted: Annotated[float, Meta(ge=0, le=10)] = 5.0
-    """Milder for curated answers: people judged them, the panel only screens. Measured: the
-    bars above would drop half of the help with what only looks harmful, and keep the refusals."""
+    """Milder for curated answers: they were judged when they were written, the panel only
+    screens. Measured: the standard bars would drop half of the help with what only looks
+    harmful, and keep the refusals."""
     min_examples: Annotated[int, Meta(ge=1)] = 200
     """Below this many selected experiences no dataset is built."""
     max_refusal_share: Annotated[float, Meta(ge=0, le=1)] = 0.3

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import msgspec
 from store.errors import BhavanaError, IntegrityError
 from store.records import digest, now
 from trainer.adapter import adapter_hash
-from trainer.answers import answer
+from trainer.answers import BATCH_SIZE, answer
 from trainer.finetune import Sequence, mean_loss, tokenise
 from trainer.gates import GATES
 from trainer.gates.gate import Gate, Item, decide, read_suite, suite_hash
@@ -32,6 +33,8 @@ from trainer.model import load
 from trainer.questions import Question, Sampling
 
 MAX_LENGTH = 1024
+ASKING = [BATCH_SIZE, MAX_LENGTH, version("torch"), version("transformers")]
+"""What else an observation depends on: cached ones are used only where all of it is the same."""
 Beat = Callable[[str, int, int], None]
 """Told what is being asked, how much is done, and of how much."""
 
@@ -69,7 +72,7 @@ def evaluate(folder: Path) -> EvaluateManifest:
         manifest = EvaluateManifest(
             adapter_hash=task.candidate_hash,
             base_hash=task.base.hash,
-            gates_hash=gates_hash(task.rules),
+            gates_hash=gates_hash(task.rules, task.sampling),
             verdicts=verdicts,
             metrics=metrics,
             finished_at=now(),
@@ -100,7 +103,7 @@ def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, l
     observed = {}
     for name, gate in GATES.items():
         items = read_suite(gate.suite)
-        key = digest([of_model, gate.asks, suite_hash(gate.suite), task.sampling])
+        key = digest([of_model, gate.asks, suite_hash(gate.suite), task.sampling, ASKING])
         path = Path(task.cache) / "observations" / f"{key[:32]}.jsonl"
         if path.is_file():
             decoder = msgspec.json.Decoder(Observation)

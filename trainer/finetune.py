@@ -165,7 +165,8 @@ def mean_loss(model: Any, sequences: list[Sequence]) -> float:
     total, tokens = 0.0, 0
     with torch.inference_mode():
         for sequence in sequences:
-            loss, count = supervised_loss(model, collate([sequence]))
+            batch = {k: v.to(model.device) for k, v in collate([sequence]).items()}
+            loss, count = supervised_loss(model, batch)
             total, tokens = total + float(loss), tokens + count
     return total / tokens
 

@@ -30,6 +30,9 @@ from store.records import Noun, now, to_json
 PARENT_VARIABLE = "BHAVANA_PARENT_PID"
 LOCK_WAIT_SECONDS = 30.0
 PARENT_CHECK_SECONDS = 0.5
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+OOM_SCORE_ADJUSTMENT = "500"
+"""If memory runs out, a job dies before the daemon does."""
 NICENESS = 10
 """People who post come before training."""
 EXIT_RETRYABLE = 75  # EX_TEMPFAIL: nothing is wrong with the job, start it again
@@ -106,6 +109,7 @@ class Job:
         with (self.folder / "lock").open("w") as lock:
             _lock(lock.fileno(), self.folder)
             os.nice(NICENESS)
+            OOM_SCORE.write_text(OOM_SCORE_ADJUSTMENT)
             yield
 
     def beat(self, phase: str, done: int, total: int, **numbers: float) -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
 from store.records import Noun, Verdict, digest
-from trainer.base import Base
+from trainer.base import Base, hash_files
 from trainer.gates import GATES
 from trainer.gates.gate import Rule, suite_hash
 from trainer.questions import Answer, Question, Sampling
 from trainer.recipe import Recipe
+
+GATES_FOLDER = Path(__file__).parent / "gates"
 
 
 class FinetuneJob(Noun, frozen=True, kw_only=True):
@@ -73,9 +76,11 @@ class Observation(Noun, frozen=True, kw_only=True):
     losses: dict[str, float] | None = None
 
 
-def gates_hash(rules: Mapping[str, Rule]) -> str:
-    """Digest of all that a verdict depends on besides the models: suites and rules."""
-    return digest({name: [suite_hash(GATES[name].suite), rule] for name, rule in rules.items()})
+def gates_hash(rules: Mapping[str, Rule], sampling: Sampling) -> str:
+    """Digest of all that a verdict depends on besides the models: suites, rules, code, sampling."""
+    code = hash_files(sorted(GATES_FOLDER.glob("*.py")))
+    suites = {name: [suite_hash(GATES[name].suite), rule] for name, rule in rules.items()}
+    return digest([suites, code, sampling])
 
 
 class AnswerJob(Noun, frozen=True, kw_only=True):

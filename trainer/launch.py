@@ -66,13 +66,13 @@ def start(module: str, *arguments: str, stdout: int | object = None) -> subproce
     )
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes], seconds: float = TERMINATE_SECONDS) -> None:
     """Ends the child if it still runs, kindly first, and reaps it."""
     if child.poll() is not None:
         return
     child.terminate()
     try:
-        child.wait(TERMINATE_SECONDS)
+        child.wait(seconds)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -23,7 +23,7 @@ from trainer.launch import Watch, run_job
 from trainer.questions import Question, Sampling
 from trainer.targets.target import Target
 
-PROBE_GATE = "over_refusal_ordinary"
+PROBE_GATE = "refusal"  # where a candidate must differ from the base
 PROBE_BATCH = 0
 LEAST_AGREEMENT = 0.9
 """Share of probe answers that must be the evaluated ones, word for word."""
@@ -72,6 +72,8 @@ def promote(
         questions=tuple(_questions(Path(evaluation.path))),
     )
     try:
+        if target.active() != release_id:
+            raise ProbeFailed(f"{target.name} does not serve {release_id} after the switch.")
         run_job("trainer.answers", folder, job, stop=stop, watch=watch)
         manifest = read_record(folder / "manifest.json", AnswerManifest)
         probe = _compare(Path(evaluation.path), manifest)

@@ -71,8 +71,3 @@ def read_questions(path: Path) -> list[Question]:
     if not questions:
         raise Rejected(f"{path} holds no question.")
     return questions
-
-
-def read_answers(path: Path) -> list[Answer]:
-    """The answers of a JSONL file that `python -m trainer.answers` wrote."""
-    return msgspec.json.Decoder(Answer).decode_lines(path.read_bytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -28,6 +28,6 @@ class Recipe(Noun, frozen=True, kw_only=True):
     max_length: Annotated[int, Meta(ge=16)] = 1024
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
-    dtype: str = "auto"
-    """auto: bfloat16 autocast where the processor has it, else float32."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: bfloat16 for base and autocast where the processor has it, else float32."""
     seed: int = 20260121

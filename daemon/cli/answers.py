@@ -13,9 +13,9 @@ import msgspec
 import typer
 
 from daemon.cli.app import ProgressLine, app, settings
+from daemon.cycle import incumbent_of
 from daemon.practice import ask
 from daemon.wiring import Parts, wire
-from store import cycles
 from store.errors import Rejected
 from store.records import Message
 from trainer.job import write_atomically
@@ -34,8 +34,8 @@ def _adapter(parts: Parts, base: bool, release: str | None) -> tuple[str, str | 
         raise Rejected("--base and --release exclude each other.")
     if release is not None:
         return release, str(parts.target.adapter(release))
-    current = cycles.current_release(parts.store, parts.target.name)
-    if base or current is None:
+    current = None if base else incumbent_of(parts)
+    if current is None:
         return parts.settings.trainer.base, None
     return current.id, str(parts.target.adapter(current.id))
 

@@ -15,5 +15,11 @@ GATES: dict[str, Gate] = {
 
 
 def all_texts() -> frozenset[str]:
-    """Every prompt of every suite: none of them may enter training."""
-    return frozenset(item.prompt for gate in GATES.values() for item in read_suite(gate.suite))
+    """Every prompt and reply of every suite: none of them may enter training."""
+    return frozenset(
+        text
+        for gate in GATES.values()
+        for item in read_suite(gate.suite)
+        for text in (item.prompt, item.reference, item.keeps, item.breaks)
+        if text
+    )

@@ -66,7 +66,7 @@ class LocalTarget:
         if not release.is_dir():
             raise NotFound(
                 f"There is no release {release_id!r} in {self.folder}.",
-                hint="`bhavana releases` lists them.",
+                hint="`bhavana status` shows the one in service.",
             )
         return release
 
