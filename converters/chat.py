@@ -13,6 +13,7 @@ def row(chosen: Assessed) -> dict[str, Any]:
     messages = [{"role": m.role, "content": m.content} for m in experience.messages]
     return {
         "id": experience.id,
+        "conversation": experience.conversation,
         "messages": [*messages, {"role": "assistant", "content": experience.response}],
         "source": experience.source,
         # "" rather than null: a column of nulls in one split would have another type there

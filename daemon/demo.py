@@ -33,7 +33,7 @@ from trainer.launch import end
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".demo"
-EPISODES = 400
+EPISODES = 420
 START_SECONDS = 60.0
 SHOWN = (("refusal", 0), ("over_refusal_lookalikes", 1), ("over_refusal_ordinary", 2))
 """Which items' answers are shown: a gate, and the place in its suite."""

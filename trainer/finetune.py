@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import resource
 import sys
 import time
@@ -78,6 +79,29 @@ def sequences(rows: list[dict[str, Any]], tokenizer: Any, max_length: int) -> li
         if any(mask):
             kept_rows.append(Sequence(input_ids=ids, labels=labels))
     return kept_rows
+
+
+def side_by_side(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The rows in an order drawn by the seed, those of one conversation next to each other.
+
+    The halves of a contrast pair are one conversation. In one batch, what they have in common
+    cancels out of the gradient, and what remains is what tells them apart.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row.get("conversation") or f"row-{index}", []).append(row)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)  # noqa: S311  # an order, not a secret
+    return [row for group in order for row in group]
+
+
+def by_length_in_batches(sequences: list[Sequence], size: int) -> list[Sequence]:
+    """The same effective batches in the same order, each sorted by length: less padding."""
+    return [
+        sequence
+        for start in range(0, len(sequences), size)
+        for sequence in sorted(sequences[start : start + size], key=lambda s: len(s["input_ids"]))
+    ]
 
 
 def _last_turn(mask: list[int]) -> list[int]:
@@ -192,7 +216,10 @@ def finetune(folder: Path) -> FinetuneManifest:
         set_seed(recipe.seed)
         source = materialise(task.base, Path(task.cache))
         tokenizer = AutoTokenizer.from_pretrained(source)
-        train = tokenise(_rows(task.dataset, "train"), tokenizer, recipe.max_length)
+        rows = side_by_side(_rows(task.dataset, "train"), recipe.seed)
+        train = by_length_in_batches(
+            tokenise(rows, tokenizer, recipe.max_length), recipe.effective_batch_size
+        )
         held_out = _rows(task.dataset, "validation")
         validation = sequences(held_out, tokenizer, recipe.max_length)
         dtype = compute_dtype(recipe.dtype)
@@ -221,7 +248,7 @@ def finetune(folder: Path) -> FinetuneManifest:
                 output_dir=str(folder / "checkpoints"),
                 per_device_train_batch_size=recipe.micro_batch_size,
                 gradient_accumulation_steps=accumulation,
-                train_sampling_strategy="group_by_length",  # little padding in a micro-batch
+                train_sampling_strategy="sequential",  # the order is ours, see side_by_side
                 num_train_epochs=recipe.num_train_epochs,
                 learning_rate=recipe.learning_rate,
                 lr_scheduler_type=recipe.lr_scheduler_type,

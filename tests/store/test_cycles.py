@@ -168,13 +168,17 @@ def test_a_policy_is_recorded_only_when_it_differs(store):
     assert store.position() == 3
 
 
-def test_judged_runs_are_those_with_an_evaluation_newest_first(store):
-    """A run that no gate judged yet is not among them."""
-    for cycle in ("c-1", "c-2", "c-3"):
-        cycles.leave(store, _record(TrainingRun, cycle, f"r-{cycle}"))
-    for cycle in ("c-1", "c-2"):
-        cycles.leave(store, _record(Evaluation, cycle, f"e-{cycle}"))
-    assert [run.cycle_id for run in cycles.judged_runs(store)] == ["c-2", "c-1"]
+def test_judged_are_cycles_that_ended_with_a_verdict_newest_first(store):
+    """One that failed after a pass, or still runs, is not among them: it deserves another try."""
+    states = {"c-1": "held_back", "c-2": "promoted", "c-3": "failed", "c-4": None}
+    for name, state in states.items():
+        cycle = Cycle(id=name, reason="test", started_at=MOMENT, position=0)
+        cycles.start(store, cycle)
+        for kind in (Dataset, TrainingRun, Evaluation):
+            cycles.leave(store, _record(kind, name, f"{kind.__name__}-{name}"))
+        if state is not None:
+            cycles.finish(store, msgspec.structs.replace(cycle, state=state, finished_at=MOMENT))
+    assert [judged.run.cycle_id for judged in cycles.judged(store)] == ["c-2", "c-1"]
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -17,7 +17,7 @@ from trainer.evaluate import evaluate
 from trainer.gates import GATES
 from trainer.gates.gate import Rule, suite_hash
 from trainer.job import read_record
-from trainer.jobs import EvaluateManifest, Observation, gates_hash
+from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
 from trainer.questions import Sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::peft")
@@ -58,7 +58,9 @@ def test_gives_a_verdict_for_every_gate(evaluate_job: WriteJob, trained: Path) -
         base, incumbent = verdict.comparisons
         assert (base.baseline, incumbent.baseline) == ("base", "incumbent")
         assert incumbent.difference == 0  # the candidate against itself
-    assert manifest.gates_hash == gates_hash({n: g.rule for n, g in GATES.items()})
+    rules = {n: g.rule for n, g in GATES.items()}
+    sampling = read_record(folder / "job.json", EvaluateJob).sampling
+    assert manifest.gates_hash == gates_hash(rules, sampling)
     assert read_record(folder / "manifest.json", EvaluateManifest) == manifest
 
 

@@ -80,10 +80,12 @@ def test_help_has_references() -> None:
 
 
 def test_all_texts_are_kept_from_training() -> None:
-    """What may not be trained on holds the prompt of every item of every gate."""
+    """What may not be trained on holds every prompt and every reply of every gate."""
     texts = all_texts()
     for name in NAMES:
-        assert {item.prompt for item in read_suite(name)} <= texts
+        for item in read_suite(name):
+            replies = {item.reference, item.keeps, item.breaks} - {""}
+            assert {item.prompt, *replies} <= texts
 
 
 def test_hash_is_of_the_bytes(short_suites: object) -> None:
