@@ -55,6 +55,7 @@ class Address(Noun, frozen=True, kw_only=True):
 @contextmanager
 def sole_daemon(data: Path) -> Iterator[None]:
     """Holds the data folder's lock. Raises Busy naming the process that holds it."""
+    data.mkdir(parents=True, exist_ok=True)
     path = data / "daemon.lock"
     with path.open("a+") as lock:
         if not _locked(lock.fileno()):

@@ -76,8 +76,10 @@ def _require_writable(path: Path) -> None:
             path.touch()
     except OSError as error:
         fault = error.strerror
-    if fault is None and (path.is_dir() or not os.access(path, os.W_OK)):
-        fault = "not a writable file"
+    if fault is None and path.is_dir():
+        fault = "it is a directory"
+    if fault is None and not os.access(path, os.W_OK):
+        fault = "permission denied"
     if fault is not None:
         raise Misconfigured(
             f"The store's file {path} cannot be written: {fault}.",
