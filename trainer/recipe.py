@@ -16,10 +16,10 @@ class Recipe(Noun, frozen=True, kw_only=True):
     lora_alpha: Annotated[int, Meta(ge=1)] = 32
     lora_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     lora_target_modules: str = "all-linear"
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 3.5e-4
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 4e-4
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.05
-    num_train_epochs: Annotated[float, Meta(gt=0)] = 1.4
+    num_train_epochs: Annotated[float, Meta(gt=0)] = 1.0
     effective_batch_size: Annotated[int, Meta(ge=1)] = 8
     """Sequences per optimiser step, whatever the micro-batch: an invariant of the recipe."""
     micro_batch_size: Annotated[int, Meta(ge=1)] = 4
