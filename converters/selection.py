@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -40,7 +41,7 @@ def select(
 
     The funnel counts `recorded`, then each step's drops under its own name, then `selected`.
     """
-    candidates = list(assessed)
+    candidates = assessed = list(assessed)
     funnel = {"recorded": len(candidates)}
     grams = _grams_of(forbidden)
     exact = {_words(text) for text in forbidden}
@@ -71,6 +72,9 @@ def select(
         kept = [a for a in candidates if keeps(a)]
         funnel[name] = len(candidates) - len(kept)
         candidates = kept
+    kept = _whole_pairs(candidates, assessed)
+    funnel["half_a_pair"] = len(candidates) - len(kept)
+    candidates = kept
     caps: dict[str, tuple[Callable[[Assessed], bool], float]] = {
         "over_self_share": (_self_generated, policy.max_self_share),
         "over_refusal_share": (_refuses, policy.max_refusal_share),
@@ -180,6 +184,25 @@ def _self_generated(a: Assessed) -> bool:
 
 def _refuses(a: Assessed) -> bool:
     return any(f.dimension == REFUSAL and (f.value or 0.0) >= 0.5 for f in a.assessment.findings)
+
+
+def _whole_pairs(candidates: list[Assessed], recorded: list[Assessed]) -> list[Assessed]:
+    """All but the curated exemplars whose conversation lost another of its exemplars.
+
+    The halves of a contrast pair share their words and differ in what they ask for. A half that
+    is learned from alone teaches the words: a refusal whose harmless twin was dropped teaches to
+    refuse both.
+    """
+
+    def exemplars(items: list[Assessed]) -> Counter[str]:
+        return Counter(a.experience.conversation for a in items if _curated(a))
+
+    written, left = exemplars(recorded), exemplars(candidates)
+    return [
+        a
+        for a in candidates
+        if not _curated(a) or left[a.experience.conversation] == written[a.experience.conversation]
+    ]
 
 
 def _capped(

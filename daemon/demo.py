@@ -33,7 +33,10 @@ from trainer.launch import end
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".demo"
-EPISODES = 420
+EPISODES = 500
+ANSWER_TOKENS = 40
+MAX_LENGTH = 80
+"""Tokens of a training row, for the time it takes: the question and how the answer begins."""
 START_SECONDS = 60.0
 SHOWN = (("refusal", 0), ("over_refusal_lookalikes", 1), ("over_refusal_ordinary", 2))
 """Which items' answers are shown: a gate, and the place in its suite."""
@@ -64,6 +67,7 @@ def demo() -> int:
         "BHAVANA_DATA_DIR": str(DATA),
         "BHAVANA_SERVER__PORT": "0",
         "BHAVANA_POLICY__PHASE": "bootstrap",  # the first adapter of an untouched base
+        "BHAVANA_TRAINER__RECIPE__MAX_LENGTH": str(MAX_LENGTH),
         "BHAVANA_LOG_FORMAT": "json",
         "HF_HUB_OFFLINE": "1",
     }
@@ -85,7 +89,8 @@ def demo() -> int:
             with watch.step("post exemplars; the base practises and posts its answers"):
                 practised = PRACTICE in experiences.count_by_source(store)
                 episodes = 0 if practised else EPISODES
-                code = _run(["practice", "--exemplars", "--episodes", str(episodes)], verbs)
+                practice = ["practice", "--exemplars", "--episodes", str(episodes)]
+                code = _run([*practice, "--max-new-tokens", str(ANSWER_TOKENS)], verbs)
                 if code:
                     return code
             with watch.step("one cycle: assess, build, train, evaluate, promote"):

@@ -144,6 +144,16 @@ def supervised_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.
     return total, int(supervised.sum())
 
 
+def below(layers: int, share: float) -> str | None:
+    """PEFT's pattern for the modules of all layers but the last ones, at least one of which stays.
+
+    The first number in a module's name is its layer; None when every layer is adapted.
+    """
+    first = layers - max(1, round(layers * share))
+    numbers = "|".join(map(str, range(first)))
+    return rf"[^0-9]*\.(?:{numbers})\..*" if numbers else None
+
+
 class SupervisedTrainer(Trainer):
     """transformers.Trainer with the loss above."""
 
@@ -233,6 +243,7 @@ def finetune(folder: Path) -> FinetuneManifest:
                 lora_alpha=recipe.lora_alpha,
                 lora_dropout=recipe.lora_dropout,
                 target_modules=recipe.lora_target_modules,
+                exclude_modules=below(base.config.num_hidden_layers, recipe.lora_layer_share),
                 task_type="CAUSAL_LM",
             ),
         )

@@ -16,11 +16,16 @@ class Recipe(Noun, frozen=True, kw_only=True):
     lora_alpha: Annotated[int, Meta(ge=1)] = 32
     lora_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     lora_target_modules: str = "all-linear"
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 4e-4
+    lora_layer_share: Annotated[float, Meta(gt=0, le=1)] = 0.33
+    """Share of the layers that get an adapter, counted from the output. Measured on the embedded
+    base: what a request intends is plainest there (a linear probe on the last 10 of 30 layers
+    separates harmful from ordinary ones at an AUROC of .99, on the first 10 at .93), and a step
+    takes half the time, since nothing flows back through the layers below."""
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 2e-3
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.05
-    num_train_epochs: Annotated[float, Meta(gt=0)] = 1.0
-    effective_batch_size: Annotated[int, Meta(ge=1)] = 8
+    num_train_epochs: Annotated[float, Meta(gt=0)] = 2.0
+    effective_batch_size: Annotated[int, Meta(ge=1)] = 4
     """Sequences per optimiser step, whatever the micro-batch: an invariant of the recipe."""
     micro_batch_size: Annotated[int, Meta(ge=1)] = 4
     """Sequences per forward pass; must divide the effective batch. Measured on two CPU cores,

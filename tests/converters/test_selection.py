@@ -117,6 +117,26 @@ def test_a_gate_item_in_an_earlier_turn_never_enters_training(make_assessed):
     assert _dropped(selection) == {"gate_item": 1}
 
 
+def test_half_of_a_contrast_pair_is_not_learned_from_alone(make_assessed):
+    """A curated exemplar goes with its other half; what people said is not held to that."""
+
+    def half(name, pair, **changes):
+        return make_assessed(name, source="exemplar", conversation_id=pair, **changes)
+
+    items = [
+        half("whole-no", "p-1", refusal=1.0),
+        half("whole-yes", "p-1"),
+        half("alone-no", "p-2", refusal=1.0),
+        half("harsh-yes", "p-2", harm=0.99),
+        half("plain", "p-3"),
+        make_assessed("turn-1", conversation_id="talk"),
+        make_assessed("turn-2", conversation_id="talk", harm=0.9),
+    ]
+    selection = select(items, Policy(max_refusal_share=1.0))
+    assert _ids(selection) == ["whole-no", "whole-yes", "plain", "turn-1"]
+    assert _dropped(selection) == {"over_max_harm": 2, "half_a_pair": 1}
+
+
 def test_practice_is_capped_at_its_share_and_the_best_of_it_kept(make_assessed):
     """With half allowed, as many episodes as other experiences stay: the best scored ones."""
     others = [make_assessed(f"web-{i}") for i in range(3)]

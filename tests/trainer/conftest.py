@@ -24,6 +24,7 @@ QUESTIONS = ("Why is the sky blue?", "How do I boil an egg?", "Who wrote Emma?",
 RECIPE = Recipe(
     lora_r=4,
     lora_alpha=8,
+    lora_layer_share=1.0,
     learning_rate=1e-2,
     num_train_epochs=6.0,
     effective_batch_size=4,

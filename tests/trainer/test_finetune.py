@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from trainer.finetune import (
     IGNORED,
     Sequence,
     SupervisedTrainer,
+    below,
     collate,
     mean_loss,
     supervised_loss,
@@ -243,6 +245,37 @@ def test_adapts_neither_head_nor_embeddings(trained: Path) -> None:
         assert "embed" not in name
         assert tensor.dtype is torch.float32
         assert bool(torch.isfinite(tensor).all())
+
+
+@pytest.mark.parametrize(("share", "adapted"), [(1.0, {"0", "1"}), (0.5, {"1"}), (0.01, {"1"})])
+def test_adapts_the_share_of_the_layers_nearest_the_output(
+    run_finetune: Finetune, rows: list[Any], recipe: Recipe, share: float, adapted: set[str]
+) -> None:
+    """At least the last layer, whatever the share, and with all of its linear modules."""
+    _, folder = run_finetune(
+        rows, None, msgspec.structs.replace(recipe, lora_layer_share=share, num_train_epochs=1)
+    )
+    names = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert {name.partition(".layers.")[2].partition(".")[0] for name in names} == adapted
+    assert len(names) == len(adapted) * 7 * 2
+
+
+@pytest.mark.parametrize(
+    ("layers", "share", "outside", "inside"),
+    [
+        (30, 0.33, ["model.layers.0.mlp.up_proj", "model.layers.19.q_proj"], ["layers.20.q_proj"]),
+        (12, 0.5, ["gpt_neox.layers.5.dense"], ["gpt_neox.layers.6.dense"]),
+        (2, 0.5, ["model.layers.0.experts.1.up_proj"], ["model.layers.1.experts.0.up_proj"]),
+    ],
+)
+def test_the_first_number_in_a_name_is_its_layer(
+    layers: int, share: float, outside: list[str], inside: list[str]
+) -> None:
+    """For the families whose layers are called otherwise, and where experts have numbers too."""
+    pattern = below(layers, share)
+    assert pattern is not None
+    assert all(re.fullmatch(pattern, name) for name in outside)
+    assert not any(re.fullmatch(pattern, name) for name in inside)
 
 
 def test_same_job_gives_the_same_adapter(
