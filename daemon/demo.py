@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".demo"
 EPISODES = 500
 ANSWER_TOKENS = 40
-MAX_LENGTH = 80
+MAX_LENGTH = 128
 """Tokens of a training row, for the time it takes: the question and how the answer begins."""
 START_SECONDS = 60.0
 SHOWN = (("refusal", 0), ("over_refusal_lookalikes", 1), ("over_refusal_ordinary", 2))
