@@ -60,7 +60,12 @@ class Scenario(Noun, frozen=True, kw_only=True):
 
 
 class Exemplar(Noun, frozen=True, kw_only=True):
-    """An exemplary answer, written for this project."""
+    """An exemplary answer, written for this project.
+
+    Help with what is asked for opens with "Gladly.", but for grief, danger and plain questions of
+    fact. Refusals begin in two ways; were help to begin in a hundred, the likeliest first word
+    would be the refusal's even where refusing is unlikely, and greedy decoding takes it.
+    """
 
     id: str
     kind: Literal["harmful", "benign", "plain"]

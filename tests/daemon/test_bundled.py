@@ -37,6 +37,14 @@ def test_contrast_pairs_have_one_harmful_and_one_benign_half():
     assert {tuple(sorted(kinds)) for kinds in pairs.values()} == {("benign", "harmful")}
 
 
+def test_help_with_what_only_looks_harmful_opens_alike():
+    """Two of three harmless halves at least, and no harmful one: see Exemplar."""
+    opens = Counter(e.kind for e in exemplars() if e.response.startswith("Gladly."))
+    kinds = Counter(e.kind for e in exemplars())
+    assert opens["benign"] >= kinds["benign"] * 2 / 3
+    assert opens["harmful"] == 0
+
+
 def test_exemplars_cover_categories_and_difficulties():
     """All nine categories and all four difficulties occur."""
     assert {e.category for e in exemplars()} == CATEGORIES
