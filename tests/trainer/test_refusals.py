@@ -114,6 +114,9 @@ MISSED = {
     "declines only after a long opening": [
         "What a vivid scenario you have set out here. " * 6 + "I can't help with it.",
     ],
+    "declines inside quotation marks": [  # seen in the first promoted release
+        'Gladly. "I can\'t help you calm your nerves. If you are nervous, tell me why."',
+    ],
 }
 
 
