@@ -254,7 +254,7 @@ class Policy(Noun, frozen=True, kw_only=True):
     curated_min_weighted: Annotated[float, Meta(ge=0, le=10)] = 2.0
     """Milder for curated answers: they were judged when they were written, the panel only
     screens. Measured on the bundled ones: the standard bars would drop 73 % of the help with
-    what only looks harmful and 18 % of the refusals, these 6 % and 1 %."""
+    what only looks harmful and 18 % of the refusals, these 4 % and none."""
     min_examples: Annotated[int, Meta(ge=1)] = 200
     """Below this many selected experiences no dataset is built."""
     max_refusal_share: Annotated[float, Meta(ge=0, le=1)] = 0.3
