@@ -145,7 +145,8 @@ class Service:
             log.info("stopped")
 
     def _app(self, url: str) -> Callable[..., object]:
-        app = make_app(self.parts.store, lambda: self._ready)
+        app = make_app(self.parts.store, lambda: self._ready, limits=self.parts.settings.limits)
+        self._house = app.house
 
         async def with_lifespan(scope: dict[str, object], receive: object, send: object) -> None:
             if self._loop is None:
