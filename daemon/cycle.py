@@ -126,6 +126,7 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         panel=panel_id(parts.settings.panel),
         as_of=cycle.position,
         moment=cycle.started_at,
+        ends=cycles.dataset_ends(parts.store, before=cycle.position),
         forbidden=all_texts(),
     )
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)

@@ -79,6 +79,15 @@ def of_cycle(store: Store, kind: type[Record], cycle_id: str) -> Record | None:
     return _newest(store, table, kind, table.c.cycle_id == cycle_id)
 
 
+def dataset_ends(store: Store, *, before: int) -> list[int]:
+    """The positions at which the datasets ended that were recorded up to a position."""
+    table = tables.datasets
+    query = bodies(table).where(table.c.position <= before).order_by(table.c.position)
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(query).scalars().all()
+    return [msgspec.json.decode(body, type=Dataset).position for body in found]
+
+
 def activate(store: Store, release: Release) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction."""
     activation = Activation(target=release.target, release_id=release.id, reason="promoted")
