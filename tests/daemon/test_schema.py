@@ -59,7 +59,6 @@ class Door(NamedTuple):
         """Sends one request and holds the answer against the description."""
         response = case.call(session=self.session, allow_redirects=False)
         case.validate_response(response, checks=CHECKS)
-        assert str(response.status_code) in case.operation.responses.status_codes
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,9 @@ def targets() -> Iterator[Hostile]:
         ("10,000 steps", b"/.." * 10_000, missing | LONG_HEADERS),
     ):
         yield Hostile(f"target: {name}", request(target, good, *head), allowed)
-    for method in (b"GET", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"PROPFIND"):
+    yield Hostile("method: GET", request(path, good, *head, method=b"GET"), {403})
+    yield Hostile("method: OPTIONS", request(path, good, *head, method=b"OPTIONS"), {204})
+    for method in (b"HEAD", b"PUT", b"PATCH", b"DELETE", b"TRACE", b"PROPFIND"):
         wire = request(path, good, *head, method=method)
         yield Hostile(f"method: {method.decode()}", wire, {405})
     for name, method in (
