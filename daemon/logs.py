@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ PASSWORDS = re.compile(r"(://[^/\s:@]*:)[^@\s/]+@")
 SECRET_NAMES = re.compile(r"(?i)secret|password|authorization|api_?key|token$")
 
 
-def blot_secrets(_logger: Any, _method: str, line: dict[str, Any]) -> dict[str, Any]:
+def blot_secrets(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
     """The line without secrets, told by a field's name or by a text's shape."""
     return {
         name: "[secret]" if SECRET_NAMES.search(name) else _blotted(value)
