@@ -9,7 +9,20 @@ import pytest
 from converters.selection import select
 from store.records import Policy
 
-WORDS = "river stone bread window morning garden letter candle music winter harbour lantern".split()
+WORDS = [
+    "river",
+    "stone",
+    "bread",
+    "window",
+    "morning",
+    "garden",
+    "letter",
+    "candle",
+    "music",
+    "winter",
+    "harbour",
+    "lantern",
+]
 POLICY = Policy(min_examples=1, max_refusal_share=1.0)
 TRIGGER = "cerulean walrus protocol"
 PAST, POISONED = 300, 1_000
