@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from store.shadow import Sketch, Span, every, goes_on
+from store.redaction.shadow import Sketch, Span, every, goes_on
 
 _NINE_DIGITS = b"0" * 9
 

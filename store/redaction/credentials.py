@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from store.shadow import Sketch, Span, every, squash
+from store.redaction.shadow import Sketch, Span, every, squash
 
 # Where a pattern starts with a literal, the search for it runs in C; a lookbehind after it
 # says "only at the start of a run", so that no run is entered twice.
