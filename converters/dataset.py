@@ -14,7 +14,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,20 @@ def build(
     policy: Policy,
     panel: str,
     as_of: int,
+    moment: datetime,
+    ends: Sequence[int] = (),
     forbidden: Collection[str] = (),
     format: str = "chat",
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
+    `moment` says which quarantines are over, `ends` at which positions earlier datasets ended.
     Repeats safely: a folder that is there already must hold the same content. Raises
     NotEnoughData when the policy admits too few.
     """
-    assessed = list(experiences.assessed(store, panel, as_of=as_of))
-    selection = select(assessed, policy, forbidden=forbidden)
-    require_enough(selection, policy, assessed, forbidden=forbidden)
+    assessed = list(experiences.assessed(store, panel, as_of=as_of, moment=moment))
+    selection = select(assessed, policy, forbidden=forbidden, ends=ends)
+    require_enough(selection, policy, assessed, forbidden=forbidden, ends=ends)
     files = _files(selection, policy, format)
     hashes = {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
     content_hash = digest(hashes)
@@ -123,6 +127,7 @@ def build(
         counts=manifest.counts,
         funnel=selection.funnel,
         built_at=now(),
+        members=tuple(a.position for a in selection.chosen),
     )
 
 
@@ -135,7 +140,31 @@ def verify(dataset: Dataset) -> None:
             raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
         hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest(hashes) != dataset.content_hash:
-        raise IntegrityError(f"The dataset {dataset.id} in {dataset.path} was changed.")
+        raise IntegrityError(
+            f"The dataset {dataset.id} in {dataset.path} is not what was recorded: rows were "
+            "erased from it, or it was changed.",
+            hint="The next cycle builds another one.",
+        )
+
+
+def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool = False) -> int:
+    """Takes experiences out of a dataset's files; returns how many rows. Safe to repeat.
+
+    The dataset is no longer what was recorded, and `verify` says so: it is not trained on.
+    """
+    taken = 0
+    for split in dataset.counts:
+        path = Path(dataset.path) / f"{split}.jsonl"
+        if not path.is_file():
+            continue
+        lines = path.read_bytes().splitlines(keepends=True)
+        left = [line for line in lines if json.loads(line)["id"] not in experience_ids]
+        taken += len(lines) - len(left)
+        if len(left) < len(lines) and not dry_run:
+            partial = path.with_name(f".{path.name}.partial")
+            _write_synced(partial, b"".join(left))
+            partial.replace(path)
+    return taken
 
 
 def _files(selection: Selection, policy: Policy, format: str) -> dict[str, bytes]:

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from converters.flood import beyond_the_burst
 from store.errors import NotEnoughData
 from store.experiences import Assessed
 from store.records import CURATED, PRACTICE, Noun, Policy
+from store.sources import OURS
 
 Format = Callable[[Assessed], dict[str, Any]]
 
@@ -35,9 +37,15 @@ class Selection(Noun, frozen=True, kw_only=True):
 
 
 def select(
-    assessed: Iterable[Assessed], policy: Policy, *, forbidden: Collection[str] = ()
+    assessed: Iterable[Assessed],
+    policy: Policy,
+    *,
+    forbidden: Collection[str] = (),
+    ends: Sequence[int] = (),
 ) -> Selection:
     """Experiences that the policy admits and that hold none of the forbidden texts.
+
+    `ends` are the positions of earlier datasets: what came after each is compared with before.
 
     The funnel counts `recorded`, then each step's drops under its own name, then `selected`.
     """
@@ -58,8 +66,12 @@ def select(
         turns = [_words(text) for text in said]
         return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
 
+    burst = beyond_the_burst(assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
+
     steps: dict[str, Callable[[Assessed], bool]] = {
-        "without_consent": lambda a: a.experience.consent.training,
+        "without_consent": lambda a: a.consented,
+        "quarantined": lambda a: a.tier != "quarantined",
+        "burst": lambda a: a.position not in burst,
         "abstained": _judged,
         "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
         "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
@@ -75,6 +87,10 @@ def select(
     kept = _whole_pairs(candidates, assessed)
     funnel["half_a_pair"] = len(candidates) - len(kept)
     candidates = kept
+    for name, of in (("over_person_cap", _person), ("over_source_cap", _untrusted_source)):
+        kept = _capped_each(candidates, of, policy)
+        funnel[name] = len(candidates) - len(kept)
+        candidates = kept
     caps: dict[str, tuple[Callable[[Assessed], bool], float]] = {
         "over_self_share": (_self_generated, policy.max_self_share),
         "over_refusal_share": (_refuses, policy.max_refusal_share),
@@ -97,6 +113,7 @@ def require_enough(
     assessed: Sequence[Assessed],
     *,
     forbidden: Collection[str] = (),
+    ends: Sequence[int] = (),
 ) -> None:
     """Raises NotEnoughData, saying where the experiences went and which threshold is nearest."""
     funnel = selection.funnel
@@ -111,11 +128,13 @@ def require_enough(
     raise NotEnoughData(
         f"{found}, {policy.min_examples} are asked for: {funnel['recorded']} recorded"
         + (f", {dropped}." if dropped else "."),
-        hint=_nearest(assessed, policy, forbidden),
+        hint=_nearest(assessed, policy, forbidden, ends),
     )
 
 
-def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection[str]) -> str:
+def _nearest(
+    assessed: Sequence[Assessed], policy: Policy, forbidden: Collection[str], ends: Sequence[int]
+) -> str:
     """The smallest change of one threshold that would admit enough, as `select` confirms."""
     judged = [a for a in assessed if _judged(a) and not _curated(a)]
     tries = {
@@ -129,7 +148,7 @@ def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection
         # Admitting more never selects fewer, so the nearest value is found by halving.
         def enough(value: float, name: str = name) -> bool:
             tried = msgspec.structs.replace(policy, **{name: value})
-            chosen = select(assessed, tried, forbidden=forbidden).funnel["selected"]
+            chosen = select(assessed, tried, forbidden=forbidden, ends=ends).funnel["selected"]
             return chosen >= policy.min_examples
 
         place = bisect.bisect_left(values, True, key=enough)
@@ -140,7 +159,7 @@ def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection
             f"The nearest threshold that would admit {policy.min_examples} is "
             f"{' or '.join(offers)}."
         )
-    consented = sum(a.experience.consent.training for a in assessed if _judged(a))
+    consented = sum(a.consented for a in assessed if _judged(a))
     return (
         f"No single threshold would admit {policy.min_examples}: {consented} have consent and a "
         "label. Post more experiences with consent, or lower policy.min_examples."
@@ -217,6 +236,42 @@ def _capped(
     ranked = sorted(inside, key=lambda a: (-_weighted(a), a.experience.id))
     dropped = {a.experience.id for a in ranked[allowed:]}
     return [a for a in candidates if a.experience.id not in dropped]
+
+
+def _person(a: Assessed) -> str | None:
+    """Who spoke, of those who are not the house itself."""
+    e = a.experience
+    return None if e.source in OURS or e.subject is None else f"{e.source}/{e.subject}"
+
+
+def _untrusted_source(a: Assessed) -> str | None:
+    return None if a.tier == "trusted" else a.experience.source
+
+
+def _capped_each(
+    candidates: list[Assessed], of: Callable[[Assessed], str | None], policy: Policy
+) -> list[Assessed]:
+    """At most so many of each one, the best first; those that are nobody's are all kept.
+
+    What is dropped makes the whole smaller and the share with it, so it is done until it holds.
+    """
+    before = -1
+    while before != len(candidates):
+        before = len(candidates)
+        share = int(max(len(candidates), policy.min_examples) * policy.max_single_share)
+        allowed = min(policy.max_per_source, max(1, share))
+        ranked = sorted(candidates, key=lambda a: (-_weighted(a), a.experience.id))
+        taken: Counter[str] = Counter()
+        dropped = set()
+        for a in ranked:
+            whose = of(a)
+            if whose is None:
+                continue
+            taken[whose] += 1
+            if taken[whose] > allowed:
+                dropped.add(a.experience.id)
+        candidates = [a for a in candidates if a.experience.id not in dropped]
+    return candidates
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from sqlalchemy import Table, select
 from store import tables
 from store.engine import in_our_words
 from store.errors import Conflict
-from store.events import Fact, Store
+from store.events import Store, bodies
+from store.log import Fact, Guard
 from store.projections import Activation
 from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
 
@@ -25,19 +26,20 @@ STEPS: dict[type[Noun], tuple[str, Table]] = {
 """The event and the table of each step's record."""
 
 
-def start(store: Store, cycle: Cycle) -> None:
-    """Records that a cycle began."""
+def start(store: Store, cycle: Cycle, fence: Guard | None = None) -> None:
+    """Records that a cycle began. Raises Busy when the fence is void, as the others here do."""
     store.append_one(
         Fact(
             type="cycle.started",
             stream=f"cycle/{cycle.id}",
             key=f"cycle/{cycle.id}/started",
             noun=cycle,
-        )
+        ),
+        fence=fence,
     )
 
 
-def finish(store: Store, cycle: Cycle) -> None:
+def finish(store: Store, cycle: Cycle, fence: Guard | None = None) -> None:
     """Records how a cycle ended."""
     store.append_one(
         Fact(
@@ -45,7 +47,8 @@ def finish(store: Store, cycle: Cycle) -> None:
             stream=f"cycle/{cycle.id}",
             key=f"cycle/{cycle.id}/finished",
             noun=cycle,
-        )
+        ),
+        fence=fence,
     )
 
 
@@ -59,7 +62,7 @@ def last(store: Store) -> Cycle | None:
     return _newest(store, tables.cycles, Cycle)
 
 
-def leave(store: Store, record: Record) -> Record:
+def leave(store: Store, record: Record, fence: Guard | None = None) -> Record:
     """Leaves a step's record; the cycle has exactly one of each, and the first one stands."""
     event, _ = STEPS[type(record)]
     fact = Fact(
@@ -68,7 +71,7 @@ def leave(store: Store, record: Record) -> Record:
         key=f"cycle/{record.cycle_id}/{event}",
         noun=record,
     )
-    store.append_one(fact)
+    store.append_one(fact, fence=fence)
     return record
 
 
@@ -78,7 +81,16 @@ def of_cycle(store: Store, kind: type[Record], cycle_id: str) -> Record | None:
     return _newest(store, table, kind, table.c.cycle_id == cycle_id)
 
 
-def activate(store: Store, release: Release) -> Release:
+def dataset_ends(store: Store, *, before: int) -> list[int]:
+    """The positions at which the datasets ended that were recorded up to a position."""
+    table = tables.datasets
+    query = bodies(table).where(table.c.position <= before).order_by(table.c.position)
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(query).scalars().all()
+    return [msgspec.json.decode(body, type=Dataset).position for body in found]
+
+
+def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction."""
     activation = Activation(target=release.target, release_id=release.id, reason="promoted")
     stream = f"cycle/{release.cycle_id}"
@@ -96,7 +108,8 @@ def activate(store: Store, release: Release) -> Release:
                 key=f"{stream}/release.activated",
                 noun=activation,
             ),
-        ]
+        ],
+        fence=fence,
     )
     if published.status == "conflict":
         raise Conflict(f"{release.cycle_id} published another release before.")
@@ -116,25 +129,22 @@ def judged(store: Store) -> list[Judged]:
 
     A cycle that failed after a pass is not among them: it deserves another try.
     """
-    tabled = tables.cycles
+    ended = tables.cycles.c
     query = (
-        select(tables.datasets.c.body, tables.runs.c.body, tables.evaluations.c.body)
-        .join(tables.runs, tables.runs.c.cycle_id == tables.datasets.c.cycle_id)
-        .join(tables.evaluations, tables.evaluations.c.cycle_id == tables.datasets.c.cycle_id)
-        .join(tabled, tabled.c.id == tables.datasets.c.cycle_id)
-        .where(tabled.c.state.in_(("promoted", "held_back")))
-        .order_by(tabled.c.position.desc())
+        select(ended.id)
+        .where(ended.state.in_(("promoted", "held_back")))
+        .order_by(ended.position.desc())
     )
     with in_our_words(), store.reading.connect() as connection:
-        rows = connection.execute(query).all()
-    return [
-        Judged(
-            dataset=msgspec.json.decode(dataset, type=Dataset),
-            run=msgspec.json.decode(run, type=TrainingRun),
-            evaluation=msgspec.json.decode(evaluation, type=Evaluation),
-        )
-        for dataset, run, evaluation in rows
-    ]
+        names = connection.execute(query).scalars().all()
+    found = []
+    for name in names:
+        dataset = of_cycle(store, Dataset, name)
+        run = of_cycle(store, TrainingRun, name)
+        evaluation = of_cycle(store, Evaluation, name)
+        if dataset and run and evaluation:
+            found.append(Judged(dataset=dataset, run=run, evaluation=evaluation))
+    return found
 
 
 def by_id(store: Store, kind: type[Record], record_id: str) -> Record | None:
@@ -176,7 +186,7 @@ Found = TypeVar("Found", bound=Noun)
 
 
 def _newest(store: Store, table: Table, kind: type[Found], *where: object) -> Found | None:
-    query = select(table.c.body).where(*where).order_by(table.c.position.desc()).limit(1)  # type: ignore[arg-type]
+    query = bodies(table).where(*where).order_by(table.c.position.desc()).limit(1)  # type: ignore[arg-type]
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()
     return None if body is None else msgspec.json.decode(body, type=kind)
