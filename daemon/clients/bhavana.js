@@ -177,17 +177,20 @@ export class Client {
       const { status, document, retryAfter } = await this.#post(lane, batch);
       const results = resultsOf(status, document, batch);
       if (results) return this.#settle(lane, batch, results);
-      if (status in ITEM_FAULTS) { // somewhere in this list: find it
+      if (!(status in ITEM_FAULTS)) {
+        if (status >= 300 && status < 500 && ![408, 425, 429].includes(status)) {
+          lane.fault = `${lane.path} answered ${status} ${document.code ?? ""}`;
+          console.error(`bhavana: ${lane.fault}: sending stopped; ${lane.waiting.length} unsent`);
+          return;
+        }
+        if (!this.#closed) await this.#pause(attempt, retryAfter);
+      }
+      if (status in ITEM_FAULTS || (status === 429 && attempt && batch.length > 1)) {
+        // The fault is somewhere in this list, or so many will never be let in at once.
         const middle = batch.length >> 1;
         await this.#deliver(lane, batch.slice(0, middle));
         return this.#deliver(lane, batch.slice(middle));
       }
-      if (status >= 300 && status < 500 && ![408, 425, 429].includes(status)) {
-        lane.fault = `${lane.path} answered ${status} ${document.code ?? ""}`;
-        console.error(`bhavana: ${lane.fault}: sending stopped; ${lane.waiting.length} unsent`);
-        return;
-      }
-      if (!this.#closed) await this.#pause(attempt, retryAfter);
     }
   }
 
@@ -296,6 +299,6 @@ function newId(prefix) {
   return `${prefix}-${lastTime.toString(16).padStart(12, "0")}7${hex.slice(1)}`;
 }
 
-function warn(_, result) {
-  console.warn(`bhavana: ${result.id} was not kept: ${result.code ?? result.status}`);
+function warn(item, result) {
+  console.warn(`bhavana: ${item.id} was not kept: ${result.code ?? result.status}`);
 }

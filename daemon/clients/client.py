@@ -240,15 +240,18 @@ class _Sender:
             if results is not None:
                 self._settle(lane, batch, results)
                 return
-            if status in ITEM_FAULTS:  # somewhere in this list: find it
+            if status not in ITEM_FAULTS:
+                if 300 <= status < 500 and status not in (408, 425, 429):
+                    code = _problem(answer).get("code")
+                    self._stop(lane, f"{lane.path} answered {status} {code}")
+                    return
+                self._pause(attempt, _retry_after(answer), str(status))
+            if status in ITEM_FAULTS or (status == 429 and attempt and len(batch) > 1):
+                # The fault is somewhere in this list, or so many will never be let in at once.
                 middle = len(batch) // 2
                 self._deliver(http, lane, batch[:middle])
                 self._deliver(http, lane, batch[middle:])
                 return
-            if 300 <= status < 500 and status not in (408, 425, 429):
-                self._stop(lane, f"{lane.path} answered {status} {_problem(answer).get('code')}")
-                return
-            self._pause(attempt, _retry_after(answer), str(status))
 
     def _pause(self, attempt: int, least: float, reason: str) -> None:
         """Backs off with full jitter, so that many clients do not come back at once."""
@@ -555,8 +558,8 @@ def _retry_after(answer: httpx.Response) -> float:
     return min(float(text), LONGEST_RETRY_AFTER_SECONDS) if text.isdecimal() else 0.0
 
 
-def _warn(_: Item, result: Mapping[str, Any]) -> None:
-    log.warning("%s was not kept: %s", result.get("id"), result.get("code") or result["status"])
+def _warn(item: Item, result: Mapping[str, Any]) -> None:
+    log.warning("%s was not kept: %s", item["id"], result.get("code") or result["status"])
 
 
 _living: weakref.WeakSet[_Sender] = weakref.WeakSet()

@@ -49,6 +49,8 @@ class StandIn(ThreadingHTTPServer):
         self.retry_after = 0
         self.late_seconds = 1.5
         self.most_bytes = 1_000_000
+        self.most_at_once = 500
+        """A longer list is answered with 429, however long the client waits."""
         self.refuses_keys = False
         self.missing = False
         self.rows: dict[str, dict[str, Any]] = {}
@@ -129,9 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
             fault = next(self.server.faults, None)
             arrival = Arrival(url.path, key, media, bool(query), items, fault)
             self.server.arrivals.append(arrival)
-        self._decide(arrival, len(body))
+        self._decide(arrival, body)
 
-    def _decide(self, arrival: Arrival, size: int) -> None:
+    def _decide(self, arrival: Arrival, body: bytes) -> None:
         server, fault = self.server, arrival.fault
         if server.missing or arrival.path not in DOORS:
             self._problem(404, "not_found")
@@ -143,21 +145,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif fault == "a stranger":
             self._answer(200, b"<p>Please sign in.</p>", "text/html")
-        elif size > server.most_bytes:
+        elif len(body) > server.most_bytes:
             self._problem(413, "body_too_large")
+        elif len(arrival.items) > server.most_at_once:
+            self._problem(429, "too_many")
         else:
-            self._keep(arrival)
+            self._keep(arrival, body)
 
-    def _keep(self, arrival: Arrival) -> None:
+    def _keep(self, arrival: Arrival, body: bytes) -> None:
         server, fault = self.server, arrival.fault
         if server.upstream is None:
             status, document = server.keep(arrival.items)
         else:
-            headers = {"Authorization": f"Bearer {arrival.key}"}
+            names = ("Authorization", "Content-Type", "Origin")
+            headers = {name: self.headers[name] for name in names if name in self.headers}
             with httpx.Client(trust_env=False, timeout=30) as client:
-                told = client.post(
-                    server.upstream + arrival.path, json=arrival.items, headers=headers
-                )
+                told = client.post(server.upstream + self.path, content=body, headers=headers)
             status, document = told.status_code, told.json()
         if fault == "late":
             threading.Event().wait(server.late_seconds)

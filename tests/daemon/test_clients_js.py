@@ -172,6 +172,18 @@ await report({ ids, sent: await client.flush(), refused });
 
 
 @in_browser
+def test_a_page_halves_a_list_that_is_too_long_for_a_limit(visit, reported, door):
+    """Else a bucket that is smaller than the list would be emptied by every try, for nothing."""
+    door.most_at_once = 3
+    visit("""
+const client = new Client(url, key);
+await report({ ids: many(client, 6), sent: await client.flush() });
+""")
+    found = reported()
+    assert (list(door.rows), found["sent"]) == (found["ids"], True)
+
+
+@in_browser
 def test_a_page_is_told_what_became_of_each_item(visit, reported, door):
     """207: what is refused goes to the callback, which may fail, and is not sent again."""
     visit("""
@@ -372,13 +384,75 @@ await report({ ids: many(client, 2), sent: await client.close() });
 
 
 @pytest.fixture
-def real(serving, data):
-    """A real daemon and the text of a key for it."""
+def real(serving, data, site):
+    """A real daemon and the text of a publishable key for it, bound to the frontend's origin."""
     data.mkdir()
     with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
-        key = keys.create(store, name="page", scopes=("ingest",), actor="t")[1]
-    with serving(data) as daemon:
+        key = keys.create(
+            store,
+            name="page",
+            scopes=("ingest", "feedback"),
+            source="web",
+            publishable=True,
+            origins=(site.url,),
+            actor="t",
+        )[1]
+    with serving(data, BHAVANA_LIMITS__PUBLISHABLE_PER_SECOND="1000") as daemon:
         yield daemon, key
+
+
+def stored(daemon):
+    """The ids that the real daemon has recorded, one for each event."""
+    with Store(f"sqlite:///{daemon.data / 'bhavana.db'}") as store:
+        events = store.follow(types=["experience.recorded"])
+        return [event.stream.removeprefix("experience/") for event in events]
+
+
+FULL = """
+const full = { ...item, occurred_at: new Date(), consent: { training: true } };
+"""
+
+
+@in_browser
+def test_a_page_of_an_allowed_origin_talks_to_the_real_daemon(visit, reported, real):
+    """Preflight, key in the header, readable answers: nothing stands between them."""
+    daemon, key = real
+    visit(
+        FULL
+        + f"""
+const refused = [];
+const onRejected = (item, result) => refused.push([item.id, result.status, result.code]);
+const client = new Client(url, "{key}", {{ spool: localStorage, onRejected }});
+const ids = Array.from({{ length: 120 }}, () => client.record(full));
+client.record({{ ...full, id: "claimed", source: "exemplar" }});
+client.feedback({{ experience_id: ids[0], kind: "thumb", value: 1 }});
+await report({{ ids, refused, sent: await client.flush(), left: localStorage.length }});
+""",
+        daemon.url,
+    )
+    found = reported()
+    assert (found["sent"], found["left"]) == (True, 0)
+    assert found["refused"] == [["claimed", "refused", "wrong_source"]]
+    assert sorted(stored(daemon)) == sorted(found["ids"])
+
+
+@in_browser
+def test_the_real_daemon_keeps_what_a_closed_page_beaconed(visit, reported, door, real, eventually):
+    """And knows it for a duplicate when the next page sends it again."""
+    daemon, key = real
+    door.upstream, door.faults, door.retry_after = daemon.url, iter(["busy"]), 60
+    close = visit(WAITING.replace("KEY", f'"{key}"').replace("SPOOL", "localStorage"))
+    ids = reported()
+    eventually(lambda: door.arrivals, "the first request arrives")
+    close()
+    assert eventually(lambda: stored(daemon), "the beacon arrives") == ids
+    visit(f"""
+const client = new Client(url, "{key}", {{ spool: localStorage }});
+await report({{ waiting: client.unsent, sent: await client.flush(), left: localStorage.length }});
+""")
+    assert reported() == {"waiting": 2, "sent": True, "left": 0}
+    assert stored(daemon) == ids
+    assert [a.by_query for a in door.arrivals] == [False, True, False]
 
 
 @in_browser
@@ -388,17 +462,19 @@ def test_through_a_faulty_network_a_page_stores_each_item_exactly_once(visit, re
     chance = random.Random(3)
     door.upstream = daemon.url
     door.faults = (chance.choice(FAULTS) if chance.random() < 0.5 else None for _ in range(8))
-    visit(f"""
+    visit(
+        FULL
+        + f"""
 const client = new Client(url, "{key}", {{ timeout: 1000, spool: localStorage }});
-const full = {{ ...item, occurred_at: new Date(), consent: {{ training: true }} }};
 const ids = Array.from({{ length: 500 }}, () => client.record(full));
 await report({{ ids, sent: await client.flush(60000), left: localStorage.length }});
-""")
+"""
+    )
     found = reported()
     assert (found["sent"], found["left"]) == (True, 0)
     assert any(a.fault for a in door.arrivals)
+    assert sorted(stored(daemon)) == sorted(found["ids"])
     with Store(f"sqlite:///{daemon.data / 'bhavana.db'}") as store:
-        assert experiences.count_by_source(store) == {"web": 500}
         assert all(experiences.get(store, name).consent.training for name in found["ids"])
 
 
