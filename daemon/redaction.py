@@ -7,7 +7,7 @@ from functools import lru_cache
 from prometheus_client import Counter
 
 from daemon import metrics
-from store.redaction import KINDS, RedactionSettings, redact
+from store.redaction import KINDS, Recorded, RedactionSettings, redact
 
 
 class Redactor:
@@ -17,7 +17,7 @@ class Redactor:
         self._rules = lru_cache(1024)(settings.rules_for)
         self._counted: dict[str, Counter] = {kind: metrics.REDACTED.labels(kind) for kind in KINDS}
 
-    def __call__(self, item: Experience | Feedback, source: str | None) -> Experience | Feedback:
+    def __call__(self, item: Recorded, source: str | None) -> Recorded:
         """The item as it may be stored. Whatever this raises, the item must not be."""
         redacted = redact(item, self._rules(source or ""))
         for kind, count in redacted.counts.items():
