@@ -69,6 +69,7 @@ CHAIN: tuple[tuple[Callable[[Sketch], bool], Detectors], ...] = (
         (
             ("secret", credentials.private_keys),
             ("secret", credentials.web_tokens),
+            ("secret", credentials.feedback_tokens),
             ("secret", credentials.keys),
             ("secret", credentials.bots),
             ("secret", credentials.bearers),

@@ -35,6 +35,8 @@ userinfo = every(r"://([^\s/?#\"'`<>@:\0]{0,256}+:[^\s/?\"'`<>\0]{1,256})@", gro
 """The `user:password` of a URL."""
 web_tokens = every(r"eyJ(?<![\w-]eyJ)[\w-]{17,}+\.[\w-]{4,}+\.[\w-]*+(?:\.[\w-]++){0,2}")
 """JSON web tokens, signed or encrypted."""
+feedback_tokens = every(r"bhvt_(?<![A-Za-z0-9]bhvt_)[\w-]{15,}+(?:\.[\w-]++)?")
+"""Our own, with its signature after a dot."""
 bots = every(r":(AA(?<=[0-9]{8}:AA)[\w-]{30,40})(?![\w-])", group=1)
 """The secret half of a Telegram bot's token."""
 

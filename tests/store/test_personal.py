@@ -200,6 +200,6 @@ def test_only_the_kinds_of_the_rules_are_replaced():
 
 def test_a_key_of_ours_is_redacted(store):
     """As it is really made."""
-    _, key = keys.create(store, name="a", scopes=("ingest",), actor="test")
+    _, key = keys.create(store, name="a", scopes=("admin",), actor="test")
 
     assert redact_text(f"I used {key}.").value == "I used [secret]."
