@@ -172,8 +172,9 @@ class Door:
     def _prepared(self, caller: Caller, text: bytes) -> Kept:
         try:
             item = self._read(caller, text)
-        except Problem as problem:
-            if problem.status in (429, 503):
+        except BhavanaError as error:
+            problem = problem_of(error)
+            if problem.status in (429, 500, 503):
                 raise
             return Kept("", None, _refused(_id_in(text), problem))
         return Kept(item.id, line(self._fact(item), caller.actor), None)

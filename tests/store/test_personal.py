@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from store import keys, shadow
+from store import keys
 from store.errors import Rejected
-from store.redaction import KINDS, Hit, find, redact_text, worth_a_look
+from store.redaction import KINDS, Hit, find, redact_text, shadow, worth_a_look
 
 
 class Case(NamedTuple):
