@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -21,15 +22,18 @@ from types import FrameType
 
 import msgspec
 import structlog
-import uvicorn
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
-from daemon import metrics
+from daemon import metrics, sockets
 from daemon.api import make_app
+from daemon.connections import Server
 from daemon.cycle import give_up, turn
 from daemon.notify import notify, watchdog_seconds
-from daemon.settings import Settings
+from daemon.settings import ServerSettings, Settings
 from daemon.wiring import Parts, make_data, wire
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
@@ -115,47 +119,46 @@ class Service:
         self._failures = 0
         self._not_before = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
 
     def serve(self) -> None:
         """Serves until SIGTERM or SIGINT; returns when everything has ended."""
         settings = self.parts.settings
-        listener = _listen(settings.server.host, settings.server.port)
-        host, port = listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        listeners = sockets.inherited() or [_bound(settings.server)]
+        url = sockets.url_of(listeners[0])
         self._catch_signals()
         self._start_clock()
         write_record(settings.data / "daemon.json", Address(pid=os.getpid(), url=url))
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._app(url),
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=settings.server.stop_seconds,
-            )
+        self._server = Server(
+            self._app(),
+            deadlines=settings.server.deadlines,
+            most_connections=settings.server.most_connections,
+            stop_seconds=settings.server.stop_seconds,
+            on_start=lambda: self._started(url),
+            on_stop=self._stop,
         )
         try:
             self._server.should_exit = self.parts.stop.is_set()  # a signal may have come already
-            self._server.run(sockets=[listener])
+            self._server.run(sockets=listeners)
         finally:
             self._stop()
             self._clock.shutdown(wait=True)
             (settings.data / "daemon.json").unlink(missing_ok=True)
             log.info("stopped")
 
-    def _app(self, url: str) -> Callable[..., object]:
+    def _app(self) -> FastAPI:
         app = make_app(self.parts.store, lambda: self._ready)
+        app.add_exception_handler(ClientDisconnect, _nobody_there)
+        return app
 
-        async def with_lifespan(scope: dict[str, object], receive: object, send: object) -> None:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-                self._ready = not self.parts.stop.is_set()
-                notify("READY=1", f"STATUS=Serving {url}")
-                log.info("serving", url=url, pid=os.getpid())
-            await app(scope, receive, send)  # type: ignore[arg-type]
-
-        return with_lifespan
+    def _started(self, url: str) -> None:
+        """The application answers; what came meanwhile waited in the kernel's queue."""
+        gc.freeze()  # what the start built stays: neither a collection nor the exit walks it again
+        self._ready = not self.parts.stop.is_set()
+        notify("READY=1", f"STATUS=Serving {url}")
+        log.info("serving", url=url, pid=os.getpid())
+        self._loop = asyncio.get_running_loop()  # from here on the watchdog is fed
 
     # --- the clock ------------------------------------------------------------------------
 
@@ -250,14 +253,30 @@ class Service:
                 log.warning("lease_not_renewed", error=str(error))
 
     def _feed_watchdog(self) -> None:
-        """Feeds the watchdog only while the event loop and the store both answer."""
+        """Feeds the watchdog only while everything that must live answers."""
         if self._loop is None:
             return
+        try:
+            silent = [check.__name__.strip("_") for check in self._liveness() if not check()]
+        except BhavanaError as error:
+            silent = [str(error)]
+        if silent:
+            log.warning("watchdog_not_fed", silent=silent)
+        else:
+            notify("WATCHDOG=1")
+
+    def _liveness(self) -> list[Callable[[], bool]]:
+        """What must answer, and soon: a check that hangs keeps the watchdog hungry as well."""
+        return [self._loop_answers, self._database_answers]
+
+    def _loop_answers(self) -> bool:
+        assert self._loop is not None
         answered = threading.Event()
         self._loop.call_soon_threadsafe(answered.set)
-        self.parts.store.position()
-        if answered.wait(TICK_SECONDS * 5):
-            notify("WATCHDOG=1")
+        return answered.wait(TICK_SECONDS * 5)
+
+    def _database_answers(self) -> bool:
+        return self.parts.store.position() >= 0
 
     # --- signals --------------------------------------------------------------------------
 
@@ -310,12 +329,16 @@ def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
             parts.store.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bound(server: ServerSettings) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return sockets.bind(server.host, server.port)
     except OSError as error:
         raise Misconfigured(
-            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            f"Cannot listen on {server.host}:{server.port}: {error.strerror}.",
             hint="Set server.port (BHAVANA_SERVER__PORT), or 0 for a free one.",
         ) from error
+
+
+async def _nobody_there(_request: Request, _error: Exception) -> Response:
+    """The client has gone, or was cut off, before its body was whole; nobody reads this."""
+    return Response(status_code=408)
