@@ -15,6 +15,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,16 @@ def build(
     policy: Policy,
     panel: str,
     as_of: int,
+    moment: datetime,
     forbidden: Collection[str] = (),
     format: str = "chat",
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
-    Repeats safely: a folder that is there already must hold the same content. Raises
-    NotEnoughData when the policy admits too few.
+    `moment` says which quarantines are over. Repeats safely: a folder that is there already
+    must hold the same content. Raises NotEnoughData when the policy admits too few.
     """
-    assessed = list(experiences.assessed(store, panel, as_of=as_of))
+    assessed = list(experiences.assessed(store, panel, as_of=as_of, moment=moment))
     selection = select(assessed, policy, forbidden=forbidden)
     require_enough(selection, policy, assessed, forbidden=forbidden)
     files = _files(selection, policy, format)
@@ -123,6 +125,7 @@ def build(
         counts=manifest.counts,
         funnel=selection.funnel,
         built_at=now(),
+        members=tuple(a.position for a in selection.chosen),
     )
 
 

@@ -18,6 +18,7 @@ import msgspec
 from store.errors import NotEnoughData
 from store.experiences import Assessed
 from store.records import CURATED, PRACTICE, Noun, Policy
+from store.sources import OURS
 
 Format = Callable[[Assessed], dict[str, Any]]
 
@@ -59,7 +60,8 @@ def select(
         return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
 
     steps: dict[str, Callable[[Assessed], bool]] = {
-        "without_consent": lambda a: a.experience.consent.training,
+        "without_consent": lambda a: a.consented,
+        "quarantined": lambda a: a.tier != "quarantined",
         "abstained": _judged,
         "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
         "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
@@ -75,6 +77,10 @@ def select(
     kept = _whole_pairs(candidates, assessed)
     funnel["half_a_pair"] = len(candidates) - len(kept)
     candidates = kept
+    for name, of in (("over_person_cap", _person), ("over_source_cap", _untrusted_source)):
+        kept = _capped_each(candidates, of, policy)
+        funnel[name] = len(candidates) - len(kept)
+        candidates = kept
     caps: dict[str, tuple[Callable[[Assessed], bool], float]] = {
         "over_self_share": (_self_generated, policy.max_self_share),
         "over_refusal_share": (_refuses, policy.max_refusal_share),
@@ -140,7 +146,7 @@ def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection
             f"The nearest threshold that would admit {policy.min_examples} is "
             f"{' or '.join(offers)}."
         )
-    consented = sum(a.experience.consent.training for a in assessed if _judged(a))
+    consented = sum(a.consented for a in assessed if _judged(a))
     return (
         f"No single threshold would admit {policy.min_examples}: {consented} have consent and a "
         "label. Post more experiences with consent, or lower policy.min_examples."
@@ -217,6 +223,42 @@ def _capped(
     ranked = sorted(inside, key=lambda a: (-_weighted(a), a.experience.id))
     dropped = {a.experience.id for a in ranked[allowed:]}
     return [a for a in candidates if a.experience.id not in dropped]
+
+
+def _person(a: Assessed) -> str | None:
+    """Who spoke, of those who are not the house itself."""
+    e = a.experience
+    return None if e.source in OURS or e.subject is None else f"{e.source}/{e.subject}"
+
+
+def _untrusted_source(a: Assessed) -> str | None:
+    return None if a.tier == "trusted" else a.experience.source
+
+
+def _capped_each(
+    candidates: list[Assessed], of: Callable[[Assessed], str | None], policy: Policy
+) -> list[Assessed]:
+    """At most so many of each one, the best first; those that are nobody's are all kept.
+
+    What is dropped makes the whole smaller and the share with it, so it is done until it holds.
+    """
+    before = -1
+    while before != len(candidates):
+        before = len(candidates)
+        share = int(max(len(candidates), policy.min_examples) * policy.max_single_share)
+        allowed = min(policy.max_per_source, max(1, share))
+        ranked = sorted(candidates, key=lambda a: (-_weighted(a), a.experience.id))
+        taken: Counter[str] = Counter()
+        dropped = set()
+        for a in ranked:
+            whose = of(a)
+            if whose is None:
+                continue
+            taken[whose] += 1
+            if taken[whose] > allowed:
+                dropped.add(a.experience.id)
+        candidates = [a for a in candidates if a.experience.id not in dropped]
+    return candidates
 
 
 def _words(text: str) -> tuple[str, ...]:

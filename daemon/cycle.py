@@ -123,6 +123,7 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         policy=parts.settings.policy,
         panel=panel_id(parts.settings.panel),
         as_of=cycle.position,
+        moment=cycle.started_at,
         forbidden=all_texts(),
     )
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)

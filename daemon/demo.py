@@ -83,7 +83,7 @@ def demo() -> int:
             with watch.step("the daemon answers"):
                 click.echo(_await(settings, daemon))
             key, secret = keys.create(
-                store, name="demo", scopes=("ingest", "operator"), actor="demo"
+                store, name="demo", scopes=("ingest", "operate"), actor="demo"
             )
             verbs = environment | {KEY_VARIABLE: secret}
             with watch.step("post exemplars; the base practises and posts its answers"):

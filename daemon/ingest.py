@@ -19,7 +19,8 @@ from starlette.routing import Route
 from daemon import metrics
 from daemon.problems import Problem, pointer_of
 from store import experiences, keys
-from store.events import Appended, Store
+from store.events import Store
+from store.log import Appended
 from store.records import CURATED, ApiKey, Experience, Feedback, Noun, new_id
 
 MAX_BODY_BYTES = 1_000_000

@@ -10,7 +10,8 @@ from sqlalchemy import Table, select
 from store import tables
 from store.engine import in_our_words
 from store.errors import Conflict
-from store.events import Fact, Store
+from store.events import Store, bodies
+from store.log import Fact
 from store.projections import Activation
 from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
 
@@ -116,25 +117,22 @@ def judged(store: Store) -> list[Judged]:
 
     A cycle that failed after a pass is not among them: it deserves another try.
     """
-    tabled = tables.cycles
+    ended = tables.cycles.c
     query = (
-        select(tables.datasets.c.body, tables.runs.c.body, tables.evaluations.c.body)
-        .join(tables.runs, tables.runs.c.cycle_id == tables.datasets.c.cycle_id)
-        .join(tables.evaluations, tables.evaluations.c.cycle_id == tables.datasets.c.cycle_id)
-        .join(tabled, tabled.c.id == tables.datasets.c.cycle_id)
-        .where(tabled.c.state.in_(("promoted", "held_back")))
-        .order_by(tabled.c.position.desc())
+        select(ended.id)
+        .where(ended.state.in_(("promoted", "held_back")))
+        .order_by(ended.position.desc())
     )
     with in_our_words(), store.reading.connect() as connection:
-        rows = connection.execute(query).all()
-    return [
-        Judged(
-            dataset=msgspec.json.decode(dataset, type=Dataset),
-            run=msgspec.json.decode(run, type=TrainingRun),
-            evaluation=msgspec.json.decode(evaluation, type=Evaluation),
-        )
-        for dataset, run, evaluation in rows
-    ]
+        names = connection.execute(query).scalars().all()
+    found = []
+    for name in names:
+        dataset = of_cycle(store, Dataset, name)
+        run = of_cycle(store, TrainingRun, name)
+        evaluation = of_cycle(store, Evaluation, name)
+        if dataset and run and evaluation:
+            found.append(Judged(dataset=dataset, run=run, evaluation=evaluation))
+    return found
 
 
 def by_id(store: Store, kind: type[Record], record_id: str) -> Record | None:
@@ -176,7 +174,7 @@ Found = TypeVar("Found", bound=Noun)
 
 
 def _newest(store: Store, table: Table, kind: type[Found], *where: object) -> Found | None:
-    query = select(table.c.body).where(*where).order_by(table.c.position.desc()).limit(1)  # type: ignore[arg-type]
+    query = bodies(table).where(*where).order_by(table.c.position.desc()).limit(1)  # type: ignore[arg-type]
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()
     return None if body is None else msgspec.json.decode(body, type=kind)

@@ -1,24 +1,56 @@
-"""Opens the database: SQLite pragmas, PostgreSQL, migrations, and storage faults in our words."""
+"""Opens the database: which SQLite, its pragmas, PostgreSQL, migrations, faults in our words.
+
+SQLite 3.7.0 to 3.51.2 can corrupt a database when one connection checkpoints while another
+starts its write-ahead log over. Two things keep that from happening: a newer library is used
+where one is installed, and no connection checkpoints by itself. Only `checkpoint` does, in a
+mode that holds the write lock meanwhile.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
-from store.errors import Misconfigured, Unavailable
+from store.errors import Misconfigured, StorageFault, Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 10.0
+RESET_BUG = ((3, 7, 0), (3, 51, 3))
+"""The first SQLite with the bug above, and the first without it again."""
+ONE_CONNECTION: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
+MIGRATION_LOCK = 0x62686176
+"""PostgreSQL's advisory lock while the schema changes; any number of our own."""
+BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", 26: "not a database"}
+"""SQLite's primary result codes after which nothing may be acknowledged any more."""
+
+
+def sqlite_module() -> ModuleType:
+    """The SQLite to use: a separately installed one where that is newer, else Python's own."""
+    try:
+        from pysqlite3 import dbapi2
+    except ImportError:
+        return sqlite3
+    installed: ModuleType = dbapi2
+    return max((sqlite3, installed), key=lambda module: module.sqlite_version_info)
+
+
+def has_reset_bug(version: tuple[int, ...]) -> bool:
+    """Whether this version of SQLite can corrupt a log that is reset while it is checkpointed."""
+    first, fixed = RESET_BUG
+    return first <= version < fixed
 
 
 def open_engine(url: str, *, writes: bool) -> Engine:
@@ -41,21 +73,34 @@ def open_engine(url: str, *, writes: bool) -> Engine:
             "store.url is not a database URL that we know.",
             hint="Write sqlite:////absolute/path/bhavana.db or postgresql+psycopg://user@host/db.",
         ) from error
+    if parsed.get_backend_name() == "postgresql":
+        return _postgresql(parsed, writes=writes)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        raise Misconfigured(
+            f"store.url names {parsed.get_backend_name()}, which is not supported.",
+            hint="Write sqlite:////absolute/path/bhavana.db or postgresql+psycopg://user@host/db.",
+        )
     if not parsed.database or ":memory:" in parsed.database or parsed.query:
         raise Misconfigured(
             "store.url names no plain file.", hint="An in-memory store keeps nothing."
         )
     _require_writable(Path(str(parsed.database)))
-    engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = create_engine(
+        parsed,
+        module=sqlite_module(),
+        hide_parameters=True,  # errors end up in logs, and what people said must not
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+        **(ONE_CONNECTION if writes else {}),
+    )
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: sqlite3.Connection, _record: Any) -> None:
         connection.isolation_level = None  # transactions are begun below, not by the driver
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")
         if not writes:
             connection.execute("PRAGMA query_only=ON")
 
@@ -64,6 +109,47 @@ def open_engine(url: str, *, writes: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _postgresql(url: URL, *, writes: bool) -> Engine:
+    """Psycopg 3. `json` columns come as the bytes that were stored, not as parsed values."""
+    settings = "" if writes else "-c default_transaction_read_only=on"
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"options": settings, "connect_timeout": 5},
+        **(ONE_CONNECTION if writes else {}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _plain_json(connection: Any, _record: Any) -> None:
+        from psycopg.types.json import set_json_loads
+
+        set_json_loads(lambda text: text, connection)
+
+    return engine
+
+
+def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
+    """Copies SQLite's write-ahead log into the database and starts the log over; True if done.
+
+    RESTART and TRUNCATE hold the write lock meanwhile. Without `wait`, readers that are under
+    way are not waited for: what they still need is copied the next time. With it, the log's
+    file is empty afterwards. Raises StorageFault, Unavailable.
+    """
+    timeout = int(BUSY_TIMEOUT_SECONDS * 1000)
+    with in_our_words(), engine.connect() as connection:
+        raw = connection.connection.driver_connection  # a checkpoint cannot run in a transaction
+        assert raw is not None
+        try:
+            raw.execute(f"PRAGMA busy_timeout={timeout if wait else 0}")
+            mode = "TRUNCATE" if wait else "RESTART"
+            [busy, _, _] = raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            raw.execute(f"PRAGMA busy_timeout={timeout}")
+        except sqlite_module().Error as error:
+            raise DBAPIError("wal_checkpoint", None, error) from error
+    return not busy
 
 
 def _require_writable(path: Path) -> None:
@@ -89,14 +175,20 @@ def _require_writable(path: Path) -> None:
 
 @contextmanager
 def in_our_words() -> Iterator[None]:
-    """Turns the driver's storage faults into Unavailable, so that no caller sees a traceback."""
+    """Turns the driver's storage faults into ours, so that no caller sees a traceback."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
-        raise Unavailable(f"The store cannot answer now: {error.orig}.") from error
     except DBAPIError as error:
+        code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
         if "not a database" in str(error.orig):
             raise Misconfigured("The store's file is not a Bhavana database.") from error
+        if code in BROKEN_STORAGE:
+            raise StorageFault(
+                f"The store's disk or file is damaged: {error.orig}.",
+                hint="Look at the disk, then `bhavana store verify`.",
+            ) from error
+        if isinstance(error, OperationalError | InterfaceError):
+            raise Unavailable(f"The store cannot answer now: {error.orig}.") from error
         if error.connection_invalidated:
             raise Unavailable(f"The connection to the store was lost: {error.orig}.") from error
         raise
@@ -109,9 +201,19 @@ def alembic_config() -> Config:
     return config
 
 
-def migrate(engine: Engine) -> None:
-    """Brings the schema to the newest revision; safe to repeat, and a no-op when it is there."""
+def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: None) -> bool:
+    """Brings the schema to the newest revision; True when it had to. Safe to repeat.
+
+    `after` runs in the same transaction when something was migrated.
+    """
     config = alembic_config()
+    newest = ScriptDirectory.from_config(config).get_current_head()
     with in_our_words(), engine.begin() as connection:
+        if engine.dialect.name == "postgresql":  # two daemons may start at once
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        if MigrationContext.configure(connection).get_current_revision() == newest:
+            return False
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        after(connection)
+    return True

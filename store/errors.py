@@ -6,7 +6,9 @@
     │   ├── NotFound        no such thing is recorded
     │   └── Misconfigured   a setting, a file or an installation is wrong
     ├── Unavailable         try again later: nothing was kept, nothing was lost
-    │   └── Busy            somebody else holds the lock or the lease
+    │   ├── Busy            somebody else holds the lock or the lease
+    │   ├── QueueFull       more is waiting to be written than may wait
+    │   └── StorageFault    the disk or the database file is damaged: stop acknowledging
     └── Halted              stop this cycle and tell a person
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
@@ -57,6 +59,14 @@ class Unavailable(BhavanaError):
 
 class Busy(Unavailable):
     """Somebody else holds the lock."""
+
+
+class QueueFull(Unavailable):
+    """More is waiting to be written than may wait. Try again in a moment."""
+
+
+class StorageFault(Unavailable):
+    """The store's disk or file is damaged; nothing more is acknowledged."""
 
 
 class Halted(BhavanaError):

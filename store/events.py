@@ -1,58 +1,60 @@
-"""The log: append, follow, rebuild. An event and its projections are written at once."""
+"""The event store: append, follow, rebuild. An event and its projections are written at once."""
 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
+from sqlalchemy import Connection, Engine, Row, Select, Table, delete, select
 
 from store import tables
 from store.engine import in_our_words, migrate, open_engine
 from store.errors import Conflict
-from store.projections import project
-from store.records import Event, Noun, now, to_json
+from store.high_water import HighWater
+from store.log import ERASED, Appended, Fact, Line, head_of, line
+from store.projections import KINDS, Projected, project
+from store.records import Event
+from store.writer import Outcome, Writer
 
 FOLLOW_BATCH = 500
-
-
-class Fact(Noun, frozen=True, kw_only=True):
-    """Something to be recorded. `key` is its identity: the same key is the same fact."""
-
-    type: str
-    stream: str
-    key: str
-    noun: Noun
-
-
-class Appended(Noun, frozen=True, kw_only=True):
-    """What became of a fact: recorded now, or already there with the same content, or not."""
-
-    position: int
-    status: Literal["recorded", "duplicate", "conflict"]
+T = TypeVar("T")
 
 
 class Store:
-    """The event store. Safe to share between threads; writes queue behind one lock.
+    """The event store. Safe to share between threads: one thread of its own writes.
 
     Returns only after commit: on SQLite with synchronous=FULL, what was returned is on disk.
     """
 
-    def __init__(self, url: str) -> None:
-        """Opens and, where needed, migrates the store. Raises Misconfigured, Unavailable."""
-        self._write = open_engine(url, writes=True)
-        self.url = self._write.url.render_as_string(hide_password=True)
-        with in_our_words():
-            migrate(self._write)
+    def __init__(self, url: str, *, high_water: Path | None = None) -> None:
+        """Opens and, where needed, migrates the store. Raises Misconfigured, Unavailable.
+
+        `high_water`: the file of the mark; beside an SQLite file by default, else none is kept.
+        """
+        engine = open_engine(url, writes=True)
+        self.url = engine.url.render_as_string(hide_password=True)
+        migrate(engine, after=_rebuild)
         self._read = open_engine(url, writes=False)
-        self._writing = threading.Lock()
+        database = Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
+        if high_water is None and database is not None:
+            high_water = database.with_name(f"{database.name}.high-water")
+        self.high_water = None if high_water is None else HighWater(high_water)
+        self.wal = None if database is None else database.with_name(f"{database.name}-wal")
+        self._write = engine
+        self.writer = Writer(
+            engine,
+            self.high_water,
+            after=0 if self.high_water is None else self.high_water.read(),
+            wal=self.wal,
+        )
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Commits what waits and closes the connections. Safe to repeat."""
+        self.writer.close()
         self._read.dispose()
         self._write.dispose()
 
@@ -67,10 +69,9 @@ class Store:
         """For the queries by noun; cannot write."""
         return self._read
 
-    @property
-    def writing(self) -> Engine:
-        """For operational state only (schedule, lease); facts go through `append`."""
-        return self._write
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Runs writes of operational state in one transaction; facts go through `append`."""
+        return self.writer.run(work)
 
     def append(self, facts: Sequence[Fact], *, actor: str = "bhavana") -> list[Appended]:
         """Records the facts in one transaction; safe to repeat.
@@ -78,20 +79,23 @@ class Store:
         A fact whose key is there with the same content is a duplicate; with other content it
         is a conflict and is not recorded, while the others are.
         """
-        with self._writing, in_our_words(), self._write.begin() as connection:
-            return [_append_one(connection, fact, actor) for fact in facts]
+        return self.writer.append_and_wait([line(fact, actor) for fact in facts])
+
+    def append_soon(self, lines: Sequence[Line], done: Callable[[Outcome], None]) -> None:
+        """Queues lines; `done` hears the outcome, in the writer's thread. Raises QueueFull."""
+        self.writer.append(lines, done)
 
     def append_one(self, fact: Fact, *, actor: str = "bhavana") -> Appended:
         """Records one fact; raises Conflict when its key holds other content."""
         [appended] = self.append([fact], actor=actor)
-        if appended.status == "conflict":
+        if appended.status in ("conflict", "erased"):
             raise Conflict(f"{fact.key} was recorded before with other content.")
         return appended
 
     def position(self) -> int:
         """Position of the last event; 0 when the log is empty."""
         with in_our_words(), self._read.connect() as connection:
-            return connection.execute(select(func.max(tables.events.c.position))).scalar() or 0
+            return head_of(connection).position
 
     def follow(self, after: int = 0, *, types: Sequence[str] | None = None) -> Iterator[Event]:
         """Events after a position, in order, up to the present end of the log."""
@@ -108,15 +112,7 @@ class Store:
 
     def rebuild(self) -> int:
         """Drops the projections' rows and replays the log; returns the number of events."""
-        with self._writing, in_our_words(), self._write.begin() as connection:
-            for table in tables.PROJECTIONS:
-                connection.execute(delete(table))
-            replayed = 0
-            rows = connection.execute(select(tables.events).order_by(tables.events.c.position))
-            for row in rows.yield_per(FOLLOW_BATCH):
-                project(connection, _event(row))
-                replayed += 1
-        return replayed
+        return self.write(_rebuild)
 
     def projections_digest(self) -> dict[str, str]:
         """SHA-256 of every projection's rows, to compare before and after a rebuild."""
@@ -131,36 +127,30 @@ class Store:
         return digests
 
 
-def _append_one(connection: Connection, fact: Fact, actor: str) -> Appended:
-    body = to_json(fact.noun)
-    digest = hashlib.sha256(body).hexdigest()
-    known = connection.execute(
-        select(tables.events.c.position, tables.events.c.digest).where(
-            tables.events.c.key == fact.key
-        )
-    ).first()
-    if known is not None:
-        same = known.digest == digest
-        return Appended(position=known.position, status="duplicate" if same else "conflict")
-    event = Event(
-        position=0,  # given by the database
-        stream=fact.stream,
-        type=fact.type,
-        version=1,
-        key=fact.key,
-        body=body,
-        recorded_at=now(),
-        actor=actor,
+def bodies(table: Table) -> Select[bytes]:
+    """The bodies of a projection's rows, to be narrowed and ordered."""
+    events = tables.events
+    return select(events.c.body).select_from(
+        table.join(events, events.c.position == table.c.position)
     )
-    row = msgspec.structs.asdict(event) | {
-        "recorded_at": event.recorded_at.isoformat(timespec="microseconds"),
-        "digest": digest,
-    }
-    del row["position"]
-    inserted = insert(tables.events).values(row).returning(tables.events.c.position)
-    position: int = connection.execute(inserted).scalar_one()
-    project(connection, msgspec.structs.replace(event, position=position))
-    return Appended(position=position, status="recorded")
+
+
+def _rebuild(connection: Connection) -> int:
+    for table in tables.PROJECTIONS:
+        connection.execute(delete(table))
+    replayed, after = 0, 0
+    query = select(tables.events).order_by(tables.events.c.position).limit(FOLLOW_BATCH)
+    while rows := connection.execute(query.where(tables.events.c.position > after)).all():
+        events = [_event(row) for row in rows]
+        project(connection, [_projected(e) for e in events if e.body != ERASED])
+        replayed += len(rows)
+        after = rows[-1].position
+    return replayed
+
+
+def _projected(event: Event) -> Projected:
+    noun = msgspec.json.decode(event.body, type=KINDS[event.type].noun)
+    return Projected(event.type, noun, event.position)
 
 
 def _event(row: Row[Any]) -> Event:
@@ -170,7 +160,7 @@ def _event(row: Row[Any]) -> Event:
         type=row.type,
         version=row.version,
         key=row.key,
-        body=row.body,
+        body=bytes(row.body),
         recorded_at=datetime.fromisoformat(row.recorded_at),
         actor=row.actor,
     )

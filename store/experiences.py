@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
+from store import sources
 from store.engine import in_our_words
 from store.errors import NotFound
-from store.events import Appended, Fact, Store
-from store.records import Assessment, Experience, Feedback, Label, Noun
-from store.tables import assessments, experiences, feedback
+from store.events import Store, bodies
+from store.log import Appended, Fact
+from store.records import (
+    Assessment,
+    ConsentChange,
+    Experience,
+    Feedback,
+    Label,
+    Noun,
+    Tier,
+)
+from store.tables import assessments, consents, events, experiences, feedback
 
 BATCH = 500
 
@@ -21,34 +33,43 @@ class Assessed(Noun, frozen=True, kw_only=True):
 
     experience: Experience
     assessment: Assessment
+    position: int
+    consented: bool
+    """Consent to training as it stands: what was given at the door, or changed since."""
+    tier: Tier
+    """How far its source is trusted."""
+
+
+def recorded(e: Experience) -> Fact:
+    """The fact that an experience was recorded."""
+    name = f"experience/{e.id}"
+    return Fact(type="experience.recorded", stream=name, key=name, noun=e)
+
+
+def given(f: Feedback) -> Fact:
+    """The fact that feedback was given."""
+    on = f"experience/{f.experience_id}" if f.experience_id else f"conversation/{f.conversation_id}"
+    return Fact(type="feedback.given", stream=on, key=f"feedback/{f.id}", noun=f)
+
+
+def consent_changed(c: ConsentChange) -> Fact:
+    """The fact that consent was given or withdrawn."""
+    return Fact(
+        type="consent.changed",
+        stream=f"{c.scope}/{c.scope_id}",
+        key=f"consent/{c.id}",
+        noun=c,
+    )
 
 
 def record(store: Store, items: Sequence[Experience], *, actor: str = "bhavana") -> list[Appended]:
     """Records experiences in one transaction, one result each; safe to repeat."""
-    facts = [
-        Fact(
-            type="experience.recorded",
-            stream=f"experience/{e.id}",
-            key=f"experience/{e.id}",
-            noun=e,
-        )
-        for e in items
-    ]
-    return store.append(facts, actor=actor)
+    return store.append([recorded(e) for e in items], actor=actor)
 
 
 def give_feedback(store: Store, items: Sequence[Feedback], *, actor: str) -> list[Appended]:
     """Records feedback, one result each; it may arrive before its experience does."""
-    facts = [
-        Fact(
-            type="feedback.given",
-            stream=f"experience/{f.experience_id}",
-            key=f"feedback/{f.id}",
-            noun=f,
-        )
-        for f in items
-    ]
-    return store.append(facts, actor=actor)
+    return store.append([given(f) for f in items], actor=actor)
 
 
 def assess(store: Store, items: Sequence[Assessment]) -> list[Appended]:
@@ -66,8 +87,8 @@ def assess(store: Store, items: Sequence[Assessment]) -> list[Appended]:
 
 
 def get(store: Store, experience_id: str) -> Experience:
-    """One experience; raises NotFound."""
-    query = select(experiences.c.body).where(experiences.c.id == experience_id)
+    """One experience; raises NotFound, for an erased one, too."""
+    query = select(events.c.body).where(events.c.key == f"experience/{experience_id}")
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()
     if body is None:
@@ -75,10 +96,47 @@ def get(store: Store, experience_id: str) -> Experience:
     return msgspec.json.decode(body, type=Experience)
 
 
+class Listed(NamedTuple):
+    """One experience in a list, without its words."""
+
+    position: int
+    id: str
+    source: str
+    conversation: str | None
+    subject: str | None
+    consented: bool
+
+
+def listed(
+    store: Store,
+    *,
+    before: int | None = None,
+    limit: int = 50,
+    source: str | None = None,
+    conversation: str | None = None,
+    subject: str | None = None,
+) -> list[Listed]:
+    """Experiences, newest first, without their words; `before` a position, to page on."""
+    table = experiences.c
+    query = select(*(table[name] for name in Listed._fields))
+    for column, wanted in (
+        (table.source, source),
+        (table.conversation, conversation),
+        (table.subject, subject),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    if before is not None:
+        query = query.where(table.position < before)
+    query = query.order_by(table.position.desc()).limit(limit)
+    with in_our_words(), store.reading.connect() as connection:
+        return [Listed(*row) for row in connection.execute(query)]
+
+
 def feedback_on(store: Store, experience_id: str) -> list[Feedback]:
     """The feedback on one experience, in the order it came."""
     query = (
-        select(feedback.c.body)
+        bodies(feedback)
         .where(feedback.c.experience_id == experience_id)
         .order_by(feedback.c.position)
     )
@@ -90,10 +148,11 @@ def feedback_on(store: Store, experience_id: str) -> list[Feedback]:
 
 def unassessed(store: Store, panel: str, *, as_of: int, limit: int = BATCH) -> list[Experience]:
     """Experiences up to a position that this panel has not assessed, oldest first."""
-    done = select(assessments.c.experience_id).where(assessments.c.panel == panel)
+    done = and_(assessments.c.experience_id == experiences.c.id, assessments.c.panel == panel)
     query = (
-        select(experiences.c.body)
-        .where(experiences.c.position <= as_of, experiences.c.id.not_in(done))
+        bodies(experiences)
+        .outerjoin(assessments, done)
+        .where(experiences.c.position <= as_of, assessments.c.position.is_(None))
         .order_by(experiences.c.position)
         .limit(limit)
     )
@@ -104,15 +163,24 @@ def unassessed(store: Store, panel: str, *, as_of: int, limit: int = BATCH) -> l
         ]
 
 
-def assessed(store: Store, panel: str, *, as_of: int) -> Iterator[Assessed]:
-    """Experiences up to a position with this panel's assessment, in order of recording."""
+def assessed(store: Store, panel: str, *, as_of: int, moment: datetime) -> Iterator[Assessed]:
+    """Experiences up to a position with this panel's assessment, in order of recording.
+
+    Consent and trust are those that were known at the position; `moment` says which
+    quarantines were over.
+    """
+    said = events.alias("said")
     query = (
-        select(experiences.c.position, experiences.c.body, assessments.c.body.label("assessment"))
+        select(experiences, events.c.body, said.c.body.label("assessment"))
         .join(assessments, assessments.c.experience_id == experiences.c.id)
+        .join(events, events.c.position == experiences.c.position)
+        .join(said, said.c.position == assessments.c.position)
         .where(assessments.c.panel == panel)
         .order_by(experiences.c.position)
         .limit(BATCH)
     )
+    changed = _consent_changes(store, as_of)
+    tiers = sources.tiers(store, as_of=as_of, moment=moment)
     after = 0
     while True:
         page = query.where(experiences.c.position > after, experiences.c.position <= as_of)
@@ -121,11 +189,37 @@ def assessed(store: Store, panel: str, *, as_of: int) -> Iterator[Assessed]:
         if not rows:
             return
         for row in rows:
+            scopes = (
+                ("experience", row.id),
+                ("conversation", row.conversation),
+                ("subject", row.subject),
+            )
+            newest = max((changed[scope] for scope in scopes if scope in changed), default=None)
             yield Assessed(
                 experience=msgspec.json.decode(row.body, type=Experience),
                 assessment=msgspec.json.decode(row.assessment, type=Assessment),
+                position=row.position,
+                consented=row.consented if newest is None else newest[1],
+                tier=tiers[row.source],
             )
         after = rows[-1].position
+
+
+def change_consent(store: Store, change: ConsentChange, *, actor: str) -> Appended:
+    """Records that consent was given or withdrawn; safe to repeat."""
+    return store.append_one(consent_changed(change), actor=actor)
+
+
+def _consent_changes(store: Store, as_of: int) -> dict[tuple[str, str], tuple[int, bool]]:
+    """The newest change for each scope and id: (position, training)."""
+    table = consents.c
+    query = (
+        select(table.scope, table.scope_id, table.position, table.training)
+        .where(table.position <= as_of)
+        .order_by(table.position)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(query)}
 
 
 def count_by_source(store: Store) -> dict[str, int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Table, delete, insert
@@ -12,17 +12,18 @@ from store import tables
 from store.records import (
     ApiKey,
     Assessment,
+    ConsentChange,
     Cycle,
     Dataset,
+    Erasure,
     Evaluation,
-    Event,
     Experience,
     Feedback,
     Noun,
     Policy,
     Release,
+    Source,
     TrainingRun,
-    to_json,
 )
 
 
@@ -37,18 +38,32 @@ class Activation(Noun, frozen=True, kw_only=True):
 Row = dict[str, Any]
 
 
+class Projected(NamedTuple):
+    """One event as projections see it."""
+
+    type: str
+    noun: Any
+    position: int
+
+
 def _experience(e: Experience) -> Row:
     return {
         "id": e.id,
         "source": e.source,
-        "conversation": e.conversation,
+        "conversation": e.conversation_id,
         "subject": e.subject,
         "consented": e.consent.training,
     }
 
 
 def _feedback(f: Feedback) -> Row:
-    return {"id": f.id, "experience_id": f.experience_id, "kind": f.kind}
+    return {
+        "id": f.id,
+        "experience_id": f.experience_id,
+        "conversation": f.conversation_id,
+        "subject": f.subject,
+        "kind": f.kind,
+    }
 
 
 def _assessment(a: Assessment) -> Row:
@@ -60,6 +75,10 @@ def _assessment(a: Assessment) -> Row:
         "label": a.label,
         "abstained": bool(a.abstained),
     }
+
+
+def _consent(c: ConsentChange) -> Row:
+    return {"scope": c.scope, "scope_id": c.scope_id, "training": c.training}
 
 
 def _of_cycle(record: Dataset | TrainingRun | Evaluation | Release) -> Row:
@@ -82,13 +101,20 @@ class Kind(msgspec.Struct, frozen=True):
     columns: Callable[[Any], Row]
     replaces: str | None = None
     """Column by which a later event replaces the row of an earlier one."""
+    members: Callable[[Any], Sequence[int]] | None = None
+    """Positions of the experiences that the noun holds."""
 
 
 KINDS: dict[str, Kind] = {
     "experience.recorded": Kind(Experience, tables.experiences, _experience),
     "feedback.given": Kind(Feedback, tables.feedback, _feedback),
     "experience.assessed": Kind(Assessment, tables.assessments, _assessment),
-    "dataset.built": Kind(Dataset, tables.datasets, _of_cycle),
+    "consent.changed": Kind(ConsentChange, tables.consents, _consent),
+    "experience.erased": Kind(Erasure, tables.erasures, lambda e: {"id": e.id}),
+    "source.changed": Kind(
+        Source, tables.sources, lambda s: {"name": s.name, "tier": s.tier}, replaces="name"
+    ),
+    "dataset.built": Kind(Dataset, tables.datasets, _of_cycle, members=lambda d: d.members),
     "run.finished": Kind(TrainingRun, tables.runs, _of_cycle),
     "evaluation.finished": Kind(Evaluation, tables.evaluations, _of_cycle),
     "release.published": Kind(Release, tables.releases, _of_cycle),
@@ -102,18 +128,33 @@ KINDS: dict[str, Kind] = {
     "cycle.finished": Kind(Cycle, tables.cycles, _cycle, replaces="id"),
     "policy.changed": Kind(Policy, tables.policies, lambda _: {}),
     "key.created": Kind(ApiKey, tables.api_keys, _key),
+    "key.changed": Kind(ApiKey, tables.api_keys, _key, replaces="id"),
     "key.revoked": Kind(ApiKey, tables.api_keys, _key, replaces="id"),
 }
 
 
-def project(connection: Connection, event: Event) -> None:
-    """Applies one event to the tables, in the caller's transaction."""
-    kind = KINDS[event.type]
-    noun = msgspec.json.decode(event.body, type=kind.noun)
-    row = kind.columns(noun) | {"position": event.position}
-    if kind.table is not tables.current_releases:
-        row["body"] = to_json(noun)
-    if kind.replaces is not None:
-        column = kind.table.c[kind.replaces]
-        connection.execute(delete(kind.table).where(column == row[kind.replaces]))
-    connection.execute(insert(kind.table).values(row))
+def project(connection: Connection, events: Iterable[Projected]) -> None:
+    """Applies events in their order, in the caller's transaction, with few statements."""
+    pending: dict[Table, list[Row]] = {}
+    for event in events:
+        kind = KINDS[event.type]
+        row = kind.columns(event.noun)
+        row["position"] = event.position
+        if kind.replaces is not None:
+            _flush(connection, pending)
+            column = kind.table.c[kind.replaces]
+            connection.execute(delete(kind.table).where(column == row[kind.replaces]))
+        pending.setdefault(kind.table, []).append(row)
+        if kind.members is not None:
+            pending.setdefault(tables.members, []).extend(
+                {"position": event.position, "member": member}
+                for member in kind.members(event.noun)
+            )
+    _flush(connection, pending)
+
+
+def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
+    for table, rows in pending.items():
+        if rows:
+            connection.execute(insert(table), rows)
+    pending.clear()

@@ -151,7 +151,9 @@ class Experience(Noun, frozen=True, kw_only=True):
 
 
 class Feedback(Noun, frozen=True, kw_only=True):
-    """What a person said about a response, later. A signal, never a proof.
+    """What a person said later, about a response or a whole conversation. Never a proof.
+
+    It is on an experience or on a conversation, and may come before either is recorded.
 
     thumb: value -1 or 1. rating: value 1 to 5. comment: text. correction: text is the better
     answer. preference: text is the other answer, value 1 if the response given was preferred
@@ -159,15 +161,20 @@ class Feedback(Noun, frozen=True, kw_only=True):
     """
 
     id: Identifier
-    experience_id: Identifier
     kind: Literal["thumb", "rating", "comment", "correction", "preference", "outcome"]
     given_at: Moment
+    experience_id: Identifier | None = None
+    conversation_id: Identifier | None = None
     value: float | None = None
     text: Text | None = None
     subject: Identifier | None = None
 
     def fault(self) -> tuple[str, str] | None:
-        """(JSON pointer, reason) when value or text do not fit the kind, else None."""
+        """(JSON pointer, reason) when the parts do not fit each other, else None."""
+        if (self.experience_id is None) == (self.conversation_id is None):
+            return "/experience_id", "feedback is on one of experience_id and conversation_id"
+        if self.conversation_id is not None and self.kind in ("correction", "preference"):
+            return "/experience_id", f"a {self.kind} is on one response, so it needs experience_id"
         values: dict[str, tuple[float, ...] | None] = {
             "thumb": (-1, 1),
             "preference": (-1, 1),
@@ -184,6 +191,36 @@ class Feedback(Noun, frozen=True, kw_only=True):
         if self.kind == "outcome" and (self.value is None or not -1 <= self.value <= 1):
             return "/value", "an outcome needs a value from -1 to 1"
         return None
+
+
+class ConsentChange(Noun, frozen=True, kw_only=True):
+    """A person gave or withdrew consent to training, after the fact.
+
+    The newest change that covers an experience counts, whatever was said at the door.
+    """
+
+    id: Identifier
+    scope: Literal["experience", "conversation", "subject"]
+    scope_id: Identifier
+    training: bool
+    changed_at: Moment
+    policy: Name | None = None
+    """The version of the text that the person agreed to."""
+
+
+class Erasure(Noun, frozen=True, kw_only=True):
+    """What was erased on somebody's wish; it names no one and repeats nothing."""
+
+    id: Identifier
+    scope: Literal["experience", "conversation", "subject"]
+    scope_hash: str
+    """Salted hash of the id that was asked for."""
+    positions: tuple[int, ...]
+    """Events whose words are gone."""
+    experiences: tuple[int, ...]
+    """Those of them that recorded an experience."""
+    reason: str
+    erased_at: datetime
 
 
 # --- what scorers said --------------------------------------------------------------------
@@ -261,6 +298,11 @@ class Policy(Noun, frozen=True, kw_only=True):
     """Refusals are the easiest way to look harmless: at most this share of a dataset."""
     max_self_share: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """At most this share may come from the model's own practice."""
+    max_per_source: Annotated[int, Meta(ge=1)] = 25
+    """At most so many of one untrusted source, and of one person whatever the source: a few
+    hundred poisoned examples suffice to teach a model a trigger, whatever its size."""
+    max_single_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """And at most this share of the dataset (or of min_examples, where that is more)."""
     holdout_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
     """Share of conversations kept out of training, to watch the loss on."""
 
@@ -295,6 +337,8 @@ class Dataset(Noun, frozen=True, kw_only=True):
     funnel: dict[str, int]
     """Rows kept or dropped by each step of the selection."""
     built_at: datetime
+    members: tuple[int, ...] = ()
+    """Positions of the experiences in it: what erasure and revocation follow."""
 
 
 class TrainingRun(Noun, frozen=True, kw_only=True):
@@ -400,6 +444,20 @@ class Cycle(Noun, frozen=True, kw_only=True):
     finished_at: datetime | None = None
 
 
+Tier = Literal["quarantined", "untrusted", "trusted"]
+"""quarantined: recorded, not learned from. untrusted: learned from under narrow caps."""
+
+
+class Source(Noun, frozen=True, kw_only=True):
+    """Where experiences come from, and how far it is trusted."""
+
+    name: Name
+    tier: Tier
+    changed_at: datetime
+    quarantined_until: datetime | None = None
+    """From then on a quarantined source counts as untrusted; None: until a person says so."""
+
+
 class ApiKey(Noun, frozen=True, kw_only=True):
     """An API key as the store knows it: never the secret, only its hash."""
 
@@ -409,6 +467,13 @@ class ApiKey(Noun, frozen=True, kw_only=True):
     secret_hash: str
     created_at: datetime
     revoked_at: datetime | None = None
+    source: Name | None = None
+    """What it posts belongs to this source; None: an operator's key, which may name any."""
+    kind: Literal["secret", "publishable"] = "secret"
+    """A publishable key may stand in a web page: it writes only, from its origins, and little."""
+    origins: tuple[str, ...] = ()
+    """Web origins, such as https://chat.example.org, from which a browser may use it."""
+    expires_at: datetime | None = None
 
 
 class Event(Noun, frozen=True, kw_only=True):

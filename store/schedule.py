@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from store.engine import in_our_words
 from store.errors import Busy
@@ -44,10 +44,13 @@ def due_at(store: Store, moment: datetime) -> None:
 
 def plan(store: Store, moment: datetime) -> None:
     """Sets when the first cycle is due, unless somebody asked for one meanwhile."""
-    with in_our_words(), store.writing.begin() as connection:
+
+    def write(connection: Connection) -> None:
         known = connection.execute(select(schedules).where(schedules.c.name == CYCLE)).first()
         if known is None:
             connection.execute(insert(schedules).values(name=CYCLE, next_run_at=moment.isoformat()))
+
+    store.write(write)
 
 
 def ran(store: Store, next_run_at: datetime) -> None:
@@ -58,9 +61,12 @@ def ran(store: Store, next_run_at: datetime) -> None:
 def _write(store: Store, new: Schedule) -> None:
     last = None if new.last_run_at is None else new.last_run_at.isoformat()
     row = {"name": CYCLE, "next_run_at": new.next_run_at.isoformat(), "last_run_at": last}
-    with in_our_words(), store.writing.begin() as connection:
+
+    def write(connection: Connection) -> None:
         connection.execute(delete(schedules).where(schedules.c.name == CYCLE))
         connection.execute(insert(schedules).values(row))
+
+    store.write(write)
 
 
 def acquire(store: Store, holder: str) -> int:
@@ -71,7 +77,8 @@ def acquire(store: Store, holder: str) -> int:
     """
     moment = now()
     expires = (moment + timedelta(seconds=LEASE_SECONDS)).isoformat()
-    with in_our_words(), store.writing.begin() as connection:
+
+    def write(connection: Connection) -> int:
         row = connection.execute(
             select(leases).where(leases.c.name == CYCLE).with_for_update()
         ).first()
@@ -90,15 +97,17 @@ def acquire(store: Store, holder: str) -> int:
         )
         return token
 
+    return store.write(write)
+
 
 def release(store: Store, holder: str) -> None:
     """Gives the lease back, if it is still this holder's."""
-    with in_our_words(), store.writing.begin() as connection:
-        connection.execute(
-            update(leases)
-            .where(leases.c.name == CYCLE, leases.c.holder == holder)
-            .values(expires_at=now().isoformat())
-        )
+    given_back = (
+        update(leases)
+        .where(leases.c.name == CYCLE, leases.c.holder == holder)
+        .values(expires_at=now().isoformat())
+    )
+    store.write(lambda connection: connection.execute(given_back))
 
 
 @contextmanager

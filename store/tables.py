@@ -1,15 +1,19 @@
 """The tables: one log, its projections, and the little operational state beside them.
 
-A projection row holds its noun as JSON (`body`) and, as columns, only what is asked for.
-Projections carry the `position` of the event that made them, so that any question can be
-asked as of a position. Alembic reads `metadata`.
+The words lie in one place only, the log's `body`. A projection holds, as columns, what is asked
+for, and the `position` of the event that made the row, by which the body is found and any
+question can be asked as of a position. Alembic reads `metadata`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -17,7 +21,9 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TypeDecorator,
 )
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 metadata = MetaData(
     naming_convention={
@@ -29,46 +35,105 @@ metadata = MetaData(
 
 ID = String(160)
 TIME = String(32)  # ISO 8601 in UTC: sorts as text, and reads the same in every database
+POSITION = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only in a column of type INTEGER."""
+
+
+class _JsonText(UserDefinedType[bytes]):
+    """PostgreSQL's `json`: checked, and kept byte for byte, which `jsonb` does not do."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        """How it is written in SQL."""
+        return "JSON"
+
+
+class Body(TypeDecorator[bytes]):
+    """A noun's canonical JSON as bytes: a blob in SQLite, `json` in PostgreSQL.
+
+    Digests are over the bytes, so PostgreSQL's `jsonb`, which rewrites numbers and order, will
+    not do; a query may cast to it.
+    """
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The column's type in this database."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(_JsonText())
+        return dialect.type_descriptor(LargeBinary())
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> Any:
+        """The value as the driver takes it: text for `json`."""
+        return value.decode() if value is not None and dialect.name == "postgresql" else value
+
 
 events = Table(
     "events",
     metadata,
-    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("position", POSITION, primary_key=True, autoincrement=False),
     Column("stream", String(200), nullable=False),
     Column("type", String(64), nullable=False),
     Column("version", Integer, nullable=False),
     # The natural identity of the fact: a second append of the same fact finds the first.
     Column("key", String(320), nullable=False, unique=True),
-    Column("body", LargeBinary, nullable=False),
+    Column("body", Body, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("recorded_at", TIME, nullable=False),
     Column("actor", String(160), nullable=False),
-    Index(None, "stream", "position"),
-    sqlite_autoincrement=True,  # a position is never given twice
+)
+
+seals = Table(
+    "seals",
+    metadata,
+    # Every so many events the chain of their digests is written down: what lies before a seal
+    # cannot change unnoticed.
+    Column("position", POSITION, primary_key=True, autoincrement=False),
+    Column("chain", String(64), nullable=False),
+)
+
+heads = Table(
+    "heads",
+    metadata,
+    # One row: the last position that was given and the chain up to it. Writers of several
+    # processes queue at this row, so positions become visible in their order.
+    Column("name", String(16), primary_key=True),
+    Column("position", POSITION, nullable=False),
+    Column("chain", String(64), nullable=False),
 )
 
 # --- projections --------------------------------------------------------------------------
 
+
+def _position() -> Column[int]:
+    return Column("position", POSITION, primary_key=True, autoincrement=False)
+
+
 experiences = Table(
     "experiences",
     metadata,
-    Column("id", ID, primary_key=True),
-    Column("position", Integer, nullable=False, index=True),
-    Column("source", String(128), nullable=False),
-    Column("conversation", ID, nullable=False, index=True),
-    Column("subject", ID, index=True),
+    _position(),
+    Column("id", ID, nullable=False),  # found through the log's key
+    Column("source", String(128), nullable=False, index=True),
+    Column("conversation", ID),
+    Column("subject", ID),
     Column("consented", Boolean, nullable=False),
-    Column("body", LargeBinary, nullable=False),
 )
+for _name in ("conversation", "subject"):
+    _given = experiences.c[_name].is_not(None)
+    Index(None, experiences.c[_name], sqlite_where=_given, postgresql_where=_given)
 
 feedback = Table(
     "feedback",
     metadata,
-    Column("id", ID, primary_key=True),
-    Column("position", Integer, nullable=False),
-    Column("experience_id", ID, nullable=False, index=True),
+    _position(),
+    Column("id", ID, nullable=False),
+    Column("experience_id", ID, index=True),
+    Column("conversation", ID, index=True),
+    Column("subject", ID, index=True),
     Column("kind", String(16), nullable=False),
-    Column("body", LargeBinary, nullable=False),
 )
 
 assessments = Table(
@@ -76,13 +141,31 @@ assessments = Table(
     metadata,
     Column("experience_id", ID, primary_key=True),
     Column("panel", String(64), primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", POSITION, nullable=False, index=True),
     Column("actual_harm", Float),
     Column("weighted", Float),
     Column("label", String(16)),
     Column("abstained", Boolean, nullable=False),
-    Column("body", LargeBinary, nullable=False),
 )
+
+consents = Table(
+    "consents",
+    metadata,
+    _position(),
+    Column("scope", String(16), nullable=False),
+    Column("scope_id", ID, nullable=False, index=True),
+    Column("training", Boolean, nullable=False),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("position", POSITION, nullable=False),
+    Column("tier", String(16), nullable=False),
+)
+
+erasures = Table("erasures", metadata, _position(), Column("id", ID, nullable=False))
 
 
 def _cycle_record(name: str) -> Table:
@@ -91,9 +174,8 @@ def _cycle_record(name: str) -> Table:
         name,
         metadata,
         Column("id", ID, primary_key=True),
-        Column("position", Integer, nullable=False),
+        Column("position", POSITION, nullable=False),
         Column("cycle_id", ID, nullable=False, unique=True),
-        Column("body", LargeBinary, nullable=False),
     )
 
 
@@ -102,44 +184,49 @@ runs = _cycle_record("runs")
 evaluations = _cycle_record("evaluations")
 releases = _cycle_record("releases")
 
+members = Table(
+    "members",
+    metadata,
+    # Which experiences a dataset holds, both by position: the lineage that erasure follows.
+    Column("position", POSITION, primary_key=True, autoincrement=False),
+    Column("member", POSITION, primary_key=True, autoincrement=False, index=True),
+)
+
 cycles = Table(
     "cycles",
     metadata,
     Column("id", ID, primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", POSITION, nullable=False),
     Column("state", String(16), nullable=False, index=True),
-    Column("body", LargeBinary, nullable=False),
 )
 
 current_releases = Table(
     "current_releases",
     metadata,
     Column("target", String(64), primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", POSITION, nullable=False),
     Column("release_id", ID),
 )
 
-policies = Table(
-    "policies",
-    metadata,
-    Column("position", Integer, primary_key=True, autoincrement=False),
-    Column("body", LargeBinary, nullable=False),
-)
+policies = Table("policies", metadata, _position())
 
 api_keys = Table(
     "api_keys",
     metadata,
     Column("id", ID, primary_key=True),
-    Column("position", Integer, nullable=False),
+    Column("position", POSITION, nullable=False),
     Column("revoked", Boolean, nullable=False),
-    Column("body", LargeBinary, nullable=False),
 )
 
 PROJECTIONS = (
     experiences,
     feedback,
     assessments,
+    consents,
+    sources,
+    erasures,
     datasets,
+    members,
     runs,
     evaluations,
     releases,
@@ -150,6 +237,28 @@ PROJECTIONS = (
 )
 
 # --- operational state: not facts, not rebuilt ---------------------------------------------
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    # Salted hashes of the keys of erased facts: the same id is not taken again.
+    Column("hash", String(64), primary_key=True),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    # Random values that were drawn once: the salt of the tombstones, the tokens' signing key.
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+key_uses = Table(
+    "key_uses",
+    metadata,
+    Column("key_id", ID, primary_key=True),
+    Column("last_used_at", TIME, nullable=False),
+)
 
 schedules = Table(
     "schedules",

@@ -50,7 +50,13 @@ def assessed(kind: str, response: str, context: Context | None = None) -> Assess
         abstained=(),
         assessed_at=MOMENT,
     )
-    return Assessed(experience=experience, assessment=assessment)
+    return Assessed(
+        experience=experience,
+        assessment=assessment,
+        position=1,
+        consented=True,
+        tier="trusted",
+    )
 
 
 @pytest.fixture(params=sorted(FORMATS))

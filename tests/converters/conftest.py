@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from store import experiences
+from store import experiences, sources
 from store.events import Store
 from store.experiences import Assessed
 
@@ -19,9 +19,14 @@ def make_assessed(make_experience, make_assessment) -> Callable[..., Assessed]:
 
     def make(name: str = "e-1", prompt: str | None = None, **changes: Any) -> Assessed:
         judged = {key: changes.pop(key) for key in of_assessment & changes.keys()}
+        tier = changes.pop("tier", "trusted")
+        experience = make_experience(name, prompt, **changes)
         return Assessed(
-            experience=make_experience(name, prompt, **changes),
+            experience=experience,
             assessment=make_assessment(name, **judged),
+            position=int.from_bytes(name.encode()[:6]),
+            consented=experience.consent.training,
+            tier=tier,
         )
 
     return make
@@ -33,6 +38,9 @@ def keep() -> Callable[[Store, Sequence[Assessed]], int]:
 
     def record(store: Store, items: Sequence[Assessed]) -> int:
         experiences.record(store, [item.experience for item in items])
+        for item in items:
+            if item.experience.source not in {source.name for source in sources.listed(store)}:
+                sources.change(store, item.experience.source, item.tier, actor="test")
         experiences.assess(store, [item.assessment for item in items])
         return store.position()
 

@@ -15,7 +15,7 @@ from converters import dataset as datasets
 from converters.split import split_of
 from store import experiences
 from store.errors import IntegrityError, NotEnoughData
-from store.records import Context, Policy
+from store.records import Context, Policy, now
 
 PANEL = "panel-1"
 POLICY = Policy(min_examples=10, holdout_share=0.3)
@@ -54,6 +54,7 @@ def build(store, position, tmp_path):
                 "policy": POLICY,
                 "panel": PANEL,
                 "as_of": position,
+                "moment": now(),
             }
             | changes,
         )
@@ -250,6 +251,7 @@ def test_the_folder_loads_with_any_words_in_it(store, keep, make_assessed, load,
         policy=POLICY,
         panel=PANEL,
         as_of=store.position(),
+        moment=now(),
     )
     loaded = load(made.path)
     rows = [row for split in loaded.values() for row in split]
@@ -276,6 +278,7 @@ def test_the_folder_loads_when_only_held_out_rows_have_a_category(
         policy=POLICY,
         panel=PANEL,
         as_of=store.position(),
+        moment=now(),
     )
     loaded = load(made.path)
     assert {split: len(rows) for split, rows in loaded.items()} == made.counts

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from converters.selection import select
-from store.records import Label, Message, Policy
+from store import experiences
+from store.records import Label, Message, Policy, now
 
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
 SHORT_GATE = "Who are you?"
@@ -47,15 +48,17 @@ def test_what_lies_just_within_the_thresholds_is_kept(make_assessed):
     assert _ids(selection) == ["e-1"]
 
 
-def test_consent_is_no_unless_given(make_experience, make_assessment):
+def test_consent_is_no_unless_given(store, make_experience, make_assessment):
     """An experience that says nothing about consent is never learned from."""
-    from store.experiences import Assessed
     from store.records import Consent, Experience
 
     assert Consent() == Consent(training=False)
     said = {f: getattr(make_experience(), f) for f in ("id", "occurred_at", "source", "messages")}
     silent = Experience(**said, response="Yes.")
-    selection = select([Assessed(experience=silent, assessment=make_assessment())], Policy())
+    experiences.record(store, [silent])
+    experiences.assess(store, [make_assessment()])
+    found = experiences.assessed(store, "panel-1", as_of=store.position(), moment=now())
+    selection = select(found, Policy())
     assert _dropped(selection) == {"without_consent": 1}
 
 

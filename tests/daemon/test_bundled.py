@@ -73,6 +73,9 @@ def test_no_bundled_prompt_is_a_gate_item(bundled, make_experience, make_assessm
         Assessed(
             experience=make_experience(item.id, item.prompt, response=f"{item.id}"),
             assessment=make_assessment(item.id),
+            position=1,
+            consented=True,
+            tier="trusted",
         )
         for item in bundled()
     ]

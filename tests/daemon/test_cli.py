@@ -149,7 +149,7 @@ def test_rebuilding_tells_which_projections_were_wrong(bhavana, kept, data):
     kept(2)
     with (
         Store(f"sqlite:///{data / 'bhavana.db'}") as store,
-        store.writing.begin() as connection,
+        store._write.begin() as connection,
     ):
         connection.exec_driver_sql("UPDATE experiences SET consented = 0 WHERE id = 'e-1'")
     assert "experiences" in _failed(bhavana("store", "rebuild"), HALTED)

@@ -13,7 +13,7 @@ from scorers.assess import PanelSettings, assess_pending, panel_id
 from store import experiences as recorded
 from store.errors import ChildFailed
 from store.events import Store
-from store.records import Experience, to_json
+from store.records import Experience, now, to_json
 
 MakeExperience = Callable[..., Experience]
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_assesses_everything_once(store: Store) -> None:
     assert assess_pending(store, SETTINGS, store.position(), told.append) == 70
     assert told == [64, 70]
     assert assess_pending(store, SETTINGS, store.position(), told.append) == 0
-    kept = list(recorded.assessed(store, panel_id(SETTINGS), as_of=store.position()))
+    kept = list(recorded.assessed(store, panel_id(SETTINGS), as_of=store.position(), moment=now()))
     assert len(kept) == 70
     assert all(item.assessment.label is not None for item in kept)
 

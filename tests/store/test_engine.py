@@ -7,14 +7,14 @@ import sys
 
 import pytest
 from alembic import command
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from store import experiences
 from store.engine import alembic_config, migrate
 from store.errors import Misconfigured, Unavailable
 from store.events import Store
-from store.tables import experiences as experience_rows
+from store.tables import events
 
 FULL = 2  # SQLite's number for synchronous=FULL
 
@@ -26,9 +26,9 @@ def _pragma(engine, name):
 
 def test_committed_means_on_disk(store):
     """The writing engine keeps a write-ahead log and syncs it at every commit."""
-    assert _pragma(store.writing, "journal_mode") == "wal"
-    assert _pragma(store.writing, "synchronous") == FULL
-    assert _pragma(store.writing, "query_only") == 0
+    assert _pragma(store._write, "journal_mode") == "wal"
+    assert _pragma(store._write, "synchronous") == FULL
+    assert _pragma(store._write, "query_only") == 0
 
 
 def test_the_reading_engine_refuses_writes(store):
@@ -41,7 +41,7 @@ def test_the_reading_engine_refuses_writes(store):
 def test_migrations_and_tables_agree(store):
     """`alembic check` finds nothing that a migration would still have to change."""
     config = alembic_config()
-    with store.writing.begin() as connection:
+    with store._write.begin() as connection:
         config.attributes["connection"] = connection
         command.check(config)
 
@@ -49,7 +49,7 @@ def test_migrations_and_tables_agree(store):
 def test_migrating_again_changes_nothing(store, make_experience):
     """Migrating an up-to-date store keeps what is in it."""
     experiences.record(store, [make_experience()])
-    migrate(store.writing)
+    migrate(store._write)
     assert experiences.get(store, "e-1") == make_experience()
 
 
@@ -111,20 +111,13 @@ def test_a_database_that_does_not_answer_is_unavailable(unused_tcp_port):
         Store(f"postgresql+psycopg://u@127.0.0.1:{unused_tcp_port}/db?connect_timeout=5")
 
 
-def test_faults_of_the_database_do_not_repeat_what_people_said(store):
+def test_faults_of_the_database_do_not_repeat_what_people_said(store, make_experience):
     """An error of the driver ends up in a log, so it must not carry the row's content."""
-    row = {
-        "id": "a",
-        "position": 1,
-        "source": "web",
-        "conversation": "a",
-        "consented": True,
-        "body": b"I told nobody but you.",
-    }
-    with store.writing.begin() as connection:
-        connection.execute(insert(experience_rows).values(row))
-    with pytest.raises(DBAPIError) as caught, store.writing.begin() as connection:
-        connection.execute(insert(experience_rows).values(row))
+    experiences.record(store, [make_experience(response="I told nobody but you.")])
+    with store.reading.connect() as connection:
+        row = connection.execute(select(events)).one()._asdict()
+    with pytest.raises(DBAPIError) as caught, store._write.begin() as connection:
+        connection.execute(insert(events).values(row))
     assert "nobody but you" not in str(caught.value)
 
 

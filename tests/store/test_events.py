@@ -48,7 +48,7 @@ def test_the_same_item_twice_in_one_batch_is_recorded_once(store, make_experienc
 
 def test_append_one_raises_conflict_for_other_content(store):
     """A single fact whose key holds other content raises Conflict and names the key."""
-    key, _ = keys.create(store, name="a", scopes=("ingest",), actor="test")
+    key, _ = keys.create(store, name="a", scopes=("ingest",), source="web", actor="test")
     with pytest.raises(Conflict, match=key.id):
         keys._append(store, "key.created", msgspec.structs.replace(key, name="b"), "test")
 
@@ -56,7 +56,7 @@ def test_append_one_raises_conflict_for_other_content(store):
 def test_positions_grow_and_are_never_reused(store, make_experience):
     """Even when the last event is gone from the table, its position is not given again."""
     experiences.record(store, [make_experience("a"), make_experience("b")])
-    with store.writing.begin() as connection:
+    with store._write.begin() as connection:
         connection.execute(text("DELETE FROM events WHERE position = 2"))
     [appended] = experiences.record(store, [make_experience("c")])
     assert appended.position == 3
@@ -98,7 +98,7 @@ def full(store, make_experience, make_assessment) -> Store:
     experiences.assess(store, [make_assessment(f"e-{i}", weighted=float(i)) for i in range(9)])
     fact = {"experience_id": "e-1", "given_at": make_experience().occurred_at}
     experiences.give_feedback(store, [Feedback(id="f", kind="thumb", value=1, **fact)], actor="t")
-    key, _ = keys.create(store, name="k", scopes=("ingest",), actor="test")
+    key, _ = keys.create(store, name="k", scopes=("ingest",), source="web", actor="test")
     keys.revoke(store, key.id, actor="test")
     return store
 
@@ -113,7 +113,7 @@ def test_rebuilding_gives_identical_projections(full):
 def test_rebuilding_repairs_a_projection_that_was_damaged_by_hand(full):
     """Damage shows in the digest of the damaged table alone, and a rebuild mends it."""
     before = full.projections_digest()
-    with full.writing.begin() as connection:
+    with full._write.begin() as connection:
         rows = experience_rows
         connection.execute(update(rows).where(rows.c.id == "e-3").values(consented=False))
     damaged = full.projections_digest()

@@ -6,7 +6,7 @@ import pytest
 
 from store import experiences
 from store.errors import NotFound
-from store.records import Feedback, Label
+from store.records import Feedback, Label, now
 
 PANEL, OTHER = "panel-1", "panel-2"
 
@@ -48,8 +48,8 @@ def test_assessing_is_once_per_experience_and_panel(store, make_experience, make
     [other] = experiences.assess(store, [make_assessment(panel=OTHER, weighted=3.0)])
     assert [a.status for a in (first, again, other)] == ["recorded", "duplicate", "recorded"]
     end = store.position()
-    [by_first] = experiences.assessed(store, PANEL, as_of=end)
-    [by_other] = experiences.assessed(store, OTHER, as_of=end)
+    [by_first] = experiences.assessed(store, PANEL, as_of=end, moment=now())
+    [by_other] = experiences.assessed(store, OTHER, as_of=end, moment=now())
     assert (by_first.assessment.weighted, by_other.assessment.weighted) == (7.0, 3.0)
 
 
@@ -59,7 +59,7 @@ def test_an_assessment_is_never_edited(store, make_experience, make_assessment):
     experiences.assess(store, [make_assessment()])
     [changed] = experiences.assess(store, [make_assessment(weighted=9.0)])
     assert changed.status == "conflict"
-    [kept] = experiences.assessed(store, PANEL, as_of=store.position())
+    [kept] = experiences.assessed(store, PANEL, as_of=store.position(), moment=now())
     assert kept.assessment.weighted == 7.0
 
 
@@ -86,9 +86,11 @@ def test_assessed_pages_through_everything_in_order_of_recording(
     names = [f"e-{i:04}" for i in range(experiences.BATCH + 3)]
     experiences.record(store, [make_experience(name) for name in reversed(names)])
     experiences.assess(store, [make_assessment(name) for name in names])
-    found = [a.experience.id for a in experiences.assessed(store, PANEL, as_of=len(names))]
+    found = [
+        a.experience.id for a in experiences.assessed(store, PANEL, as_of=len(names), moment=now())
+    ]
     assert found == names[::-1]
-    assert len(list(experiences.assessed(store, PANEL, as_of=5))) == 5
+    assert len(list(experiences.assessed(store, PANEL, as_of=5, moment=now()))) == 5
 
 
 def test_counts_by_source_and_label(store, make_experience, make_assessment):

@@ -1,0 +1,187 @@
+"""The log itself: how facts become rows, each once, in one order, chained so that changes show.
+
+Everything here runs inside the writer's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets as random
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+
+from store import tables
+from store.projections import Projected, project
+from store.records import Noun, now, to_json
+
+LOG = "log"
+SEAL_EVERY = 1_000
+"""Positions between two seals."""
+KEYS_A_QUERY = 500
+EMPTY_CHAIN = "0" * 64
+ERASED = b"null"
+"""The body of an event whose words are gone; the row, its position and its digest stay."""
+
+
+class Fact(Noun, frozen=True, kw_only=True):
+    """Something to be recorded. `key` is its identity: the same key is the same fact."""
+
+    type: str
+    stream: str
+    key: str
+    noun: Noun
+
+
+class Appended(NamedTuple):
+    """What became of a fact: recorded now, there already, not taken, or erased before."""
+
+    position: int
+    status: Literal["recorded", "duplicate", "conflict", "erased"]
+
+
+class Line(NamedTuple):
+    """A fact with its bytes, made before it queues, so that the writer only writes."""
+
+    fact: Fact
+    body: bytes
+    digest: str
+    actor: str
+
+
+class Head(NamedTuple):
+    """The end of the log: the last position given, and the chain up to it."""
+
+    position: int
+    chain: str
+
+
+def line(fact: Fact, actor: str) -> Line:
+    """The fact as it will stand in the log."""
+    body = to_json(fact.noun)
+    return Line(fact, body, hashlib.sha256(body).hexdigest(), actor)
+
+
+def link(chain: str, position: int, kind: str, recorded_at: str, actor: str, digest: str) -> str:
+    """The chain after one more event: SHA-256 over the chain before it and what never changes.
+
+    The body is in it by its digest only, so erasing words does not break the chain.
+    """
+    text = f"{chain}|{position}|{kind}|{recorded_at}|{actor}|{digest}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> list[Appended]:
+    """Records the lines; one result each. Positions given are above `after`, too.
+
+    A line whose key is there with the same content is a duplicate; with other content it is a
+    conflict and is not recorded, while the others are.
+    """
+    head = head_of(connection, lock=True)
+    position, chain = max(head.position, after), head.chain
+    known = _known(connection, [entry.fact.key for entry in lines])
+    erased = _erased(connection, [e.fact.key for e in lines if e.fact.key not in known])
+    recorded_at = now().isoformat(timespec="microseconds")
+    results: list[Appended] = []
+    rows: list[dict[str, object]] = []
+    projected: list[Projected] = []
+    seals: list[dict[str, object]] = []
+    for entry in lines:
+        fact = entry.fact
+        if fact.key in erased:
+            results.append(Appended(0, "erased"))
+            continue
+        found = known.get(fact.key)
+        if found is not None:
+            same = found[1] == entry.digest
+            results.append(Appended(found[0], "duplicate" if same else "conflict"))
+            continue
+        position += 1
+        known[fact.key] = (position, entry.digest)
+        chain = link(chain, position, fact.type, recorded_at, entry.actor, entry.digest)
+        if position % SEAL_EVERY == 0:
+            seals.append({"position": position, "chain": chain})
+        rows.append(
+            {
+                "position": position,
+                "stream": fact.stream,
+                "type": fact.type,
+                "version": 1,
+                "key": fact.key,
+                "body": entry.body,
+                "digest": entry.digest,
+                "recorded_at": recorded_at,
+                "actor": entry.actor,
+            }
+        )
+        projected.append(Projected(fact.type, fact.noun, position))
+        results.append(Appended(position, "recorded"))
+    if rows:
+        connection.execute(insert(tables.events), rows)
+        project(connection, projected)
+        if seals:
+            connection.execute(insert(tables.seals), seals)
+        connection.execute(
+            update(tables.heads)
+            .where(tables.heads.c.name == LOG)
+            .values(position=position, chain=chain)
+        )
+    return results
+
+
+def head_of(connection: Connection, *, lock: bool = False) -> Head:
+    """The end of the log. Locked, no other process appends until this transaction ends."""
+    query = select(tables.heads.c.position, tables.heads.c.chain)
+    query = query.where(tables.heads.c.name == LOG)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+    return Head(0, EMPTY_CHAIN) if row is None else Head(*row)
+
+
+def _known(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+    events = tables.events.c
+    found: dict[str, tuple[int, str]] = {}
+    for start in range(0, len(keys), KEYS_A_QUERY):
+        query = select(events.key, events.position, events.digest)
+        query = query.where(events.key.in_(keys[start : start + KEYS_A_QUERY]))
+        found |= {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+    return found
+
+
+# --- what was erased ----------------------------------------------------------------------
+
+
+def salt(connection: Connection) -> bytes:
+    """The store's own random salt, drawn when it is first asked for."""
+    return secret(connection, "salt")
+
+
+def secret(connection: Connection, name: str) -> bytes:
+    """A random value of the store's own, the same each time; drawn in this transaction if new."""
+    column = tables.secrets.c
+    value = connection.execute(select(column.value).where(column.name == name)).scalar()
+    if value is None:
+        value = random.token_hex(32)
+        connection.execute(insert(tables.secrets).values(name=name, value=value))
+    return bytes.fromhex(value)
+
+
+def tombstone(salt: bytes, key: str) -> str:
+    """What stands for the key of an erased fact: it can be compared, not read."""
+    return hmac.digest(salt, key.encode(), "sha256").hex()
+
+
+def _erased(connection: Connection, keys: Iterable[str]) -> set[str]:
+    """Those of the keys whose facts were erased."""
+    stones = tables.tombstones.c.hash
+    if connection.execute(select(stones).limit(1)).first() is None:
+        return set()
+    salted = salt(connection)
+    hashes = {tombstone(salted, key): key for key in keys}
+    found: set[str] = set()
+    listed = list(hashes)
+    for start in range(0, len(listed), KEYS_A_QUERY):
+        query = select(stones).where(stones.in_(listed[start : start + KEYS_A_QUERY]))
+        found |= {hashes[row[0]] for row in connection.execute(query)}
+    return found
