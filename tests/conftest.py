@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from store.events import Store
 from store.records import Assessment, Consent, Experience, Finding, Label, Message
@@ -46,13 +46,17 @@ def postgresql_server() -> Iterator[Any]:
 def postgresql_url(postgresql_server: Any) -> Iterator[str]:
     """SQLAlchemy URL of a fresh, empty PostgreSQL database; it is dropped afterwards."""
     name = f"test_{uuid.uuid4().hex}"
-    admin = create_engine(postgresql_server.get_uri(driver="psycopg"), isolation_level="AUTOCOMMIT")
+    # No pool: a test may have restarted the server meanwhile.
+    admin = create_engine(
+        postgresql_server.get_uri(driver="psycopg"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+    )
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     yield postgresql_server.get_uri(database=name, driver="psycopg")
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ class Place:
     def key(self) -> str:
         """The secret of a key that may post experiences; made at the first call."""
         if not self._key:
-            made = self.run("keys", "create", "--scope", "ingest")
+            made = self.run("keys", "create", "--scope", "ingest", "--source", "load")
             assert made.code == 0, made.stderr
             self._key = made.stdout.strip()
         return self._key
@@ -191,7 +191,9 @@ class Place:
     def start(self) -> Daemon:
         """Starts the daemon and waits until it listens."""
         daemon = self.spawn("serve")
-        listens = eventually(lambda: self._address(daemon) or daemon.poll() is not None, "listens")
+        listens = eventually(
+            lambda: self.address_of(daemon) or daemon.poll() is not None, "listens"
+        )
         assert daemon.poll() is None, self.log.read_text()[-3000:]
         daemon.url = listens
         return daemon
@@ -207,7 +209,8 @@ class Place:
         """How many tracebacks the daemons logged."""
         return self.log.read_text().count("Traceback (most recent call last)")
 
-    def _address(self, daemon: Daemon) -> str | None:
+    def address_of(self, daemon: Daemon) -> str | None:
+        """Where this daemon listens; None while it does not."""
         try:
             found = json.loads((self.data / "daemon.json").read_bytes())
         except FileNotFoundError:

@@ -37,6 +37,14 @@ def memory(at: Path, megabytes: int) -> Iterator[Path]:
         yield at
 
 
+def fill(disk: Path, *, leave: int) -> Path:
+    """Fills the disk but for so many bytes; removing the file that it returns frees it."""
+    ballast = disk / "ballast"
+    free = os.statvfs(disk)
+    ballast.write_bytes(bytes(max(0, free.f_bavail * free.f_frsize - leave)))
+    return ballast
+
+
 def turn_read_only(at: Path) -> None:
     """What ext4 does to itself on a fault of its disk: everything is read-only at once."""
     _run("mount", "-o", "remount,abort", str(at))

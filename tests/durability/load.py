@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 CLIENTS = 16
-LIST_SHARE, LONGEST_LIST = 0.25, 5
+USUAL_LISTS = (0.25, 5)
+"""How many of the requests are lists, and how long these are at most."""
 ANSWER_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
 """Between a refusal and the next attempt. Retry-After asks for more: here the server's recovery
@@ -58,7 +59,15 @@ def experience(name: str) -> dict[str, Any]:
 class Load:
     """Clients that post to `url`, which may be gone for a while, from enter to exit."""
 
-    def __init__(self, key: str, *, clients: int = CLIENTS, seed: int = 0) -> None:
+    def __init__(
+        self,
+        key: str,
+        *,
+        clients: int = CLIENTS,
+        lists: tuple[float, int] = USUAL_LISTS,
+        prefix: str = "load",
+    ) -> None:
+        """`prefix` begins every id; another one makes other experiences."""
         self.url: str | None = None
         """Where the daemon listens now."""
         self.sent: set[str] = set()
@@ -69,7 +78,9 @@ class Load:
         """Answers that should not occur: conflicts, internal errors, refused items."""
         self._key = key
         self._clients = clients
-        self._random = random.Random(seed)
+        self._list_share, self._longest_list = lists
+        self._prefix = prefix
+        self._random = random.Random(prefix)
         self._finishing = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
 
@@ -111,9 +122,9 @@ class Load:
         line = _Line(self._key)
         count = 0
         while not self._finishing.is_set():
-            many = self._random.random() < LIST_SHARE
-            wanted = self._random.randint(1, LONGEST_LIST) if many else 1
-            names = [f"load-{number}-{count + i}" for i in range(wanted)]
+            many = self._random.random() < self._list_share
+            wanted = self._random.randint(1, self._longest_list) if many else 1
+            names = [f"{self._prefix}-{number}-{count + i}" for i in range(wanted)]
             count += wanted
             self.sent.update(names)
             items = [experience(name) for name in names]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import Select, create_engine, func, select
 
-from store.tables import events
+from store.tables import events, leases, metadata, schedules
 from tests.durability.load import Load
 
 PREFIX = "experience/"
+OPERATIONAL = {leases.name, schedules.name}
 RECORDED = events.c.type == "experience.recorded"
 
 
@@ -21,12 +24,16 @@ def recorded(url: str) -> dict[str, int]:
     return {key.removeprefix(PREFIX): count for key, count in _rows(url, query)}
 
 
-def contents(url: str) -> dict[str, bytes]:
-    """Key of every event -> its body as it was recorded."""
-    return {key: bytes(body) for key, body in _rows(url, select(events.c.key, events.c.body))}
+def contents(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table in order, but for operational state, which nobody promises."""
+    lasting = [table for table in metadata.sorted_tables if table.name not in OPERATIONAL]
+    return {
+        table.name: [tuple(row) for row in _rows(url, select(table).order_by(*table.primary_key))]
+        for table in lasting
+    }
 
 
-def _rows(url, query):
+def _rows(url: str, query: Select[Any]) -> Sequence[Any]:
     engine = create_engine(url)
     try:
         with engine.connect() as connection:
