@@ -79,6 +79,7 @@ class Load:
         self._key = key
         self._clients = clients
         self._list_share, self._longest_list = lists
+        self._breaks: list[tuple[float, str]] = []
         self._prefix = prefix
         self._random = random.Random(prefix)
         self._finishing = threading.Event()
@@ -97,7 +98,10 @@ class Load:
         """Posts nothing new; returns when everything that was sent is acknowledged."""
         self._finishing.set()
         self._thread.join(seconds)
-        assert not self._thread.is_alive(), "something stayed unacknowledged"
+        assert not self._thread.is_alive(), (
+            f"{len(self.sent - self.acknowledged.keys())} stayed unacknowledged; {self.wrong},"
+            f" last refusals {self.refusals[-3:]}, last breaks {self._breaks[-3:]}"
+        )
 
     def acknowledged_since(self, moment: float) -> float | None:
         """The moment of the first acknowledgement after a moment; None when there is none yet."""
@@ -140,7 +144,8 @@ class Load:
             began = time.monotonic()
             try:
                 answer = await line.post(self.url, body)
-            except (OSError, EOFError):
+            except (OSError, EOFError) as error:
+                self._breaks.append((time.monotonic(), repr(error)))
                 line.close()
                 await asyncio.sleep(0.01)
                 continue
@@ -188,6 +193,9 @@ class _Line:
                 address = urlsplit(url)
                 self._streams = await asyncio.open_connection(address.hostname, address.port)
                 self._url = url
+                here, there = map(self._streams[1].get_extra_info, ("sockname", "peername"))
+                if here == there:  # TCP lets a client meet itself where nobody listens
+                    raise ConnectionRefusedError("nobody listens")
             reader, writer = self._streams
             writer.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
