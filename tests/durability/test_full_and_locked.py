@@ -20,7 +20,7 @@ from tests.durability.recorded import assert_kept, integrity
 MOMENT_SECONDS = 1.0
 RECOVERY_SECONDS = 5.0
 LEFT_BYTES = 500_000
-FLOOD = {"clients": 64, "lists": (1.0, 500)}
+FLOOD = {"clients": 120, "lists": (1.0, 500)}
 """More lines than may wait."""
 
 

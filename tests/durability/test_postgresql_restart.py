@@ -25,10 +25,12 @@ TERMINATE = text(
 def restart(postgresql_server):
     """Stops the server at once, as a crash would, and starts it again."""
 
+    pid_file = postgresql_server.pgdata / "postmaster.pid"
+
     def run() -> None:
         stopped = postgresql_server.get_pid()
         os.kill(stopped, signal.SIGQUIT)
-        postgresql_server.get_postmaster_info().process.wait(30)
+        eventually(lambda: not pid_file.exists(), "PostgreSQL ends")
         postgresql_server.ensure_postgres_running()
         assert postgresql_server.get_pid() != stopped
 
