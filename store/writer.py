@@ -72,6 +72,8 @@ class Writer:
         self._wal = wal
         self._waiting: deque[_Append | _Run] = deque()
         self._queued = 0
+        self._recorded = 0
+        """The last position that the other write under way recorded."""
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
@@ -104,6 +106,12 @@ class Writer:
             self._refuse_when_closed()
             self._put(_Append(lines, done), len(lines))
         return future.result()
+
+    def append_within(self, connection: Connection, lines: Sequence[Line]) -> list[Appended]:
+        """Appends inside a transaction that `run` opened."""
+        appended = log.append(connection, lines, after=self._after)
+        self._recorded = _last(appended)
+        return appended
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Runs other writes in a transaction of their own, in the writer's thread, and waits."""
@@ -201,9 +209,7 @@ class Writer:
                 return
             outcome = error
         if isinstance(outcome, list):
-            recorded = max((a.position for a in outcome if a.status == "recorded"), default=0)
-            if recorded and self._high_water is not None:
-                self._high_water.rise(recorded)
+            self._rise(_last(outcome))
         start = 0
         for job in jobs:
             end = start + len(job.lines)
@@ -219,7 +225,13 @@ class Writer:
         except Exception as error:  # noqa: BLE001  # the caller hears it, the thread lives on
             job.done.set_exception(error)
         else:
+            self._rise(self._recorded)
             job.done.set_result(result)
+        self._recorded = 0
+
+    def _rise(self, position: int) -> None:
+        if position and self._high_water is not None:
+            self._high_water.rise(position)
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         if isinstance(self.fault, StorageFault):
@@ -268,3 +280,8 @@ class Writer:
 
 def _size(job: _Append | _Run) -> int:
     return len(job.lines) if isinstance(job, _Append) else 1
+
+
+def _last(appended: Sequence[Appended]) -> int:
+    """The last position that was recorded; 0 when none was."""
+    return max((a.position for a in appended if a.status == "recorded"), default=0)
