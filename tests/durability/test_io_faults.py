@@ -47,11 +47,21 @@ def place(failing_nursery, tmp_path):
 
 
 @pytest.fixture
-def faults(place, tmp_path):
-    """Its faults, none so far; they reach every daemon that starts from now on."""
-    found = Faults(tmp_path / "orders", place.data / "bhavana.db")
-    place.environment |= found.environment
-    return found
+def faults_of(place, tmp_path):
+    """Faults of the files whose names begin so, none as yet; they reach every later start."""
+
+    def make(name: str) -> Faults:
+        found = Faults(tmp_path / "orders", place.data / name)
+        place.environment |= found.environment
+        return found
+
+    return make
+
+
+@pytest.fixture
+def faults(faults_of):
+    """Faults of the database and of the files beside it."""
+    return faults_of("bhavana.db")
 
 
 @pytest.mark.parametrize(("n", "kind", "error", "how_often"), list(_cases()))
@@ -81,6 +91,39 @@ def test_a_failing_disk_under_load_costs_nothing(place, faults, n, kind, error, 
             assert daemon.stop() == 0
     assert_kept(load, place.store)
     assert integrity(place.data / "bhavana.db") == "ok"
+    assert place.tracebacks() == 0
+
+
+@pytest.mark.parametrize("how_often", ["once", "forever"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_high_water_mark_that_cannot_be_written_holds_nobody_up(
+    place, faults_of, error, how_often
+):
+    """Every request is answered or the daemon exits; a clean start finds all acknowledged."""
+    faults = faults_of("bhavana.db.high-water")
+    with Load(place.key) as load:
+        with place.start() as daemon:
+            load.url = daemon.url
+            eventually(lambda: load.acknowledged, "it acknowledges")
+            forever = how_often == "forever"
+            faults.arm(kinds=ANY, nth=1, error=ERRORS[error], forever=forever)
+            eventually(lambda: faults.failed, "the call fails", 30)
+            failed = time.monotonic()
+            eventually(
+                lambda: (
+                    load.acknowledged_since(failed + GOES_ON_SECONDS)
+                    or load.refused_since(failed, 503)
+                    or (daemon.poll() or 0) > 0
+                ),
+                "it answers, or exits",
+                TELLS_SECONDS,
+            )
+        faults.disarm()
+        with place.start() as daemon:
+            load.url = daemon.url
+            load.finish()
+            assert daemon.stop() == 0
+    assert_kept(load, place.store)
     assert place.tracebacks() == 0
 
 

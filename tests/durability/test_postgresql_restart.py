@@ -25,7 +25,6 @@ TERMINATE = text(
 @pytest.fixture
 def restart(postgresql_server):
     """Stops the server at once, as a crash would, and starts it again."""
-
     pid_file = postgresql_server.pgdata / "postmaster.pid"
 
     def run() -> None:
