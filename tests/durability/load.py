@@ -23,6 +23,7 @@ ANSWER_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
 """Between a refusal and the next attempt. Retry-After asks for more: here the server's recovery
 is measured, not the clients' patience."""
+PROBLEM = "application/problem+json"
 KEPT = ("recorded", "duplicate")
 TEXT = "What was said here is of no importance, but it has the length of a usual answer. " * 15
 
@@ -201,7 +202,8 @@ class _Line:
             first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             fields = (line.partition(":") for line in lines if line)
             headers = {name.strip().lower(): value.strip() for name, _, value in fields}
-            document = json.loads(await reader.readexactly(int(headers["content-length"])))
+            body = await reader.readexactly(int(headers["content-length"]))
         if headers.get("connection") == "close":
             self.close()
-        return Answer(int(first.split()[1]), headers, document)
+        is_json = headers.get("content-type", "").startswith(("application/json", PROBLEM))
+        return Answer(int(first.split()[1]), headers, json.loads(body) if is_json else {})
