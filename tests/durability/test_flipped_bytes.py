@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from store import tables
 from tests.durability.daemons import Place, eventually
 from tests.durability.load import Load
 from tests.durability.recorded import contents, integrity, recorded
@@ -15,6 +18,8 @@ from tests.durability.recorded import contents, integrity, recorded
 FLIPS = 50
 LEAST_RECORDED = 200
 FILES = ("bhavana.db", "bhavana.db-wal")
+FILLED = (tables.events, tables.heads, tables.experiences, tables.sources, tables.api_keys)
+COLUMNS = [(t.name, c.name) for t in (*FILLED, tables.secrets) for c in t.columns]
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +102,25 @@ def test_commits_that_sqlite_drops_without_a_word_are_missed(copied, share):
     assert integrity(hidden.data / FILES[0]) == "ok"
     assert recorded(hidden.store).keys() < whole.keys()
     assert _detected(place)
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+def test_a_value_that_changed_is_found(copied, table, column):
+    """Also where every page and index of the file agrees with it, which SQLite calls sound."""
+    place = copied()
+    with closing(sqlite3.connect(place.data / FILES[0])) as connection, connection:
+        last = f'SELECT rowid, "{column}" FROM {table} ORDER BY rowid DESC LIMIT 1'
+        row, value = connection.execute(last).fetchone()
+        change = f'UPDATE {table} SET "{column}" = ? WHERE rowid = ?'
+        connection.execute(change, (_changed(value), row))
+    assert integrity(place.data / FILES[0]) == "ok"
+    assert _detected(place)
+
+
+def _changed(value):
+    """Another value of the same type, as near as can be; a text where there was none."""
+    if isinstance(value, int):
+        return value + 1 if value > 1 else 1 - value
+    if isinstance(value, bytes):
+        return value[:-1] + bytes([value[-1] ^ 1])
+    return (value or "")[:-1] + ("x" if value is None or value[-1] != "x" else "y")
