@@ -204,6 +204,8 @@ class Service:
             metrics.CYCLES.labels(cycle.state).inc()
             metrics.LAST_CYCLE.set_to_current_time()
             self._backoff, self._failures = FIRST_BACKOFF_SECONDS, 0
+        except Busy:  # another daemon on this store turns the loop; it goes on when that one ends
+            self._not_before = time.monotonic() + schedule.LEASE_SECONDS / 3
         except Exception as error:  # noqa: BLE001  # the cycle's edge: log, survive, try again
             self._back_off(error)
             self._ask_again()
@@ -225,8 +227,7 @@ class Service:
         if planned.next_run_at > now():
             return None
         # Noted before the turn: a cycle killed from here on is resumed, never turned twice.
-        schedule.ran(store, now() + every)
-        return "schedule"
+        return "schedule" if schedule.take_due(store, now() + every) else None
 
     def _back_off(self, error: Exception) -> None:
         if self.parts.stop.is_set():

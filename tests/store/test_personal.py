@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from store import keys, shadow
+from store import keys
 from store.errors import Rejected
-from store.redaction import KINDS, Hit, find, redact_text, worth_a_look
+from store.redaction import KINDS, Hit, find, redact_text, shadow, worth_a_look
 
 
 class Case(NamedTuple):
@@ -200,6 +200,6 @@ def test_only_the_kinds_of_the_rules_are_replaced():
 
 def test_a_key_of_ours_is_redacted(store):
     """As it is really made."""
-    _, key = keys.create(store, name="a", scopes=("ingest",), actor="test")
+    _, key = keys.create(store, name="a", scopes=("admin",), actor="test")
 
     assert redact_text(f"I used {key}.").value == "I used [secret]."

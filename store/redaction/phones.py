@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from store.shadow import Sketch, Span, every, goes_on
+from store.redaction.shadow import Sketch, Span, every, goes_on
 
 _NINE_DIGITS = b"0" * 9
 
@@ -99,18 +99,9 @@ _ANY_GROUPS = re.compile(
     re.ASCII | re.DOTALL,
 )
 _WORDS = (
-    *(
-        "phone",
-        r"\btel\b",
-        r"\bcall\b",
-        "mobile",
-        r"\bcell\b",
-        "whats ?app",
-        r"\bsms\b",
-        r"\bfax\b",
-    ),
-    *(r"\bring\b", r"\btext (?:me|him|her|us)\b", r"\b(?:my|his|her) number\b"),
-    *("telefon", "handy", r"\bmobil\b", r"\bnatel\b", r"\bruf(?:nummer)?\b", "anrufen"),
+    *("phone", "mobile", "whats ?app", r"\b(?:call|cell|ring|tel|sms|fax)\b"),
+    *(r"\btext (?:me|him|her|us)\b", r"\b(?:my|his|her) number\b"),
+    *("telefon", "handy", r"\b(?:mobil|natel|ruf|rufnummer)\b", "anrufen"),
     *(r"\b(?:meine|seine|ihre) nummer\b", r"\bappel", "portable", r"\bmon num[ée]ro\b"),
     *("tel[ée]fono", "m[óo]vil", "celular", "llám", r"\bmi n[úu]mero\b", "cellulare", "chiama"),
     *(r"\bil mio numero\b", "telefone", r"\bligu?[ae]r?\b", r"\bmeu n[úu]mero\b"),

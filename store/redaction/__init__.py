@@ -15,10 +15,10 @@ from typing import Generic, Literal, NamedTuple, TypeVar, get_args
 import msgspec
 from msgspec import field
 
-from store import credentials, personal, phones
 from store.errors import Rejected
 from store.records import Experience, Feedback, Name, Noun
-from store.shadow import Detector, Sketch, fold, sketch, without
+from store.redaction import credentials, personal, phones
+from store.redaction.shadow import Detector, Sketch, fold, sketch, without
 
 Kind = Literal["email", "phone", "card", "iban", "ip", "secret"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -69,6 +69,7 @@ CHAIN: tuple[tuple[Callable[[Sketch], bool], Detectors], ...] = (
         (
             ("secret", credentials.private_keys),
             ("secret", credentials.web_tokens),
+            ("secret", credentials.feedback_tokens),
             ("secret", credentials.keys),
             ("secret", credentials.bots),
             ("secret", credentials.bearers),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from store.shadow import Sketch, Span, every, squash
+from store.redaction.shadow import Sketch, Span, every, squash
 
 # Where a pattern starts with a literal, the search for it runs in C; a lookbehind after it
 # says "only at the start of a run", so that no run is entered twice.
@@ -35,6 +35,8 @@ userinfo = every(r"://([^\s/?#\"'`<>@:\0]{0,256}+:[^\s/?\"'`<>\0]{1,256})@", gro
 """The `user:password` of a URL."""
 web_tokens = every(r"eyJ(?<![\w-]eyJ)[\w-]{17,}+\.[\w-]{4,}+\.[\w-]*+(?:\.[\w-]++){0,2}")
 """JSON web tokens, signed or encrypted."""
+feedback_tokens = every(r"bhvt_(?<![A-Za-z0-9]bhvt_)[\w-]{15,}+(?:\.[\w-]++)?")
+"""Our own, with its signature after a dot."""
 bots = every(r":(AA(?<=[0-9]{8}:AA)[\w-]{30,40})(?![\w-])", group=1)
 """The secret half of a Telegram bot's token."""
 

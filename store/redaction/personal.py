@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv6Address
 
-from store.shadow import Sketch, Span, goes_on
+from store.redaction.shadow import Sketch, Span, goes_on
 
 # --- e-mail -------------------------------------------------------------------------------
 
