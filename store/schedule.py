@@ -53,9 +53,22 @@ def plan(store: Store, moment: datetime) -> None:
     store.write(write)
 
 
-def ran(store: Store, next_run_at: datetime) -> None:
-    """Notes that a cycle ran just now, and when the next one is due."""
-    _write(store, Schedule(next_run_at=next_run_at, last_run_at=now()))
+def take_due(store: Store, next_run_at: datetime) -> bool:
+    """True for the one caller that may run what is due now; it is next due then.
+
+    However many daemons ask at once, one of them hears True.
+    """
+    moment = now()
+
+    def write(connection: Connection) -> bool:
+        taken = connection.execute(
+            update(schedules)
+            .where(schedules.c.name == CYCLE, schedules.c.next_run_at <= moment.isoformat())
+            .values(next_run_at=next_run_at.isoformat(), last_run_at=moment.isoformat())
+        )
+        return taken.rowcount == 1
+
+    return store.write(write)
 
 
 def _write(store: Store, new: Schedule) -> None:
