@@ -7,6 +7,8 @@ operation, and the content type, the headers and the body that it describes for 
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -36,10 +38,11 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
+LINES = "application/x-ndjson"
 DOORS = ("/v1/experiences", "/v1/feedback")
 FITTING, UNFITTING = GenerationMode.POSITIVE, GenerationMode.NEGATIVE
-CASES = {FITTING: 875, UNFITTING: 375}
-"""Of one door in one part: 2,500 in all. One that does not fit takes four times as long to draw."""
+CASES = {FITTING: 1000, UNFITTING: 250}
+"""Of one door in one part: 2,500 in all. One that does not fit takes ten times as long to draw."""
 PARTS, SLOW_PARTS = 2, 20
 OTHER_CASES = 20
 FEW = 3
@@ -49,9 +52,11 @@ SCOPES = ("ingest", "feedback", "operate", "read", "erase")
 """With operate, a key may name any source, so that more than refusals is seen."""
 
 
-@schemathesis.serializer("application/x-ndjson")
-def _lines(_: Any, value: Any) -> bytes:
-    return str(value).encode(errors="replace")
+@schemathesis.serializer(LINES)
+def _as_lines(_: Any, value: Any) -> bytes:
+    """The items of a list, one a line."""
+    items = value if isinstance(value, list) else [value]
+    return "\n".join(json.dumps(item, default=str) for item in items).encode()
 
 
 class Edge(NamedTuple):
@@ -111,14 +116,17 @@ def _without_security(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def doors(edge) -> dict[str, APIOperation]:
-    """The ingest routes, by path, with short lists in their requests."""
-    document = dict(edge.document)
+    """The ingest routes, by path, with short lists in what they take.
+
+    JSON Schema cannot say what the lines of a stream hold: they are drawn as a list is.
+    """
+    document = copy.deepcopy(edge.document)
     document["components"] = _shortened(document["components"])
-    document["paths"] = {
-        path: {"post": post | {"requestBody": _shortened(post["requestBody"])}}
-        for path in DOORS
-        for post in (document["paths"][path]["post"],)
-    }
+    document["paths"] = {path: {"post": document["paths"][path]["post"]} for path in DOORS}
+    for operations in document["paths"].values():
+        body = operations["post"]["requestBody"] = _shortened(operations["post"]["requestBody"])
+        _one, many = body["content"]["application/json"]["schema"]["oneOf"]
+        body["content"][LINES]["schema"] = many
     return {operation.path: operation for operation in edge.operations(document)}
 
 
