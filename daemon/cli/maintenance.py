@@ -1,23 +1,32 @@
-"""Verbs on the store itself: migrate, rebuild."""
+"""Verbs on the store itself: migrate, rebuild, verify, accept a loss."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import click
 import typer
 
-from daemon.cli.app import app, settings
+from daemon.cli.app import AsJson, app, progress, settings, show
 from daemon.service import sole_daemon
-from daemon.wiring import make_data, open_store
-from store.errors import Halted
+from daemon.wiring import make_data, open_store, read_store
+from store import losses
+from store.errors import Halted, StorageFault
+from store.verify import Verification
+from store.verify import verify as verify_all
 
-group = typer.Typer(help="The event store: migrate, rebuild.", no_args_is_help=True)
+ACTOR = "cli"
+group = typer.Typer(
+    help="The event store: whether it is whole, copies of it, what it keeps.",
+    no_args_is_help=True,
+)
 app.add_typer(group, name="store")
 
 
 @group.command()
 def migrate() -> None:
-    """Bring the schema to the newest revision; the daemon does so at its start, too."""
-    with open_store(settings()) as store:
+    """Bring the schema to the newest revision; the daemon does so at its start, if it may."""
+    with open_store(settings(), migrates=True) as store:
         click.echo(f"{store.url} is at the newest revision, position {store.position()}.")
 
 
@@ -36,3 +45,50 @@ def rebuild() -> None:
             hint="The rebuilt tables follow the log; the old ones did not. Please report this.",
         )
     click.echo(f"Replayed {replayed} events; all {len(after)} projections are as before.")
+
+
+@group.command()
+def verify(as_json: AsJson = False) -> None:
+    """Check the whole store: database, every event, the chain, the mark, the projections.
+
+    Changes nothing, and may run beside the daemon. Exit code 3 when something is wrong; each
+    fault says what to do.
+    """
+    try:
+        with read_store(settings()) as store, progress() as on_progress:
+            found = verify_all(store, on_progress)
+    except StorageFault as error:
+        raise Halted(error.message, hint=error.hint) from error
+    show(found, as_json, lambda: summary(found))
+    require_sound(found, "The store")
+
+
+def summary(found: Verification) -> str:
+    """What was checked, in one line; nothing is left to say where there are faults."""
+    mark = "" if found.high_water is None else f", high-water mark {found.high_water}"
+    return (
+        f"{found.events} events ({found.erased} erased), {found.seals} seals, head "
+        f"{found.head}{mark}, {len(found.faults)} faults. Chain {found.chain}."
+    )
+
+
+def require_sound(found: Verification, what: str) -> None:
+    """Raises Halted listing the faults, if there are any."""
+    if found.faults:
+        listed = "\n".join(f"  - {fault}" for fault in found.faults)
+        raise Halted(f"{what} is not whole:\n{listed}")
+
+
+@group.command(name="accept-loss")
+def accept_loss(
+    reason: Annotated[str, typer.Option(help="Kept in the log: what happened, who decided.")],
+    as_json: AsJson = False,
+) -> None:
+    """Accept that events are gone for good, so that the loop turns again without them.
+
+    Where a backup has them, restore it instead. What is accepted stays in the log.
+    """
+    with open_store(settings()) as store:
+        gaps = losses.accept(store, reason=reason, actor=ACTOR)
+    text = f"Accepted as lost: {losses.listed(gaps)}." if gaps else "Nothing is missing."
+    show([gap._asdict() for gap in gaps], as_json, lambda: text)
