@@ -1,4 +1,4 @@
-"""Verbs on the store itself: migrate, rebuild, verify, accept a loss."""
+"""Verbs on the store itself: migrate, rebuild, verify, accept a loss, retain."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Annotated
 import click
 import typer
 
+from daemon import erasure
 from daemon.cli.app import AsJson, app, progress, settings, show
 from daemon.service import sole_daemon
 from daemon.wiring import make_data, open_store, read_store
 from store import losses
 from store.errors import Halted, StorageFault
+from store.records import now
 from store.verify import Verification
 from store.verify import verify as verify_all
 
@@ -92,3 +94,32 @@ def accept_loss(
         gaps = losses.accept(store, reason=reason, actor=ACTOR)
     text = f"Accepted as lost: {losses.listed(gaps)}." if gaps else "Nothing is missing."
     show([gap._asdict() for gap in gaps], as_json, lambda: text)
+
+
+@group.command()
+def retain(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be erased. Begin with this.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase what was kept for as long as [retention] says; the daemon does so once a day.
+
+    By age and consent, from the store and every dataset. The words cannot be brought back.
+    """
+    configured = settings()
+    with open_store(configured) as store:
+        done = erasure.retain(
+            store, configured.retention, moment=now(), actor=ACTOR, dry_run=dry_run
+        )
+    show(done, as_json, lambda: _told(done))
+
+
+def _told(done: erasure.Retained) -> str:
+    state = "would be erased" if done.dry_run else "erased"
+    counts = (
+        f"{done.consented} experiences with consent and {done.unconsented} without {state} "
+        "for their age."
+    )
+    rows = [f"{name}: {count} rows" for name, count in done.dataset_rows.items()]
+    return "\n".join([counts, *rows, *done.remains])
