@@ -1,4 +1,4 @@
-"""Verbs on the store itself: migrate, rebuild, verify, accept a loss, retain."""
+"""Verbs on the store itself: migrate, rebuild, verify, accept a loss, stats, retain."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from daemon.wiring import make_data, open_store, read_store
 from store import losses
 from store.errors import Halted, StorageFault
 from store.records import now
+from store.stats import stats
 from store.verify import Verification
 from store.verify import verify as verify_all
 
@@ -94,6 +95,26 @@ def accept_loss(
         gaps = losses.accept(store, reason=reason, actor=ACTOR)
     text = f"Accepted as lost: {losses.listed(gaps)}." if gaps else "Nothing is missing."
     show([gap._asdict() for gap in gaps], as_json, lambda: text)
+
+
+@group.command(name="stats")
+def show_stats(as_json: AsJson = False) -> None:
+    """Count events by type, rows by table, and bytes on the disk."""
+    with read_store(settings()) as store:
+        found = stats(store)
+
+    def text() -> str:
+        counted = f"{sum(found.events.values())}, {found.erased} of them erased"
+        if found.oldest and found.newest:
+            counted += f", {found.oldest:%Y-%m-%d} to {found.newest:%Y-%m-%d}"
+        parts = (("events", found.events), ("rows", found.rows), ("bytes", found.bytes))
+        lines = [f"events: {counted}"]
+        for title, counts in parts:
+            lines += ["", title]
+            lines += [f"  {name:24}{count:>15}" for name, count in counts.items()]
+        return "\n".join(lines)
+
+    show(found, as_json, text)
 
 
 @group.command()
