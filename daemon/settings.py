@@ -20,6 +20,7 @@ from daemon.limits import LimitSettings
 from scorers.assess import PanelSettings
 from store.errors import Misconfigured
 from store.records import PHASES, Noun, Policy
+from store.redaction import RedactionSettings
 from trainer.gates import GATES
 from trainer.gates.gate import Rule
 from trainer.questions import Sampling
@@ -42,14 +43,30 @@ class StoreSettings(Noun, frozen=True, kw_only=True):
     """False: an older schema is refused until somebody runs `bhavana store migrate`."""
 
 
+class Deadlines(Noun, frozen=True, kw_only=True):
+    """How many seconds a client may let the server wait; then its connection is closed."""
+
+    head: Annotated[int, Meta(ge=1)] = 10
+    """For a request's headers: from the connection, or from the first byte of a next request."""
+    body: Annotated[int, Meta(ge=1)] = 12
+    """For the whole body; a streamed one (NDJSON) must keep a pace of 1 kB/s over this time."""
+    answer: Annotated[int, Meta(ge=1)] = 10
+    """For taking the answer; a long one must be taken at a pace of 1 kB/s over this time."""
+    idle: Annotated[int, Meta(ge=1)] = 5
+    """Between two requests on one connection."""
+
+
 class ServerSettings(Noun, frozen=True, kw_only=True):
-    """Where the HTTP edge listens."""
+    """Where the HTTP edge listens, and how long it waits for whom."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765
     """0 takes a free port; the daemon writes its address to data_dir/daemon.json."""
     stop_seconds: Annotated[int, Meta(ge=1)] = 20
     """How long open requests may take to end after SIGTERM."""
+    most_connections: Annotated[int, Meta(ge=1)] = 900
+    """More are refused with 503. A process may usually open 1,024 files (LimitNOFILE)."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 class ScheduleSettings(Noun, frozen=True, kw_only=True):
@@ -96,6 +113,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     policy: Policy = field(default_factory=Policy)
     panel: PanelSettings = field(default_factory=PanelSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
 
@@ -224,7 +242,7 @@ def _merge(
         here = f"{path}{key}"
         if key not in defaults:
             problems.append(_unknown("key", here, [f"{path}{known}" for known in defaults]))
-        elif isinstance(defaults[key], dict):
+        elif isinstance(defaults[key], dict) and defaults[key]:  # an empty one has free names
             if isinstance(value, Mapping):
                 merged[key] = _merge(defaults[key], value, f"{here}.", problems)
             else:

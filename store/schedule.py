@@ -54,6 +54,24 @@ def plan(store: Store, moment: datetime) -> None:
     store.write(write)
 
 
+def take_due(store: Store, next_run_at: datetime) -> bool:
+    """True for the one caller that may run what is due now; it is next due then.
+
+    However many daemons ask at once, one of them hears True.
+    """
+    moment = now()
+
+    def write(connection: Connection) -> bool:
+        taken = connection.execute(
+            update(schedules)
+            .where(schedules.c.name == CYCLE, schedules.c.next_run_at <= moment.isoformat())
+            .values(next_run_at=next_run_at.isoformat(), last_run_at=moment.isoformat())
+        )
+        return taken.rowcount == 1
+
+    return store.write(write)
+
+
 def ran(store: Store, next_run_at: datetime, name: str = CYCLE) -> None:
     """Notes that a cycle, or something else, ran just now, and when it is due again."""
     _write(store, name, Schedule(next_run_at=next_run_at, last_run_at=now()))

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, update
 
 from store import log, tables
@@ -34,6 +35,7 @@ WAL_BYTES = 16_000_000
 PROBE_SECONDS = 1.0
 """How often a store that could not be written is tried again."""
 
+log_line = structlog.get_logger()
 Outcome = list[Appended] | Exception
 Work = Callable[[Connection], object]
 T = TypeVar("T")
@@ -72,6 +74,7 @@ class Writer:
         self._wal = wal
         self._waiting: deque[_Append | _Run] = deque()
         self._queued = 0
+        self._mark_behind = False
         self._recorded = 0
         """The last position that the other write under way recorded."""
         self._closing = False
@@ -230,8 +233,17 @@ class Writer:
         self._recorded = 0
 
     def _rise(self, position: int) -> None:
-        if position and self._high_water is not None:
+        """The mark is a second net: where it cannot be written, the commits go on."""
+        if not position or self._high_water is None:
+            return
+        try:
             self._high_water.rise(position)
+        except OSError as error:
+            if not self._mark_behind:
+                log_line.warning("high_water_mark_not_written", error=str(error))
+            self._mark_behind = True
+        else:
+            self._mark_behind = False
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         if isinstance(self.fault, StorageFault):
