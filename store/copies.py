@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Table, func, insert, select
 
 from store import tables
-from store.engine import in_our_words, snapshot, sqlite_module
+from store.engine import in_our_words, raw_errors, snapshot, sqlite_module
 from store.errors import IntegrityError, Rejected, Unavailable
 from store.events import Store, StoreReader
 from store.high_water import HighWater
@@ -108,7 +108,7 @@ def _copy(original: Connection, connection: Connection, on_progress: Progress) -
     total, done = _count(original, tables.events), 0
     with closing(_rows(original, tables.events)) as batches:
         for rows in batches:
-            connection.execute(insert(tables.events), rows)
+            _add(connection, tables.events, rows)
             project(connection, [_projected(row) for row in rows if row["body"] != ERASED])
             done += len(rows)
             on_progress("copying", done, total)
@@ -116,7 +116,7 @@ def _copy(original: Connection, connection: Connection, on_progress: Progress) -
     for table in (tables.heads, *BESIDE):
         with closing(_rows(original, table)) as batches:
             for rows in batches:
-                connection.execute(insert(table), rows)
+                _add(connection, table, rows)
 
 
 def _rows(connection: Connection, table: Table) -> Generator[list[dict[str, Any]], None, None]:
@@ -125,6 +125,23 @@ def _rows(connection: Connection, table: Table) -> Generator[list[dict[str, Any]
     with connection.execute(query, execution_options={"yield_per": BATCH}) as result:
         for some in result.mappings().partitions():
             yield [dict(row) for row in some]
+
+
+def _add(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Inserts the rows; with PostgreSQL's COPY, which takes half the time."""
+    if connection.dialect.name != "postgresql":
+        connection.execute(insert(table), rows)
+        return
+    raw: Any = connection.connection.driver_connection
+    names = ", ".join(rows[0])
+    with (
+        raw_errors(connection, "COPY"),
+        raw.cursor() as cursor,
+        cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copied,
+    ):
+        for row in rows:
+            values = row.values()
+            copied.write_row([v.decode() if isinstance(v, bytes) else v for v in values])
 
 
 def _projected(row: dict[str, Any]) -> Projected:

@@ -143,7 +143,7 @@ def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
     with in_our_words(), engine.connect() as connection:
         raw = connection.connection.driver_connection  # a checkpoint cannot run in a transaction
         assert raw is not None
-        with raw_errors("wal_checkpoint"):
+        with raw_errors(connection, "wal_checkpoint"):
             raw.execute(f"PRAGMA busy_timeout={timeout if wait else 0}")
             mode = "TRUNCATE" if wait else "RESTART"
             [busy, _, _] = raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
@@ -152,14 +152,14 @@ def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
 
 
 @contextmanager
-def raw_errors(what: str) -> Iterator[None]:
-    """Makes errors of SQLite's own connection SQLAlchemy's, for `in_our_words` around it.
+def raw_errors(connection: Connection, what: str) -> Iterator[None]:
+    """Makes errors of the driver's own connection SQLAlchemy's, for `in_our_words` around it.
 
     All of them operational: a full disk is one, and must not pass as a fault of the program.
     """
     try:
         yield
-    except sqlite_module().Error as error:
+    except connection.dialect.loaded_dbapi.Error as error:
         raise OperationalError(what, None, error) from error
 
 
