@@ -138,7 +138,31 @@ def verify(dataset: Dataset) -> None:
             raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
         hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest(hashes) != dataset.content_hash:
-        raise IntegrityError(f"The dataset {dataset.id} in {dataset.path} was changed.")
+        raise IntegrityError(
+            f"The dataset {dataset.id} in {dataset.path} is not what was recorded: rows were "
+            "erased from it, or it was changed.",
+            hint="The next cycle builds another one.",
+        )
+
+
+def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool = False) -> int:
+    """Takes experiences out of a dataset's files; returns how many rows. Safe to repeat.
+
+    The dataset is no longer what was recorded, and `verify` says so: it is not trained on.
+    """
+    taken = 0
+    for split in dataset.counts:
+        path = Path(dataset.path) / f"{split}.jsonl"
+        if not path.is_file():
+            continue
+        lines = path.read_bytes().splitlines(keepends=True)
+        left = [line for line in lines if json.loads(line)["id"] not in experience_ids]
+        taken += len(lines) - len(left)
+        if len(left) < len(lines) and not dry_run:
+            partial = path.with_name(f".{path.name}.partial")
+            _write_synced(partial, b"".join(left))
+            partial.replace(path)
+    return taken
 
 
 def _files(selection: Selection, policy: Policy, format: str) -> dict[str, bytes]:

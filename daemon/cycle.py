@@ -13,6 +13,7 @@ through `turn`.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from daemon.wiring import Parts
 from scorers.assess import assess_pending, panel_id
 from store import cycles, schedule
 from store.errors import Halted, NotEnoughData, Rejected
+from store.privacy import erased_among
 from store.records import (
     Cycle,
     CycleState,
@@ -127,7 +129,12 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         forbidden=all_texts(),
     )
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
-    return cycles.leave(parts.store, dataset)
+    cycles.leave(parts.store, dataset)
+    if erased_among(parts.store, dataset.members):
+        # Erased between the selection and the record: the erasure could not know this dataset.
+        shutil.rmtree(dataset.path)
+        raise Halted(f"Something in {name} was erased while it was built; it is deleted.")
+    return dataset
 
 
 def judged_before(parts: Parts, dataset: Dataset) -> str | None:

@@ -1,221 +1,403 @@
 """The ingest routes: `POST /v1/experiences` and `POST /v1/feedback`.
 
-Plain Starlette handlers with msgspec, for speed. 201 leaves only after the commit: what was
-answered is on disk. One object, or a list with a result for each item.
+Plain ASGI with msgspec, for speed. 2xx leaves only after the commit: what was answered is on
+disk. One object; or a list, or lines of NDJSON, with a result for each item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import structlog
+from msgspec import UNSET, UnsetType
 
-from daemon import metrics
-from daemon.problems import Problem, pointer_of
-from store import experiences, keys
+from daemon import bodies, metrics
+from daemon.bodies import Disconnected, Receive
+from daemon.cors import App, CrossOrigin, Send
+from daemon.keyring import Caller, KeyRing
+from daemon.limits import Limits
+from daemon.problems import Problem, pointer_of, problem_of, respond
+from daemon.replies import Replies
+from daemon.texts import normal
+from store import experiences
+from store.errors import BhavanaError
 from store.events import Store
-from store.log import Appended
-from store.records import CURATED, ApiKey, Experience, Feedback, Noun, new_id
+from store.log import Appended, Fact, Line, line
+from store.records import Experience, Feedback, Identifier, Noun, new_id
+from store.sources import OURS
 
-MAX_BODY_BYTES = 1_000_000
+log = structlog.get_logger()
 MAX_ITEMS = 500
+"""Items of a list, and lines that are committed together."""
 
-Item = TypeVar("Item", Experience, Feedback)
-Keep = Callable[[Store, Sequence[Item], str], list[Appended]]
+Item = Any
+"""An Experience or a Feedback, whichever the door is for."""
+Redact = Callable[[Item], Item]
 
 
-class Result(Noun, frozen=True, kw_only=True):
+class Result(Noun, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one item."""
 
-    id: str
+    id: str = ""
     status: str
-    """recorded, duplicate (same id and content: nothing to do) or conflict."""
-    position: int
+    """recorded; duplicate: same id and content, nothing to do; conflict: same id and other
+    content; invalid; refused. Sending the last three again is useless."""
+    position: int | UnsetType = UNSET
+    """Where it stands in the log."""
+    code: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+    pointer: str | UnsetType = UNSET
+    """RFC 6901, into the item."""
 
 
-def routes(store: Store) -> list[Route]:
-    """The two routes, over this store."""
+class Kept(NamedTuple):
+    """An item on its way into the log, or the result that says why it does not get there."""
 
-    async def post_experiences(request: Request) -> Response:
-        return await _accept(
-            request,
-            store,
-            kind="experience",
-            scope="ingest",
-            read=_experience,
-            keep=lambda s, items, actor: experiences.record(s, items, actor=actor),
-        )
-
-    async def post_feedback(request: Request) -> Response:
-        return await _accept(
-            request,
-            store,
-            kind="feedback",
-            scope="feedback",
-            read=_feedback,
-            keep=lambda s, items, actor: experiences.give_feedback(s, items, actor=actor),
-        )
-
-    return [
-        Route("/v1/experiences", post_experiences, methods=["POST"]),
-        Route("/v1/feedback", post_feedback, methods=["POST"]),
-    ]
+    id: str
+    line: Line | None
+    result: Result | None
 
 
-async def _accept(
-    request: Request,
-    store: Store,
-    *,
-    kind: str,
-    scope: str,
-    read: Callable[[Any, str], Item],
-    keep: Keep[Item],
-) -> Response:
-    with metrics.REQUEST_SECONDS.labels(kind).time():
-        key = await run_in_threadpool(authenticate, request, store, scope)
-        document = _decode(await _body(request))
-        many = isinstance(document, list)
-        values = document if many else [document]
-        if not values or len(values) > MAX_ITEMS:
+class Door:
+    """One ingest route, as an ASGI application."""
+
+    def __init__(
+        self,
+        house: House,
+        *,
+        kind: type[Experience] | type[Feedback],
+        scope: str,
+        prefix: str,
+        fact: Callable[[Any], Fact],
+        check: Callable[[Caller, Any], None],
+    ) -> None:
+        self._house = house
+        self._kind = kind
+        self._decoder = msgspec.json.Decoder(kind)
+        self._scope = scope
+        self._prefix = prefix
+        self._fact = fact
+        self._check = check
+        name = kind.__name__.lower()
+        self._seconds = metrics.REQUEST_SECONDS.labels(name)
+        self._received = {
+            status: metrics.RECEIVED.labels(name, status)
+            for status in ("recorded", "duplicate", "conflict", "erased", "invalid", "refused")
+        }
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answers one request; a problem is an answer, too."""
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        try:
+            status, body = await self._answer(scope, headers, receive)
+        except Disconnected:
+            return
+        except BhavanaError as error:
+            await respond(problem_of(error))(scope, receive, send)
+        except Exception:  # the edge: whatever it is, the caller is told
+            log.exception("request_failed", path=scope["path"])
+            await respond(problem_of(BhavanaError()))(scope, receive, send)
+        else:
+            await _send_json(send, status, body)
+        finally:
+            self._seconds.observe(time.perf_counter() - started)
+
+    async def _answer(
+        self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], receive: Receive
+    ) -> tuple[int, bytes]:
+        house = self._house
+        house.require_open()
+        caller = await house.ring.caller(headers, scope["query_string"], self._scope)
+        media = bodies.media_type(headers)
+        if media in bodies.LINES:
+            return _many(await self._stream(caller, headers, receive))
+        body = await bodies.whole(headers, receive)
+        if body[:64].lstrip()[:1] != b"[":
+            house.limits.take_for(caller.key, 1)
+            item = self._read(caller, body, headers.get(b"idempotency-key"))
+            [appended] = await house.append([line(self._fact(item), caller.actor)])
+            self._received[appended.status].inc()
+            return _one(item.id, appended)
+        values = _decode(body, list[msgspec.Raw])
+        if not 0 < len(values) <= MAX_ITEMS:
             raise Problem(
                 422,
                 "bad_count",
                 f"A list holds 1 to {MAX_ITEMS} items, this one {len(values)}.",
-                hint="Send it in parts.",
+                hint="Send it in parts, or as NDJSON.",
             )
-        items = [read(v, f"/{i}" if many else "") for i, v in enumerate(values)]
-        for i, item in enumerate(items):
-            _may_claim(key, item, f"/{i}" if many else "")
-        kept = await run_in_threadpool(keep, store, items, f"key:{key.id}")
-        results = [
-            Result(id=item.id, status=a.status, position=a.position)
-            for item, a in zip(items, kept, strict=True)
-        ]
+        return _many(await self._keep(caller, [bytes(v) for v in values]))
+
+    async def _stream(
+        self, caller: Caller, headers: dict[bytes, bytes], receive: Receive
+    ) -> list[Result]:
+        """Keeps lines as they arrive; when that stops halfway, says what was kept."""
+        results: list[Result] = []
+        batch: list[bytes] = []
+        size = 0
+        try:
+            async for text in bodies.lines(headers, receive):
+                batch.append(text)
+                size += len(text)
+                if len(batch) >= MAX_ITEMS or size >= bodies.MAX_BODY_BYTES:
+                    results += await self._keep(caller, batch)
+                    batch, size = [], 0
+            if batch:
+                results += await self._keep(caller, batch)
+        except BhavanaError as error:
+            problem = problem_of(error)
+            problem.extra["results"] = msgspec.to_builtins(results)
+            raise problem from error
+        if not results:
+            raise Problem(422, "bad_count", "The stream holds no item.")
+        return results
+
+    async def _keep(self, caller: Caller, texts: Sequence[bytes]) -> list[Result]:
+        """Keeps what can be kept of the items, in one commit; a result for each."""
+        self._house.limits.take_for(caller.key, len(texts))
+        items = [self._prepared(caller, text) for text in texts]
+        lines = [item.line for item in items if item.line is not None]
+        appended = iter(await self._house.append(lines) if lines else ())
+        results = [item.result or _result(item.id, next(appended)) for item in items]
         for result in results:
-            metrics.RECEIVED.labels(kind, result.status).inc()
-        return _answer(results, many)
+            self._received[result.status].inc()
+        return results
+
+    def _prepared(self, caller: Caller, text: bytes) -> Kept:
+        try:
+            item = self._read(caller, text)
+        except Problem as problem:
+            if problem.status in (429, 503):
+                raise
+            return Kept("", None, _refused(_id_in(text), problem))
+        return Kept(item.id, line(self._fact(item), caller.actor), None)
+
+    def _read(self, caller: Caller, text: bytes, name: bytes | None = None) -> Item:
+        """The item as it will be kept. Raises Problem.
+
+        An id is given where the client sent none; such a send is not idempotent.
+        """
+        try:
+            item = self._decoder.decode(text)
+        except msgspec.ValidationError:
+            item = self._filled(caller, text, name)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise _bad_json(error) from error
+        item = self._house.accept(item)
+        self._check(caller, item)
+        if item.subject is not None:
+            self._house.limits.take_of(caller.key, item.subject)
+        return item
+
+    def _filled(self, caller: Caller, text: bytes, name: bytes | None) -> Item:
+        """The item with what the client may leave out: its id, and the source of its key."""
+        value = _decode(text, Any)
+        if isinstance(value, dict):
+            if "id" not in value:
+                value["id"] = name.decode("latin-1") if name else new_id(self._prefix)
+            if self._kind is Experience and "source" not in value and caller.key.source:
+                value["source"] = caller.key.source
+        try:
+            return msgspec.convert(value, self._kind)
+        except msgspec.ValidationError as error:
+            where, reason = pointer_of(error)
+            raise Problem(422, "invalid", reason + ".", pointer=where) from error
 
 
-def _answer(results: list[Result], many: bool) -> Response:
-    conflicts = [r.id for r in results if r.status == "conflict"]
-    body: Any = {"results": results} if many else results[0]
-    if conflicts:
-        raise Problem(
-            409,
-            "conflict",
-            f"Recorded before with other content: {', '.join(conflicts)}.",
-            hint="Send other content under another id; the items without conflict were kept.",
-            extra={"results": msgspec.to_builtins(results)},
-        )
-    recorded = any(r.status == "recorded" for r in results)
-    return Response(
-        msgspec.json.encode(body),
-        status_code=201 if recorded else 200,
-        media_type="application/json",
+class House:
+    """What both doors share."""
+
+    def __init__(
+        self,
+        store: Store,
+        ring: KeyRing,
+        limits: Limits,
+        redact: Redact,
+        is_open: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.store = store
+        self.ring = ring
+        self.limits = limits
+        self._redact = redact
+        self._replies = Replies()
+        self._is_open = is_open
+
+    def require_open(self) -> None:
+        """Raises Problem 503 while the daemon starts or stops."""
+        if not self._is_open():
+            raise Problem(
+                503,
+                "not_ready",
+                "The daemon is starting or stopping.",
+                hint="Send again in a moment; nothing was kept.",
+                headers={"Retry-After": "1"},
+            )
+
+    async def append(self, lines: Sequence[Line]) -> list[Appended]:
+        """Appends and waits for the commit, without a thread of its own."""
+        future, done = self._replies.expect()
+        self.store.append_soon(lines, done)
+        found: list[Appended] = await future
+        return found
+
+    def accept(self, item: Item) -> Item:
+        """The item with its text in NFC, its moment in UTC and secrets redacted."""
+        item = normal(item)
+        if isinstance(item, Feedback):
+            fault = item.fault()
+            if fault is not None:
+                raise Problem(422, "invalid", fault[1] + ".", pointer=fault[0])
+            moment = _in_utc(item.given_at, "/given_at")
+            item = msgspec.structs.replace(item, given_at=moment)
+        else:
+            moment = _in_utc(item.occurred_at, "/occurred_at")
+            if moment is not item.occurred_at:
+                item = msgspec.structs.replace(item, occurred_at=moment)
+        return self._redact(item)
+
+
+def doors(house: House) -> dict[str, App]:
+    """The two routes, by path."""
+    posts = Door(
+        house,
+        kind=Experience,
+        scope="ingest",
+        prefix="exp",
+        fact=experiences.recorded,
+        check=_may_claim,
+    )
+    feedback = Door(
+        house,
+        kind=Feedback,
+        scope="feedback",
+        prefix="fb",
+        fact=experiences.given,
+        check=_may_judge,
+    )
+    return {
+        "/v1/experiences": CrossOrigin(posts, house.ring),
+        "/v1/feedback": CrossOrigin(feedback, house.ring),
+    }
+
+
+# --- who may say what ---------------------------------------------------------------------
+
+
+def _may_claim(caller: Caller, e: Experience) -> None:
+    """A key speaks for its source; the house's own sources are held to milder bars."""
+    key = caller.key
+    if caller.operates or (e.source == key.source):
+        return
+    if key.source is None and e.source not in OURS:
+        return  # made before keys had sources
+    raise Problem(
+        403,
+        "wrong_source",
+        f"This key posts for the source {key.source!r} only."
+        if key.source
+        else f"The source {e.source!r} needs a key with the scope operate.",
+        hint="Leave `source` out, or make a key for it: `bhavana keys create --source`.",
+        pointer="/source",
     )
 
 
-def authenticate(request: Request, store: Store, scope: str) -> ApiKey:
-    """The key that the request carries. Raises Problem 401 or 403."""
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    challenge = {"WWW-Authenticate": 'Bearer realm="bhavana"'}
-    if scheme.lower() != "bearer" or not text:
-        raise Problem(
-            401,
-            "missing_key",
-            "This needs an API key.",
-            hint="Send `Authorization: Bearer <key>`; `bhavana keys create` makes one.",
-            headers=challenge,
-        )
-    key = keys.verify(store, text.strip())
-    if key is None:
-        raise Problem(
-            401, "bad_key", "This API key is unknown, malformed or revoked.", headers=challenge
-        )
-    if scope not in key.scopes and "admin" not in key.scopes:
+def _may_judge(caller: Caller, f: Feedback) -> None:
+    if caller.conversation is not None and f.conversation_id != caller.conversation:
         raise Problem(
             403,
-            "wrong_scope",
-            f"This key has the scopes {', '.join(key.scopes)}; {scope} is needed.",
-            hint=f"Make one with `bhavana keys create --scope {scope}`.",
+            "wrong_conversation",
+            "This token gives feedback on its own conversation only.",
+            hint="Send conversation_id as the token's server named it.",
+            pointer="/conversation_id",
         )
-    return key
-
-
-async def _body(request: Request) -> bytes:
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
-        raise Problem(
-            415, "unsupported_media_type", f"This takes application/json, not {media or 'nothing'}."
-        )
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise Problem(
-                413,
-                "body_too_large",
-                f"A body holds at most {MAX_BODY_BYTES:,} bytes.",
-                hint="Send it in parts.",
-            )
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _decode(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(400, "bad_json", f"The body is not valid JSON: {error}.") from error
-
-
-def _may_claim(key: ApiKey, item: Experience | Feedback, pointer: str) -> None:
-    """Curated answers are held to milder bars, so not every frontend may post them."""
-    curated = isinstance(item, Experience) and item.source == CURATED
-    if curated and not {"operator", "admin"} & set(key.scopes):
-        raise Problem(
-            403,
-            "wrong_scope",
-            f"The source {CURATED!r} needs a key with the scope operator.",
-            hint="Use another source, or `bhavana keys create --scope ingest --scope operator`.",
-            pointer=f"{pointer}/source",
-        )
-
-
-def _experience(value: Any, pointer: str) -> Experience:
-    e = _convert(value, Experience, pointer, "exp")
-    moment = _in_utc(e.occurred_at, f"{pointer}/occurred_at")
-    return msgspec.structs.replace(e, occurred_at=moment)
-
-
-def _feedback(value: Any, pointer: str) -> Feedback:
-    f = _convert(value, Feedback, pointer, "fb")
-    fault = f.fault()
-    if fault is not None:
-        raise Problem(422, "invalid", fault[1] + ".", pointer=pointer + fault[0])
-    return msgspec.structs.replace(f, given_at=_in_utc(f.given_at, f"{pointer}/given_at"))
 
 
 def _in_utc(moment: datetime, pointer: str) -> datetime:
     """The moment in UTC, so that one moment has one content hash whatever its zone."""
+    if moment.tzinfo is UTC:
+        return moment
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
         raise Problem(422, "invalid", "This moment is out of range.", pointer=pointer) from error
 
 
-def _convert(value: Any, kind: type[Item], pointer: str, prefix: str) -> Item:
-    """The noun; an id is given where the client sent none, and such a send is not idempotent."""
-    if isinstance(value, dict) and "id" not in value:
-        value = value | {"id": new_id(prefix)}
+# --- JSON in and out ----------------------------------------------------------------------
+
+
+def _decode(text: bytes, kind: Any) -> Any:
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
         where, reason = pointer_of(error)
-        raise Problem(422, "invalid", reason + ".", pointer=pointer + where) from error
+        raise Problem(422, "invalid", f"{reason}.", pointer=where) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _bad_json(error) from error
+
+
+def _bad_json(error: Exception) -> Problem:
+    return Problem(400, "bad_json", f"This is not valid JSON: {error}.")
+
+
+class _Named(msgspec.Struct):
+    id: Identifier = ""
+
+
+def _id_in(text: bytes) -> str:
+    """The id that an item claims, where it can be read, to name its result."""
+    try:
+        return msgspec.json.decode(text, type=_Named).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _result(name: str, appended: Appended) -> Result:
+    if appended.status == "erased":
+        return Result(id=name, status="refused", code="erased", detail=ERASED)
+    if appended.status == "conflict":
+        return Result(id=name, status="conflict", code="conflict", detail=CONFLICT)
+    return Result(id=name, status=appended.status, position=appended.position)
+
+
+ERASED = "This was erased on a person's wish and is not taken again."
+CONFLICT = "Recorded before with other content."
+
+
+def _refused(name: str, problem: Problem) -> Result:
+    status = "invalid" if problem.status in (400, 422) else "refused"
+    return Result(
+        id=name,
+        status=status,
+        code=problem.code,
+        detail=problem.message,
+        pointer=UNSET if problem.pointer is None else problem.pointer,
+    )
+
+
+def _one(name: str, appended: Appended) -> tuple[int, bytes]:
+    if appended.status == "conflict":
+        raise Problem(409, "conflict", CONFLICT, hint="Send other content under another id.")
+    if appended.status == "erased":
+        raise Problem(410, "erased", ERASED)
+    status = 201 if appended.status == "recorded" else 200
+    return status, msgspec.json.encode(_result(name, appended))
+
+
+def _many(results: list[Result]) -> tuple[int, bytes]:
+    found = {result.status for result in results}
+    status = 207 if found - {"recorded", "duplicate"} else 201 if "recorded" in found else 200
+    return status, msgspec.json.encode({"results": results})
+
+
+async def _send_json(send: Send, status: int, body: bytes) -> None:
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

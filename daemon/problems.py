@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from store.errors import (
@@ -15,6 +16,7 @@ from store.errors import (
     Rejected,
     Unavailable,
 )
+from store.records import Noun
 
 RETRY_AFTER_SECONDS = 5
 
@@ -61,21 +63,34 @@ def problem_of(error: BhavanaError) -> Problem:
     return Problem(500, "internal", "Something went wrong here; nothing was kept.")
 
 
+class Document(Noun, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=False):
+    """An RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    """Stable, for programs."""
+    detail: str
+    pointer: str | UnsetType = UNSET
+    """RFC 6901, to the fault in the request's document."""
+    hint: str | UnsetType = UNSET
+    """What to do next."""
+
+
 def respond(problem: Problem) -> Response:
     """The problem as an application/problem+json response."""
-    body = {
-        "type": f"urn:bhavana:problem:{problem.code}",
-        "title": problem.code.replace("_", " "),
-        "status": problem.status,
-        "code": problem.code,
-        "detail": problem.message,
-    }
-    if problem.pointer is not None:
-        body["pointer"] = problem.pointer
-    if problem.hint is not None:
-        body["hint"] = problem.hint
+    document = Document(
+        type=f"urn:bhavana:problem:{problem.code}",
+        title=problem.code.replace("_", " "),
+        status=problem.status,
+        code=problem.code,
+        detail=problem.message,
+        pointer=UNSET if problem.pointer is None else problem.pointer,
+        hint=UNSET if problem.hint is None else problem.hint,
+    )
     return Response(
-        msgspec.json.encode(body | problem.extra),
+        msgspec.json.encode(msgspec.to_builtins(document) | problem.extra),
         status_code=problem.status,
         headers=problem.headers,
         media_type="application/problem+json",

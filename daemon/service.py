@@ -28,15 +28,17 @@ from apscheduler.triggers.interval import IntervalTrigger
 from daemon import metrics
 from daemon.api import make_app
 from daemon.cycle import give_up, turn
+from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import Settings
 from daemon.wiring import Parts, make_data, wire
 from store import cycles, schedule
-from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
+from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
 from store.records import Noun, now
 from trainer.job import write_record
 
 TICK_SECONDS = 1.0
+KEY_USES_SECONDS = 60.0
 LOCK_SECONDS = 0.5
 MOST_FAILURES = 5
 """A cycle that an unforeseen error ends this often is given up, so that others can run."""
@@ -117,6 +119,9 @@ class Service:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: uvicorn.Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
+        self._house: House | None = None
+        self._storage_fault: StorageFault | None = None
+        parts.store.writer.on_storage_fault = self._end_for_storage
 
     def serve(self) -> None:
         """Serves until SIGTERM or SIGINT; returns when everything has ended."""
@@ -143,9 +148,12 @@ class Service:
             self._clock.shutdown(wait=True)
             (settings.data / "daemon.json").unlink(missing_ok=True)
             log.info("stopped")
+        if self._storage_fault is not None:
+            raise self._storage_fault
 
     def _app(self, url: str) -> Callable[..., object]:
-        app = make_app(self.parts.store, lambda: self._ready)
+        app = make_app(self.parts.store, lambda: self._ready, limits=self.parts.settings.limits)
+        self._house = app.house
 
         async def with_lifespan(scope: dict[str, object], receive: object, send: object) -> None:
             if self._loop is None:
@@ -156,6 +164,12 @@ class Service:
             await app(scope, receive, send)  # type: ignore[arg-type]
 
         return with_lifespan
+
+    def _end_for_storage(self, fault: StorageFault) -> None:
+        """Nothing more is acknowledged by a process whose disk failed; a fresh one looks anew."""
+        log.error("storage_failed", error=str(fault))
+        self._storage_fault = fault
+        self._stop()
 
     # --- the clock ------------------------------------------------------------------------
 
@@ -171,6 +185,7 @@ class Service:
 
         every(TICK_SECONDS, self._tick)
         every(schedule.LEASE_SECONDS / 3, self._renew)
+        every(KEY_USES_SECONDS, self._note_key_uses)
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
         self._clock.start()
@@ -248,6 +263,13 @@ class Service:
                 schedule.acquire(self.parts.store, self.parts.holder)
             except Unavailable as error:
                 log.warning("lease_not_renewed", error=str(error))
+
+    def _note_key_uses(self) -> None:
+        if self._house is not None:
+            try:
+                self._house.ring.note_uses()
+            except Unavailable as error:
+                log.warning("key_uses_not_noted", error=str(error))
 
     def _feed_watchdog(self) -> None:
         """Feeds the watchdog only while the event loop and the store both answer."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
+from daemon.limits import LimitSettings
 from scorers.assess import PanelSettings
 from store.errors import Misconfigured
 from store.records import PHASES, Noun, Policy
@@ -78,6 +79,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     policy: Policy = field(default_factory=Policy)
     panel: PanelSettings = field(default_factory=PanelSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
 

@@ -110,6 +110,10 @@ class Store:
             yield from map(_event, rows)
             after = rows[-1].position
 
+    def scrub(self) -> bool:
+        """Empties SQLite's write-ahead log of what was overwritten since; True when done."""
+        return self.writer.scrub()
+
     def rebuild(self) -> int:
         """Drops the projections' rows and replays the log; returns the number of events."""
         return self.write(_rebuild)

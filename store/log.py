@@ -11,7 +11,19 @@ import secrets as random
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+import msgspec
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSON as JSON_TEXT
 
 from store import tables
 from store.projections import Projected, project
@@ -20,10 +32,23 @@ from store.records import Noun, now, to_json
 LOG = "log"
 SEAL_EVERY = 1_000
 """Positions between two seals."""
-KEYS_A_QUERY = 500
 EMPTY_CHAIN = "0" * 64
+ERASED_STREAM = "erased"
 ERASED = b"null"
 """The body of an event whose words are gone; the row, its position and its digest stay."""
+
+
+HEAD = select(tables.heads.c.position, tables.heads.c.chain).where(tables.heads.c.name == LOG)
+LOCKED_HEAD = HEAD.with_for_update()
+NEW_HEAD = (
+    update(tables.heads)
+    .where(tables.heads.c.name == LOG)
+    .values(position=bindparam("end"), chain=bindparam("link"))
+)
+ANY_TOMBSTONE = select(tables.tombstones.c.hash).limit(1)
+ADD_EVENTS = insert(tables.events)
+ADD_SEALS = insert(tables.seals)
+"""Made once: to build a statement costs more than to run it."""
 
 
 class Fact(Noun, frozen=True, kw_only=True):
@@ -119,34 +144,41 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
         projected.append(Projected(fact.type, fact.noun, position))
         results.append(Appended(position, "recorded"))
     if rows:
-        connection.execute(insert(tables.events), rows)
+        connection.execute(ADD_EVENTS, rows)
         project(connection, projected)
         if seals:
-            connection.execute(insert(tables.seals), seals)
-        connection.execute(
-            update(tables.heads)
-            .where(tables.heads.c.name == LOG)
-            .values(position=position, chain=chain)
-        )
+            connection.execute(ADD_SEALS, seals)
+        connection.execute(NEW_HEAD, {"end": position, "link": chain})
     return results
 
 
 def head_of(connection: Connection, *, lock: bool = False) -> Head:
     """The end of the log. Locked, no other process appends until this transaction ends."""
-    query = select(tables.heads.c.position, tables.heads.c.chain)
-    query = query.where(tables.heads.c.name == LOG)
-    row = connection.execute(query.with_for_update() if lock else query).first()
+    row = connection.execute(LOCKED_HEAD if lock else HEAD).first()
     return Head(0, EMPTY_CHAIN) if row is None else Head(*row)
 
 
 def _known(connection: Connection, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
     events = tables.events.c
-    found: dict[str, tuple[int, str]] = {}
-    for start in range(0, len(keys), KEYS_A_QUERY):
-        query = select(events.key, events.position, events.digest)
-        query = query.where(events.key.in_(keys[start : start + KEYS_A_QUERY]))
-        found |= {row[0]: (row[1], row[2]) for row in connection.execute(query)}
-    return found
+    query = select(events.key, events.position, events.digest)
+    rows = connection.execute(query.where(_among(connection, events.key)), {"listed": _list(keys)})
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def _among(connection: Connection, column: ColumnElement[str]) -> ColumnElement[bool]:
+    """The column is one of the `listed`, which come as one JSON list.
+
+    An IN over parameters would be another statement for each number of them.
+    """
+    listed: BindParameter[str] = bindparam("listed")
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+    texts = func.json_array_elements_text(cast(listed, JSON_TEXT)).table_valued("value")
+    return column.in_(select(texts.c.value))
+
+
+def _list(values: Iterable[str]) -> str:
+    return msgspec.json.encode(list(values)).decode()
 
 
 # --- what was erased ----------------------------------------------------------------------
@@ -175,13 +207,10 @@ def tombstone(salt: bytes, key: str) -> str:
 def _erased(connection: Connection, keys: Iterable[str]) -> set[str]:
     """Those of the keys whose facts were erased."""
     stones = tables.tombstones.c.hash
-    if connection.execute(select(stones).limit(1)).first() is None:
+    if connection.execute(ANY_TOMBSTONE).first() is None:
         return set()
     salted = salt(connection)
     hashes = {tombstone(salted, key): key for key in keys}
-    found: set[str] = set()
-    listed = list(hashes)
-    for start in range(0, len(listed), KEYS_A_QUERY):
-        query = select(stones).where(stones.in_(listed[start : start + KEYS_A_QUERY]))
-        found |= {hashes[row[0]] for row in connection.execute(query)}
-    return found
+    query = select(stones).where(_among(connection, stones))
+    rows = connection.execute(query, {"listed": _list(hashes)})
+    return {hashes[row[0]] for row in rows}

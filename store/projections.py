@@ -153,8 +153,11 @@ def project(connection: Connection, events: Iterable[Projected]) -> None:
     _flush(connection, pending)
 
 
+ADD = {table: insert(table) for table in tables.PROJECTIONS}
+
+
 def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
     for table, rows in pending.items():
         if rows:
-            connection.execute(insert(table), rows)
+            connection.execute(ADD[table], rows)
     pending.clear()

@@ -45,7 +45,8 @@ class _Append(NamedTuple):
 
 
 class _Run(NamedTuple):
-    work: Work
+    work: Work | None
+    """None: a checkpoint that waits for readers."""
     done: Future[object]
 
 
@@ -111,6 +112,16 @@ class Writer:
             self._refuse_when_closed()
             self._put(_Run(work, future), 1)  # type: ignore[arg-type]
         return future.result()
+
+    def scrub(self) -> bool:
+        """Empties the write-ahead log, in the writer's thread; False while a reader needs it."""
+        if self._wal is None:
+            return True
+        future: Future[object] = Future()
+        with self._changed:
+            self._refuse_when_closed()
+            self._put(_Run(None, future), 1)
+        return bool(future.result())
 
     def alive(self) -> bool:
         """Whether the thread runs and its disk has not failed."""
@@ -201,7 +212,10 @@ class Writer:
 
     def _do(self, job: _Run) -> None:
         try:
-            result = self._transaction(job.work)
+            if job.work is None:
+                result: object = self._checkpoint(wait=True)
+            else:
+                result = self._transaction(job.work)
         except Exception as error:  # noqa: BLE001  # the caller hears it, the thread lives on
             job.done.set_exception(error)
         else:
@@ -239,16 +253,17 @@ class Writer:
         if size > WAL_BYTES and not self.fault:
             self._checkpoint(wait=False)
 
-    def _checkpoint(self, *, wait: bool) -> None:
+    def _checkpoint(self, *, wait: bool) -> bool:
         if self._wal is None:
-            return
+            return True
         try:
-            checkpoint(self._engine, wait=wait)
+            return checkpoint(self._engine, wait=wait)
         except StorageFault as error:
             self.fault = error
             self.on_storage_fault(error)
         except BhavanaError:
             pass  # somebody else holds the lock: the next time
+        return False
 
 
 def _size(job: _Append | _Run) -> int:

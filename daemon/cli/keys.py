@@ -1,7 +1,8 @@
-"""Verbs on API keys: create, list, revoke."""
+"""Verbs on API keys: create, rotate, list, revoke."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import click
@@ -9,11 +10,13 @@ import typer
 
 from daemon.cli.app import AsJson, app, settings, show
 from daemon.wiring import open_store
-from store import keys
+from store import keys, privacy
 from store.events import Store
+from store.records import ApiKey, now
 
 ACTOR = "cli"
-group = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+KeyId = Annotated[str, typer.Argument(help="As `bhavana keys list` shows it.")]
+group = typer.Typer(help="API keys: create, rotate, list, revoke.", no_args_is_help=True)
 app.add_typer(group, name="keys")
 
 
@@ -27,11 +30,52 @@ def create(
         list[str], typer.Option(help=f"May be given again. One of: {', '.join(keys.SCOPES)}.")
     ],
     name: Annotated[str, typer.Option(help="Who will use it, for the list.")] = "unnamed",
+    source: Annotated[
+        str | None,
+        typer.Option(help="What it posts belongs to this source. A new one begins in quarantine."),
+    ] = None,
+    publishable: Annotated[
+        bool, typer.Option("--publishable", help="May stand in a web page: it only writes.")
+    ] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Web origin for a publishable key, may be given again."),
+    ] = None,
+    expires_days: Annotated[
+        float | None, typer.Option(min=0, help="Days until it ends; never, if left out.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once; only its hash is stored."""
     with _store() as store:
-        key, text = keys.create(store, name=name, scopes=tuple(scope), actor=ACTOR)
+        key, text = keys.create(
+            store,
+            name=name,
+            scopes=tuple(scope),
+            actor=ACTOR,
+            source=source,
+            publishable=publishable,
+            origins=tuple(origin or ()),
+            expires_at=None if expires_days is None else now() + timedelta(days=expires_days),
+        )
+    _show_new(key, text, as_json)
+
+
+@group.command()
+def rotate(
+    key_id: KeyId,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, help="How long the old one stays valid beside the new one.")
+    ] = 24.0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a new key in the place of an old one, which ends after the overlap."""
+    with _store() as store:
+        key, text = keys.rotate(store, key_id, overlap=timedelta(hours=overlap_hours), actor=ACTOR)
+    _show_new(key, text, as_json)
+
+
+def _show_new(key: ApiKey, text: str, as_json: bool) -> None:
     show({"id": key.id, "key": text, "scopes": key.scopes}, as_json, lambda: text)
     if not as_json:
         click.echo("Keep it now: it cannot be shown again.", err=True)
@@ -42,27 +86,51 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys; their secrets are not stored."""
     with _store() as store:
         found = keys.listed(store)
+        uses = keys.uses(store)
 
     def text() -> str:
         return (
             "\n".join(
-                f"{k.id}  {k.name:20}  {','.join(k.scopes):20}  "
-                + ("revoked" if k.revoked_at else "active")
+                f"{k.id}  {k.name:20}  {','.join(k.scopes):20}  {k.source or '-':12}  {_state(k):8}"
+                f"  {uses[k.id].isoformat(timespec='minutes') if k.id in uses else 'never used'}"
                 for k in found
             )
-            or "No keys yet; `bhavana keys create --scope ingest` makes one."
+            or "No keys yet; `bhavana keys create --scope ingest --source web` makes one."
         )
 
     shown = [
-        {"id": k.id, "name": k.name, "scopes": k.scopes, "revoked": k.revoked_at is not None}
+        {
+            "id": k.id,
+            "name": k.name,
+            "kind": k.kind,
+            "scopes": k.scopes,
+            "source": k.source,
+            "origins": k.origins,
+            "state": _state(k),
+            "revoked": k.revoked_at is not None,
+            "expires_at": k.expires_at,
+            "last_used_at": uses.get(k.id),
+        }
         for k in found
     ]
     show(shown, as_json, text)
 
 
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.expires_at is not None and key.expires_at <= now() else "active"
+
+
 @group.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="As `bhavana keys list` shows it.")]) -> None:
-    """Revoke a key; it is refused from the next request on."""
+def revoke(key_id: KeyId) -> None:
+    """Revoke a key; it is refused within a second. Lists what learned from what it posted."""
     with _store() as store:
         key = keys.revoke(store, key_id, actor=ACTOR)
-    click.echo(f"{key.id} is revoked.")
+        posted = privacy.of_key(store, key_id)
+        went = privacy.where_it_went(store, posted)
+    click.echo(f"{key.id} is revoked. It posted {len(posted)} experiences.")
+    for kind in ("datasets", "runs", "releases"):
+        names = getattr(went, kind)
+        if names:
+            click.echo(f"{kind} that learned from them: {', '.join(names)}")

@@ -105,7 +105,8 @@ def practise(
     if not key:
         raise Misconfigured(
             "No API key.",
-            hint=f"Make one with `bhavana keys create --scope ingest` and set {KEY_VARIABLE}.",
+            hint="Make one with `bhavana keys create --scope ingest --scope operate` and set "
+            f"{KEY_VARIABLE}.",
         )
     items: list[Experience] = []
     if exemplars:

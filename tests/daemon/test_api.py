@@ -107,7 +107,7 @@ def _references(value):
     [
         ("GET", "/nowhere", 404, "not_found"),
         ("POST", "/v1/experience", 404, "not_found"),
-        ("GET", "/v1/experiences", 405, "method_not_allowed"),
+        ("PUT", "/v1/experiences", 405, "method_not_allowed"),
         ("DELETE", "/v1/feedback", 405, "method_not_allowed"),
         ("POST", "/healthz", 405, "method_not_allowed"),
     ],

@@ -160,7 +160,7 @@ def test_the_lock_names_its_holder(data):
 def test_what_was_answered_survives_a_kill(serving, bhavana, data, experience):
     """2xx means kept, also when others opened the store and the daemon is killed at once."""
     with serving(data) as daemon:
-        secret = bhavana("keys", "create", "--scope", "ingest").stdout.strip()
+        secret = bhavana("keys", "create", "--scope", "ingest", "--source", "web").stdout.strip()
         items = [experience | {"id": f"e-{i}"} for i in range(20)]
         assert daemon.post("/v1/experiences", secret, items).status_code == 201
         assert json.loads(bhavana("status", "--json").stdout)["experiences"] == {"web": 20}

@@ -1,0 +1,204 @@
+"""Verbs on people's wishes: what would be erased, erase it, and where an experience went.
+
+Erasing empties the bodies of the events, and takes the ids out of their rows. The rows stay,
+with position, type, time and digest, so that the log keeps its order and its chain. A salted
+hash of each id stays, too, and keeps the same thing from being taken again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+
+from store import log, tables
+from store.engine import in_our_words
+from store.events import Store
+from store.log import Fact
+from store.records import Erasure, Identifier, Noun, new_id, now
+
+Scope = Literal["experience", "conversation", "subject"]
+BATCH = 500
+T = TypeVar("T")
+OF_PEOPLE = (tables.experiences, tables.feedback, tables.assessments, tables.consents)
+"""The projections whose rows speak of a person."""
+
+
+class Found(NamedTuple):
+    """What a wish reaches: events by position, and the ids of its experiences."""
+
+    experiences: tuple[int, ...]
+    feedback: tuple[int, ...]
+    assessments: tuple[int, ...]
+    consents: tuple[int, ...]
+    ids: tuple[str, ...]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """All of them, in order."""
+        parts = (self.experiences, self.feedback, self.assessments, self.consents)
+        return tuple(sorted(position for part in parts for position in part))
+
+
+class Went(Noun, frozen=True, kw_only=True):
+    """Where experiences went: whatever learned from them, by id."""
+
+    datasets: tuple[Identifier, ...] = ()
+    runs: tuple[Identifier, ...] = ()
+    releases: tuple[Identifier, ...] = ()
+
+
+def find(store: Store, scope: Scope, name: str) -> Found:
+    """What erasing this experience, conversation or person would reach."""
+    with in_our_words(), store.reading.connect() as connection:
+        return _find(connection, scope, name)
+
+
+def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> Erasure | None:
+    """Erases the words and ids from the store, in one transaction; None when nothing is there.
+
+    SQLite overwrites what is deleted; `scrub` afterwards empties its write-ahead log.
+    """
+
+    def work(connection: Connection) -> Erasure | None:
+        found = _find(connection, scope, name)
+        if not found.positions:
+            return None
+        salt = log.salt(connection)
+        for positions in _batches(found.positions):
+            _empty(connection, positions, salt)
+        erasure = Erasure(
+            id=new_id("erasure"),
+            scope=scope,
+            scope_hash=log.tombstone(salt, f"{scope}/{name}"),
+            positions=found.positions,
+            experiences=found.experiences,
+            reason=reason,
+            erased_at=now(),
+        )
+        fact = Fact(
+            type="experience.erased",
+            stream=f"erasure/{erasure.id}",
+            key=f"erasure/{erasure.id}",
+            noun=erasure,
+        )
+        log.append(connection, [log.line(fact, actor)])
+        return erasure
+
+    return store.write(work)
+
+
+def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
+    """The datasets, runs and releases that learned from these experiences, by position."""
+    datasets, members = tables.datasets.c, tables.members.c
+    of_datasets: dict[str, str] = {}
+    with in_our_words(), store.reading.connect() as connection:
+        for positions in _batches(experiences):
+            query = (
+                select(datasets.id, datasets.cycle_id)
+                .join(tables.members, members.position == datasets.position)
+                .where(members.member.in_(positions))
+                .distinct()
+            )
+            of_datasets |= {row[0]: row[1] for row in connection.execute(query)}
+
+        def made(table: Table) -> tuple[str, ...]:
+            of_cycles = table.c.cycle_id.in_(sorted(set(of_datasets.values())))
+            query = select(table.c.id).where(of_cycles).order_by(table.c.id)
+            return tuple(connection.execute(query).scalars())
+
+        return Went(
+            datasets=tuple(sorted(of_datasets)),
+            runs=made(tables.runs),
+            releases=made(tables.releases),
+        )
+
+
+def of_key(store: Store, key_id: str) -> tuple[int, ...]:
+    """The experiences that came with a key, by position: what its theft put at stake."""
+    events, experiences = tables.events.c, tables.experiences.c
+    query = (
+        select(experiences.position)
+        .join(tables.events, events.position == experiences.position)
+        .where(events.actor == f"key:{key_id}")
+        .order_by(experiences.position)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        return tuple(connection.execute(query).scalars())
+
+
+def erased_among(store: Store, positions: Sequence[int]) -> set[int]:
+    """Those of the events whose words are gone."""
+    events = tables.events.c
+    found: set[int] = set()
+    with in_our_words(), store.reading.connect() as connection:
+        for batch in _batches(positions):
+            query = select(events.position).where(
+                events.position.in_(batch), events.stream == log.ERASED_STREAM
+            )
+            found |= set(connection.execute(query).scalars())
+    return found
+
+
+def _find(connection: Connection, scope: Scope, name: str) -> Found:
+    experiences, feedback = tables.experiences.c, tables.feedback.c
+    assessments, consents = tables.assessments.c, tables.consents.c
+    of = {"conversation": experiences.conversation, "subject": experiences.subject}
+    if scope == "experience":
+        query = select(experiences.position, experiences.id).join(
+            tables.events, tables.events.c.position == experiences.position
+        )
+        query = query.where(tables.events.c.key == f"experience/{name}")
+    else:
+        query = select(experiences.position, experiences.id).where(of[scope] == name)
+    rows = connection.execute(query.order_by(experiences.position)).all()
+    ids = tuple(row.id for row in rows)
+    given = {
+        "experience": feedback.experience_id == name,
+        "conversation": feedback.conversation == name,
+        "subject": feedback.subject == name,
+    }
+    said: set[int] = set()
+    judged: set[int] = set()
+    consented: set[int] = set()
+    said |= set(connection.execute(select(feedback.position).where(given[scope])).scalars())
+    changed = (consents.scope == scope) & (consents.scope_id == name)
+    consented |= set(connection.execute(select(consents.position).where(changed)).scalars())
+    for batch in _batches(ids):
+        on = feedback.experience_id.in_(batch)
+        said |= set(connection.execute(select(feedback.position).where(on)).scalars())
+        of_them = assessments.experience_id.in_(batch)
+        judged |= set(connection.execute(select(assessments.position).where(of_them)).scalars())
+        on_one = (consents.scope == "experience") & consents.scope_id.in_(batch)
+        consented |= set(connection.execute(select(consents.position).where(on_one)).scalars())
+    return Found(
+        experiences=tuple(row.position for row in rows),
+        feedback=tuple(sorted(said)),
+        assessments=tuple(sorted(judged)),
+        consents=tuple(sorted(consented)),
+        ids=ids,
+    )
+
+
+def _empty(connection: Connection, positions: Sequence[int], salt: bytes) -> None:
+    events = tables.events
+    rows = connection.execute(
+        select(events.c.position, events.c.key).where(events.c.position.in_(positions))
+    ).all()
+    hashes = {row.position: log.tombstone(salt, row.key) for row in rows}
+    connection.execute(
+        update(events)
+        .where(events.c.position == bindparam("at"))
+        .values(body=log.ERASED, stream=log.ERASED_STREAM, key=bindparam("stone")),
+        [{"at": p, "stone": f"{log.ERASED_STREAM}/{h}"} for p, h in hashes.items()],
+    )
+    connection.execute(insert(tables.tombstones), [{"hash": h} for h in hashes.values()])
+    for table in OF_PEOPLE:
+        connection.execute(delete(table).where(table.c.position.in_(positions)))
+
+
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+    listed = list(values)
+    for start in range(0, len(listed), BATCH):
+        yield listed[start : start + BATCH]
