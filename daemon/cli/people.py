@@ -146,7 +146,7 @@ def _one(
         ("conversation", conversation),
         ("subject", subject),
     )
-    given += [(scope, name) for scope, name in scopes if name is not None]
+    given = [(scope, name) for scope, name in scopes if name is not None]
     if len(given) != 1:
         raise Rejected("Name one of --experience, --conversation, --subject.")
     return given[0]
@@ -154,10 +154,9 @@ def _one(
 
 def _told(receipt: Receipt) -> str:
     done = "would be erased" if receipt.dry_run else "erased"
-    lines = [
+    counts = (
         f"{receipt.experiences} experiences, {receipt.feedback} feedback, "
-        f"{receipt.assessments} assessments, {receipt.consent_changes} consent changes {done}.",
-        *(f"{name}: {rows} rows" for name, rows in receipt.dataset_rows.items()),
-        *receipt.remains,
-    ]
-    return "\n".join(lines)
+        f"{receipt.assessments} assessments, {receipt.consent_changes} consent changes {done}."
+    )
+    rows = [f"{name}: {rows} rows" for name, rows in receipt.dataset_rows.items()]
+    return "\n".join([counts, *rows, *receipt.remains])

@@ -14,6 +14,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
+
+from daemon.api import make_app
+from store import keys
+from store.events import Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 60.0
@@ -156,3 +161,52 @@ def environment(data: Path) -> Callable[..., dict[str, str]]:
 def experience() -> dict[str, Any]:
     """An experience as a frontend posts it."""
     return dict(EXPERIENCE)
+
+
+# --- the application in this process ------------------------------------------------------
+
+
+@pytest.fixture
+def client(store: Store) -> Iterator[TestClient]:
+    """A client of the application, which answers 500 where the application would fail."""
+    with TestClient(make_app(store, lambda: True), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def secret(store: Store) -> str:
+    """The text of a key that may post experiences and feedback."""
+    scopes = ("ingest", "feedback")
+    return keys.create(store, name="t", scopes=scopes, source="web", actor="t")[1]
+
+
+@pytest.fixture
+def post(client: TestClient, secret: str) -> Callable[..., httpx.Response]:
+    """Posts a value, or bytes as they are."""
+
+    def post(
+        value: Any, path: str = "/v1/experiences", key: str = secret, **headers: str
+    ) -> httpx.Response:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        given |= {name.replace("_", "-"): text for name, text in headers.items()}
+        return client.post(path, content=body, headers=given)
+
+    return post
+
+
+@pytest.fixture(scope="session")
+def problem() -> Callable[..., dict[str, Any]]:
+    """The problem document of a response, checked for what every problem has."""
+
+    def problem(response: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        document: dict[str, Any] = response.json()
+        assert {"type", "title", "status", "code", "detail"} <= document.keys()
+        assert document["status"] == status
+        assert document["type"].endswith(document["code"])
+        assert code is None or document["code"] == code
+        return document
+
+    return problem

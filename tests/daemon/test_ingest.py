@@ -7,9 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from starlette.testclient import TestClient
 
-from daemon.api import make_app
 from daemon.bodies import MAX_BODY_BYTES
 from daemon.ingest import MAX_ITEMS
 from store import experiences, keys
@@ -24,47 +22,10 @@ THUMB = {
 }
 
 
-def problem(response, status, code=None):
-    """The problem document of a response, checked for what every problem has."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
-    assert {"type", "title", "status", "code", "detail"} <= document.keys()
-    assert document["status"] == status
-    assert document["type"].endswith(document["code"])
-    assert code is None or document["code"] == code
-    return document
-
-
 def results(response):
     """The results of a list of which something was not kept."""
     assert response.status_code == 207, response.text
     return response.json()["results"]
-
-
-@pytest.fixture
-def client(store):
-    """A client of the application, which answers 500 where the application would fail."""
-    with TestClient(make_app(store, lambda: True), raise_server_exceptions=False) as opened:
-        yield opened
-
-
-@pytest.fixture
-def secret(store):
-    """The text of a key that may post experiences and feedback."""
-    return keys.create(store, name="t", scopes=("ingest", "feedback"), source="web", actor="t")[1]
-
-
-@pytest.fixture
-def post(client, secret):
-    """Posts a value, or bytes as they are."""
-
-    def post(value, path=EXPERIENCES, key=secret, **headers):
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"} | headers
-        return client.post(path, content=body, headers=given)
-
-    return post
 
 
 # --- what is kept -------------------------------------------------------------------------
@@ -94,7 +55,7 @@ def test_the_same_moment_in_another_zone_is_the_same_experience(post, experience
     assert post(experience | {"occurred_at": "2026-01-02T05:04:05+02:00"}).status_code == 200
 
 
-def test_other_content_under_the_same_id_is_a_conflict(post, store, experience):
+def test_other_content_under_the_same_id_is_a_conflict(problem, post, store, experience):
     """409 says what to do, and the first content stands."""
     post(experience)
     document = problem(post(experience | {"response": "Other"}), 409, "conflict")
@@ -168,7 +129,7 @@ def test_posting_at_once_keeps_each_once(post, store, experience):
     assert experiences.count_by_source(store) == {"web": 5}
 
 
-def test_feedback_may_come_before_its_experience(post, store):
+def test_feedback_may_come_before_its_experience(problem, post, store):
     """Feedback is kept with 201, again with 200, and conflicts like experiences do."""
     assert post(THUMB, FEEDBACK).status_code == 201
     assert post(THUMB, FEEDBACK).status_code == 200
@@ -194,7 +155,7 @@ def test_feedback_may_come_before_its_experience(post, store):
         ({"experience_id": "a b"}, "/experience_id"),
     ],
 )
-def test_feedback_must_fit_its_kind(post, store, changes, pointer):
+def test_feedback_must_fit_its_kind(problem, post, store, changes, pointer):
     """422 points at the fault; in a list the item's result does."""
     assert problem(post(THUMB | changes, FEEDBACK), 422)["pointer"] == pointer
     good, bad = results(post([THUMB, THUMB | {"id": "f-2"} | changes], FEEDBACK))
@@ -218,7 +179,7 @@ def test_feedback_must_fit_its_kind(post, store, changes, pointer):
         ({"consent": {"training": "yes"}}, "/consent/training"),
     ],
 )
-def test_a_fault_is_pointed_at(post, store, changes, pointer, experience):
+def test_a_fault_is_pointed_at(problem, post, store, changes, pointer, experience):
     """422 carries an RFC 6901 pointer into the caller's document, a list into the item."""
     document = problem(post(experience | changes), 422, "invalid")
     assert document["pointer"] == pointer
@@ -228,13 +189,13 @@ def test_a_fault_is_pointed_at(post, store, changes, pointer, experience):
     assert experiences.count_by_source(store) == {"web": 1}
 
 
-def test_a_number_beyond_a_double_is_refused(post):
+def test_a_number_beyond_a_double_is_refused(problem, post):
     """1e999 is JSON, but no number that could be kept."""
     problem(post(b'{"metadata": {"a": 1e999}}'), 422, "invalid")
 
 
 @pytest.mark.parametrize("metadata", [{"a": [1]}, {"": 1}, {"x" * 129: 1}])
-def test_a_fault_in_the_metadata_is_pointed_at(post, metadata, experience):
+def test_a_fault_in_the_metadata_is_pointed_at(problem, post, metadata, experience):
     """Keys of the caller's own make no broken pointer: it leads into the metadata."""
     document = problem(post(experience | {"metadata": metadata}), 422, "invalid")
     pointers = {"/metadata"} | {f"/metadata/{key}" for key in metadata}
@@ -260,13 +221,13 @@ def test_a_fault_in_the_metadata_is_pointed_at(post, metadata, experience):
         b'{"context":' * 10_000 + b"1" + b"}" * 10_000,
     ],
 )
-def test_what_is_not_json_is_a_bad_request(post, body):
+def test_what_is_not_json_is_a_bad_request(problem, post, body):
     """Broken text, lone surrogates, NaN and bottomless nesting are 400, never 5xx."""
     problem(post(body), 400, "bad_json")
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", True, {}])
-def test_json_that_is_no_experience_is_unprocessable(post, value):
+def test_json_that_is_no_experience_is_unprocessable(problem, post, value):
     """Something else than an experience is 422, and in a list a result that says so."""
     problem(post(value), 422, "invalid")
     [result] = results(post([value]))
@@ -274,7 +235,7 @@ def test_json_that_is_no_experience_is_unprocessable(post, value):
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
-def test_a_moment_outside_the_calendar_is_pointed_at(post, moment, experience):
+def test_a_moment_outside_the_calendar_is_pointed_at(problem, post, moment, experience):
     """A time that has no counterpart in UTC is the caller's fault, not ours."""
     document = problem(post(experience | {"occurred_at": moment}), 422, "invalid")
     assert document["pointer"] == "/occurred_at"
@@ -291,12 +252,12 @@ def test_a_moment_outside_the_calendar_is_pointed_at(post, moment, experience):
         {"metadata": {"a\0": 1}},
     ],
 )
-def test_a_nul_character_is_refused(post, changes, experience):
+def test_a_nul_character_is_refused(problem, post, changes, experience):
     """PostgreSQL cannot keep U+0000 in text, so no store takes it."""
     problem(post(experience | changes), 422, "invalid")
 
 
-def test_an_empty_and_an_overlong_list_are_refused(post, store, experience):
+def test_an_empty_and_an_overlong_list_are_refused(problem, post, store, experience):
     """A list holds 1 to 500 items; the problem says how many this one holds."""
     assert "this one 0" in problem(post([]), 422, "bad_count")["detail"]
     items = [experience | {"id": f"e-{i}"} for i in range(MAX_ITEMS + 1)]
@@ -306,7 +267,7 @@ def test_an_empty_and_an_overlong_list_are_refused(post, store, experience):
     assert experiences.count_by_source(store) == {}
 
 
-def test_a_body_over_the_limit_is_refused(post, experience):
+def test_a_body_over_the_limit_is_refused(problem, post, experience):
     """A body of one byte more than the limit is 413, the limit itself is read."""
     fill = MAX_BODY_BYTES - len(json.dumps([experience]))
     padded = json.dumps([experience]).encode() + b" " * fill
@@ -316,7 +277,7 @@ def test_a_body_over_the_limit_is_refused(post, experience):
 
 
 @pytest.mark.parametrize("media", ["text/html", "application/x-www-form-urlencoded", ""])
-def test_another_media_type_is_refused(post, media, experience):
+def test_another_media_type_is_refused(problem, post, media, experience):
     """415 says what is taken."""
     document = problem(post(experience, **{"Content-Type": media}), 415)
     assert "application/json" in document["detail"]
@@ -332,7 +293,7 @@ def test_json_with_a_character_set_is_taken(post, experience):
 
 
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer ", "Basic abc", "Bearer bhv_a_b"])
-def test_without_a_valid_key_nothing_is_taken(post, store, given, experience):
+def test_without_a_valid_key_nothing_is_taken(problem, post, store, given, experience):
     """401 challenges for a bearer key, whatever was sent instead of one."""
     response = post(experience, Authorization=given)
     problem(response, 401)
@@ -340,12 +301,12 @@ def test_without_a_valid_key_nothing_is_taken(post, store, given, experience):
     assert experiences.count_by_source(store) == {}
 
 
-def test_a_header_that_is_no_text_is_refused(post, experience):
+def test_a_header_that_is_no_text_is_refused(problem, post, experience):
     """Bytes that are no ASCII prove no key."""
     problem(post(experience, Authorization="Bearer \u00e9\u00ff".encode("latin-1")), 401)
 
 
-def test_a_revoked_key_is_refused(post, store, secret, experience):
+def test_a_revoked_key_is_refused(problem, post, store, secret, experience):
     """Within a second, however busy the key is."""
     assert post(experience).status_code == 201
     keys.revoke(store, keys.listed(store)[0].id, actor="test")
@@ -353,7 +314,7 @@ def test_a_revoked_key_is_refused(post, store, secret, experience):
     problem(post(experience), 401, "bad_key")
 
 
-def test_a_key_needs_the_scope_of_the_route(post, store, experience):
+def test_a_key_needs_the_scope_of_the_route(problem, post, store, experience):
     """403 names the scope that is missing; admin may do everything."""
     only = keys.create(store, name="t", scopes=("ingest",), source="web", actor="t")[1]
     admin = keys.create(store, name="t", scopes=("admin",), actor="t")[1]
@@ -363,6 +324,6 @@ def test_a_key_needs_the_scope_of_the_route(post, store, experience):
     assert post(THUMB, FEEDBACK, key=admin).status_code == 201
 
 
-def test_the_key_is_asked_for_before_the_body(post):
+def test_the_key_is_asked_for_before_the_body(problem, post):
     """A stranger learns nothing about what a body should look like."""
     problem(post(b"{", key="bhv_a_b"), 401)

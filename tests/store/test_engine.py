@@ -24,14 +24,14 @@ def _pragma(engine, name):
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
 
 
-def test_committed_means_on_disk(store):
+def test_committed_means_on_disk(sqlite_only, store):
     """The writing engine keeps a write-ahead log and syncs it at every commit."""
     assert _pragma(store._write, "journal_mode") == "wal"
     assert _pragma(store._write, "synchronous") == FULL
     assert _pragma(store._write, "query_only") == 0
 
 
-def test_the_reading_engine_refuses_writes(store):
+def test_the_reading_engine_refuses_writes(sqlite_only, store):
     """Queries cannot change anything, even by mistake."""
     assert _pragma(store.reading, "query_only") == 1
     with pytest.raises(OperationalError, match="readonly"), store.reading.begin() as connection:
@@ -130,7 +130,9 @@ def _in_another_process(url, code):
     return ran.stdout.strip()
 
 
-def test_another_process_that_comes_and_goes_costs_nothing(store, tmp_path, make_experience):
+def test_another_process_that_comes_and_goes_costs_nothing(
+    sqlite_only, store, tmp_path, make_experience
+):
     """SQLite's locks hold while a store is open: nobody else removes the log it writes to."""
     _in_another_process(store.url, "store.position()")
     assert (tmp_path / "store.db-wal").exists()
@@ -138,7 +140,9 @@ def test_another_process_that_comes_and_goes_costs_nothing(store, tmp_path, make
     assert _in_another_process(store.url, "print(store.position())") == "1"
 
 
-def test_a_second_store_in_the_same_process_costs_nothing(store, tmp_path, make_experience):
+def test_a_second_store_in_the_same_process_costs_nothing(
+    sqlite_only, store, tmp_path, make_experience
+):
     """Opening and closing another one here does not drop the locks of the first."""
     Store(store.url).close()
     _in_another_process(store.url, "store.position()")

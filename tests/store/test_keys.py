@@ -77,7 +77,7 @@ def test_a_key_of_another_store_is_refused(store, tmp_path, made):
         assert keys.verify(other, made[1]) is None
 
 
-def test_the_secret_is_nowhere_in_the_database_files(store, tmp_path, made):
+def test_the_secret_is_nowhere_in_the_database_files(sqlite_only, store, tmp_path, made):
     """Neither the file nor its write-ahead log holds the secret part of the key."""
     secret = made[1].rpartition("_")[2].encode()
     store.close()  # closing a file of an open database would drop its locks
