@@ -34,6 +34,15 @@ class Run(NamedTuple):
     memory_mb: float
 
 
+class Bulk(NamedTuple):
+    """One run of many events a request, or of bare rows."""
+
+    rate: float
+    """Events a second."""
+    cpu_us: float
+    """Processor time for each event; without that of a database server."""
+
+
 def measured(server: Server) -> Run:
     """A few seconds of single events, after a second that does not count."""
     post(server.url, server.key, seconds=WARM_SECONDS)
@@ -98,31 +107,40 @@ def single(folder: Path) -> list[Figure]:
 def bulk(folder: Path) -> list[Figure]:
     """500 events a request, 4 connections, beside what SQLite takes at most."""
     ours, bare = interleaved(bulk_run(folder), _raw_run(folder))
+    name = f"bare rows, {RAW_BATCH:,} a commit"
     return [
         figure(
             f"bulk ingest, {BULK_ITEMS} a request",
             "events/s",
-            ours,
-            f"bare rows, {RAW_BATCH:,} a commit",
-            bare,
+            [r.rate for r in ours],
+            name,
+            [r.rate for r in bare],
             asked="ratio >=",
             bar=0.35,
-        )
+        ),
+        figure(
+            "its processor time an event",
+            "us",
+            [r.cpu_us for r in ours],
+            name,
+            [r.cpu_us for r in bare],
+        ),
     ]
 
 
-def bulk_run(folder: Path, stores: Sequence[str] = ()) -> Callable[[], float]:
-    """Events a second of a fresh daemon at each call; checks that the store holds them.
+def bulk_run(folder: Path, stores: Sequence[str] = ()) -> Callable[[], Bulk]:
+    """Measures a fresh daemon at each call; checks that the store holds what it answered for.
 
     `stores`: URLs of empty databases, one for each call; none: SQLite in the data folder.
     """
     urls = iter(stores)
     calls = itertools.count()
 
-    def run() -> float:
+    def run() -> Bulk:
         data = folder / f"bulk-{next(calls)}"
         url = next(urls, f"sqlite:///{data / 'bhavana.db'}")
         with servers.daemon(data, {"BHAVANA_STORE__URL": url}) as server:
+            before = server.cpu_seconds()
             load = post(
                 server.url,
                 server.key,
@@ -130,29 +148,31 @@ def bulk_run(folder: Path, stores: Sequence[str] = ()) -> Callable[[], float]:
                 form="lines",
                 items=BULK_ITEMS,
             )
+            used = server.cpu_seconds() - before
+        events = load.requests * BULK_ITEMS
         with Store(url) as store:
             kept = sum(experiences.count_by_source(store).values())
-        if kept < load.requests * BULK_ITEMS:
-            raise RuntimeError(f"{load} was acknowledged, but the store holds {kept} events.")
+        if kept < events:
+            raise RuntimeError(f"{events} events were acknowledged, but {kept} are stored.")
         shutil.rmtree(data)
-        return load.rate * BULK_ITEMS
+        return Bulk(load.rate * BULK_ITEMS, used / events * 1e6)
 
     return run
 
 
-def _raw_run(folder: Path) -> Callable[[], float]:
-    """Rows a second: bodies made beforehand, unique ids, synchronous=FULL."""
+def _raw_run(folder: Path) -> Callable[[], Bulk]:
+    """Bodies made beforehand, unique ids, synchronous=FULL."""
     made = rows("raw", RAW_ROWS)
 
-    def run() -> float:
+    def run() -> Bulk:
         path = folder / "raw.db"
         connection = open_raw(path)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         for start in range(0, RAW_ROWS, RAW_BATCH):
             insert_raw(connection, made[start : start + RAW_BATCH])
-        rate = RAW_ROWS / (time.perf_counter() - started)
+        seconds, used = time.perf_counter() - started, time.process_time() - used
         connection.close()
         path.unlink()
-        return rate
+        return Bulk(RAW_ROWS / seconds, used / RAW_ROWS * 1e6)
 
     return run

