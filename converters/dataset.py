@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,17 +87,19 @@ def build(
     panel: str,
     as_of: int,
     moment: datetime,
+    ends: Sequence[int] = (),
     forbidden: Collection[str] = (),
     format: str = "chat",
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
-    `moment` says which quarantines are over. Repeats safely: a folder that is there already
-    must hold the same content. Raises NotEnoughData when the policy admits too few.
+    `moment` says which quarantines are over, `ends` at which positions earlier datasets ended.
+    Repeats safely: a folder that is there already must hold the same content. Raises
+    NotEnoughData when the policy admits too few.
     """
     assessed = list(experiences.assessed(store, panel, as_of=as_of, moment=moment))
-    selection = select(assessed, policy, forbidden=forbidden)
-    require_enough(selection, policy, assessed, forbidden=forbidden)
+    selection = select(assessed, policy, forbidden=forbidden, ends=ends)
+    require_enough(selection, policy, assessed, forbidden=forbidden, ends=ends)
     files = _files(selection, policy, format)
     hashes = {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
     content_hash = digest(hashes)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from converters.flood import beyond_the_burst
 from store.errors import NotEnoughData
 from store.experiences import Assessed
 from store.records import CURATED, PRACTICE, Noun, Policy
@@ -36,9 +37,15 @@ class Selection(Noun, frozen=True, kw_only=True):
 
 
 def select(
-    assessed: Iterable[Assessed], policy: Policy, *, forbidden: Collection[str] = ()
+    assessed: Iterable[Assessed],
+    policy: Policy,
+    *,
+    forbidden: Collection[str] = (),
+    ends: Sequence[int] = (),
 ) -> Selection:
     """Experiences that the policy admits and that hold none of the forbidden texts.
+
+    `ends` are the positions of earlier datasets: what came after each is compared with before.
 
     The funnel counts `recorded`, then each step's drops under its own name, then `selected`.
     """
@@ -59,9 +66,12 @@ def select(
         turns = [_words(text) for text in said]
         return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
 
+    burst = beyond_the_burst(assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
+
     steps: dict[str, Callable[[Assessed], bool]] = {
         "without_consent": lambda a: a.consented,
         "quarantined": lambda a: a.tier != "quarantined",
+        "burst": lambda a: a.position not in burst,
         "abstained": _judged,
         "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
         "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
@@ -103,6 +113,7 @@ def require_enough(
     assessed: Sequence[Assessed],
     *,
     forbidden: Collection[str] = (),
+    ends: Sequence[int] = (),
 ) -> None:
     """Raises NotEnoughData, saying where the experiences went and which threshold is nearest."""
     funnel = selection.funnel
@@ -117,11 +128,13 @@ def require_enough(
     raise NotEnoughData(
         f"{found}, {policy.min_examples} are asked for: {funnel['recorded']} recorded"
         + (f", {dropped}." if dropped else "."),
-        hint=_nearest(assessed, policy, forbidden),
+        hint=_nearest(assessed, policy, forbidden, ends),
     )
 
 
-def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection[str]) -> str:
+def _nearest(
+    assessed: Sequence[Assessed], policy: Policy, forbidden: Collection[str], ends: Sequence[int]
+) -> str:
     """The smallest change of one threshold that would admit enough, as `select` confirms."""
     judged = [a for a in assessed if _judged(a) and not _curated(a)]
     tries = {
@@ -135,7 +148,7 @@ def _nearest(assessed: Sequence[Assessed], policy: Policy, forbidden: Collection
         # Admitting more never selects fewer, so the nearest value is found by halving.
         def enough(value: float, name: str = name) -> bool:
             tried = msgspec.structs.replace(policy, **{name: value})
-            chosen = select(assessed, tried, forbidden=forbidden).funnel["selected"]
+            chosen = select(assessed, tried, forbidden=forbidden, ends=ends).funnel["selected"]
             return chosen >= policy.min_examples
 
         place = bisect.bisect_left(values, True, key=enough)

@@ -55,7 +55,8 @@ def turn(parts: Parts, *, reason: str) -> Cycle:
     another process turns the loop, and Unavailable when it should be tried again later; the
     cycle then stays as it is and goes on from there.
     """
-    with schedule.holding(parts.store, parts.holder):
+    with schedule.holding(parts.store, parts.holder) as fence:
+        parts = msgspec.structs.replace(parts, fence=fence.check)
         cycle = cycles.running(parts.store) or _begin(parts, reason)
         structlog.contextvars.bind_contextvars(cycle=cycle.id)
         try:
@@ -126,10 +127,11 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         panel=panel_id(parts.settings.panel),
         as_of=cycle.position,
         moment=cycle.started_at,
+        ends=cycles.dataset_ends(parts.store, before=cycle.position),
         forbidden=all_texts(),
     )
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
-    cycles.leave(parts.store, dataset)
+    cycles.leave(parts.store, dataset, parts.fence)
     if erased_among(parts.store, dataset.members):
         # Erased between the selection and the record: the erasure could not know this dataset.
         shutil.rmtree(dataset.path)
@@ -186,7 +188,7 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
         finished_at=manifest.finished_at,
     )
     log.info("trained", run=run.id, **manifest.metrics)
-    return cycles.leave(parts.store, run)
+    return cycles.leave(parts.store, run, parts.fence)
 
 
 def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
@@ -226,7 +228,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         finished_at=manifest.finished_at,
     )
     log.info("evaluated", **{v.gate: v.outcome.value for v in evaluation.verdicts})
-    return cycles.leave(parts.store, evaluation)
+    return cycles.leave(parts.store, evaluation, parts.fence)
 
 
 def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation) -> Release:
@@ -269,7 +271,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
         published_at=now(),
     )
     log.info("promoted", release=name, previous=previous, probe=probe.as_evaluated)
-    return cycles.activate(parts.store, release)
+    return cycles.activate(parts.store, release, parts.fence)
 
 
 # --- around the steps ---------------------------------------------------------------------
@@ -311,7 +313,7 @@ def _begin(parts: Parts, reason: str) -> Cycle:
     cycle = Cycle(
         id=new_id("cycle"), reason=reason, started_at=now(), position=parts.store.position()
     )
-    cycles.start(parts.store, cycle)
+    cycles.start(parts.store, cycle, parts.fence)
     log.info("cycle_started", cycle=cycle.id, reason=reason, position=cycle.position)
     return cycle
 
@@ -319,7 +321,7 @@ def _begin(parts: Parts, reason: str) -> Cycle:
 def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
     serve_what_is_recorded(parts)
     ended = msgspec.structs.replace(cycle, state=state, detail=detail, finished_at=now())
-    cycles.finish(parts.store, ended)
+    cycles.finish(parts.store, ended, parts.fence)
     _beat(parts, "done", state, 1, 1)
     log.info("cycle_finished", state=state, detail=detail)
     return ended

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from daemon.settings import Settings
 from store.errors import Misconfigured
 from store.events import Store
+from store.log import Guard
 from trainer.job import Heartbeat, write_record
 from trainer.targets import TARGETS
 from trainer.targets.target import Target
@@ -26,6 +27,8 @@ class Parts(Struct, frozen=True, kw_only=True):
     target: Target
     stop: threading.Event = field(default_factory=threading.Event)
     """Set when the process should end: the step under way is given up and repeated later."""
+    fence: Guard | None = None
+    """While a cycle turns: the proof that this process may leave its records."""
     watch: Callable[[Heartbeat], None] = lambda _: None
     """Told where the cycle is."""
 
@@ -60,8 +63,9 @@ def make_data(settings: Settings) -> Path:
 
 def open_store(settings: Settings) -> Store:
     """The store that the settings name. Raises Misconfigured, Unavailable."""
-    make_data(settings)
-    return Store(settings.store_url)
+    data = make_data(settings)
+    is_sqlite = settings.store_url.startswith("sqlite")  # its mark lies beside its file
+    return Store(settings.store_url, high_water=None if is_sqlite else data / "high-water")
 
 
 def wire(settings: Settings) -> Parts:

@@ -11,7 +11,7 @@ from store import tables
 from store.engine import in_our_words
 from store.errors import Conflict
 from store.events import Store, bodies
-from store.log import Fact
+from store.log import Fact, Guard
 from store.projections import Activation
 from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
 
@@ -26,19 +26,20 @@ STEPS: dict[type[Noun], tuple[str, Table]] = {
 """The event and the table of each step's record."""
 
 
-def start(store: Store, cycle: Cycle) -> None:
-    """Records that a cycle began."""
+def start(store: Store, cycle: Cycle, fence: Guard | None = None) -> None:
+    """Records that a cycle began. Raises Busy when the fence is void, as the others here do."""
     store.append_one(
         Fact(
             type="cycle.started",
             stream=f"cycle/{cycle.id}",
             key=f"cycle/{cycle.id}/started",
             noun=cycle,
-        )
+        ),
+        fence=fence,
     )
 
 
-def finish(store: Store, cycle: Cycle) -> None:
+def finish(store: Store, cycle: Cycle, fence: Guard | None = None) -> None:
     """Records how a cycle ended."""
     store.append_one(
         Fact(
@@ -46,7 +47,8 @@ def finish(store: Store, cycle: Cycle) -> None:
             stream=f"cycle/{cycle.id}",
             key=f"cycle/{cycle.id}/finished",
             noun=cycle,
-        )
+        ),
+        fence=fence,
     )
 
 
@@ -60,7 +62,7 @@ def last(store: Store) -> Cycle | None:
     return _newest(store, tables.cycles, Cycle)
 
 
-def leave(store: Store, record: Record) -> Record:
+def leave(store: Store, record: Record, fence: Guard | None = None) -> Record:
     """Leaves a step's record; the cycle has exactly one of each, and the first one stands."""
     event, _ = STEPS[type(record)]
     fact = Fact(
@@ -69,7 +71,7 @@ def leave(store: Store, record: Record) -> Record:
         key=f"cycle/{record.cycle_id}/{event}",
         noun=record,
     )
-    store.append_one(fact)
+    store.append_one(fact, fence=fence)
     return record
 
 
@@ -79,7 +81,16 @@ def of_cycle(store: Store, kind: type[Record], cycle_id: str) -> Record | None:
     return _newest(store, table, kind, table.c.cycle_id == cycle_id)
 
 
-def activate(store: Store, release: Release) -> Release:
+def dataset_ends(store: Store, *, before: int) -> list[int]:
+    """The positions at which the datasets ended that were recorded up to a position."""
+    table = tables.datasets
+    query = bodies(table).where(table.c.position <= before).order_by(table.c.position)
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(query).scalars().all()
+    return [msgspec.json.decode(body, type=Dataset).position for body in found]
+
+
+def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction."""
     activation = Activation(target=release.target, release_id=release.id, reason="promoted")
     stream = f"cycle/{release.cycle_id}"
@@ -97,7 +108,8 @@ def activate(store: Store, release: Release) -> Release:
                 key=f"{stream}/release.activated",
                 noun=activation,
             ),
-        ]
+        ],
+        fence=fence,
     )
     if published.status == "conflict":
         raise Conflict(f"{release.cycle_id} published another release before.")

@@ -15,7 +15,7 @@ from store import tables
 from store.engine import in_our_words, migrate, open_engine
 from store.errors import Conflict
 from store.high_water import HighWater
-from store.log import ERASED, Appended, Fact, Line, head_of, line
+from store.log import ERASED, Appended, Fact, Guard, Line, head_of, line
 from store.projections import KINDS, Projected, project
 from store.records import Event
 from store.writer import Outcome, Writer
@@ -73,21 +73,42 @@ class Store:
         """Runs writes of operational state in one transaction; facts go through `append`."""
         return self.writer.run(work)
 
-    def append(self, facts: Sequence[Fact], *, actor: str = "bhavana") -> list[Appended]:
+    def append(
+        self,
+        facts: Sequence[Fact],
+        *,
+        actor: str = "bhavana",
+        fence: Guard | None = None,
+    ) -> list[Appended]:
         """Records the facts in one transaction; safe to repeat.
 
         A fact whose key is there with the same content is a duplicate; with other content it
-        is a conflict and is not recorded, while the others are.
+        is a conflict and is not recorded, while the others are. `fence` is asked first, in the
+        same transaction, and what it raises is raised.
         """
-        return self.writer.append_and_wait([line(fact, actor) for fact in facts])
+        lines = [line(fact, actor) for fact in facts]
+        if fence is None:
+            return self.writer.append_and_wait(lines)
+
+        def work(connection: Connection) -> list[Appended]:
+            fence(connection)
+            return self.writer.append_within(connection, lines)
+
+        return self.write(work)
 
     def append_soon(self, lines: Sequence[Line], done: Callable[[Outcome], None]) -> None:
         """Queues lines; `done` hears the outcome, in the writer's thread. Raises QueueFull."""
         self.writer.append(lines, done)
 
-    def append_one(self, fact: Fact, *, actor: str = "bhavana") -> Appended:
+    def append_one(
+        self,
+        fact: Fact,
+        *,
+        actor: str = "bhavana",
+        fence: Guard | None = None,
+    ) -> Appended:
         """Records one fact; raises Conflict when its key holds other content."""
-        [appended] = self.append([fact], actor=actor)
+        [appended] = self.append([fact], actor=actor, fence=fence)
         if appended.status in ("conflict", "erased"):
             raise Conflict(f"{fact.key} was recorded before with other content.")
         return appended

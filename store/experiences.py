@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import and_, func, select
@@ -96,7 +95,7 @@ def get(store: Store, experience_id: str) -> Experience:
     return msgspec.json.decode(body, type=Experience)
 
 
-class Listed(NamedTuple):
+class Listed(Noun, frozen=True, kw_only=True):
     """One experience in a list, without its words."""
 
     position: int
@@ -118,7 +117,7 @@ def listed(
 ) -> list[Listed]:
     """Experiences, newest first, without their words; `before` a position, to page on."""
     table = experiences.c
-    query = select(*(table[name] for name in Listed._fields))
+    query = select(*(table[name] for name in Listed.__struct_fields__))
     for column, wanted in (
         (table.source, source),
         (table.conversation, conversation),
@@ -130,7 +129,7 @@ def listed(
         query = query.where(table.position < before)
     query = query.order_by(table.position.desc()).limit(limit)
     with in_our_words(), store.reading.connect() as connection:
-        return [Listed(*row) for row in connection.execute(query)]
+        return [Listed(**row) for row in connection.execute(query).mappings()]
 
 
 def feedback_on(store: Store, experience_id: str) -> list[Feedback]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets as random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -29,6 +29,8 @@ from store import tables
 from store.projections import Projected, project
 from store.records import Noun, now, to_json
 
+Guard = Callable[[Connection], None]
+"""Asked inside the transaction before anything is recorded; raises to prevent it."""
 LOG = "log"
 SEAL_EVERY = 1_000
 """Positions between two seals."""

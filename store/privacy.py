@@ -83,7 +83,7 @@ def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> 
             key=f"erasure/{erasure.id}",
             noun=erasure,
         )
-        log.append(connection, [log.line(fact, actor)])
+        store.writer.append_within(connection, [log.line(fact, actor)])
         return erasure
 
     return store.write(work)

@@ -110,11 +110,26 @@ def release(store: Store, holder: str) -> None:
     store.write(lambda connection: connection.execute(given_back))
 
 
+class Fence(Noun, frozen=True, kw_only=True):
+    """Proof of who may leave a cycle's records: void once somebody else took the lease."""
+
+    holder: str
+    token: int
+
+    def check(self, connection: Connection) -> None:
+        """Raises Busy when the lease went to another holder. In the record's own transaction."""
+        row = connection.execute(
+            select(leases).where(leases.c.name == CYCLE).with_for_update()
+        ).first()
+        if row is None or (row.holder, row.token) != (self.holder, self.token):
+            raise Busy("Another daemon took over the cycle; what this one made is not recorded.")
+
+
 @contextmanager
-def holding(store: Store, holder: str) -> Iterator[None]:
+def holding(store: Store, holder: str) -> Iterator[Fence]:
     """Holds the lease inside the block. Raises Busy."""
-    acquire(store, holder)
+    token = acquire(store, holder)
     try:
-        yield
+        yield Fence(holder=holder, token=token)
     finally:
         release(store, holder)

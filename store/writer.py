@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, update
 
 from store import log, tables
@@ -34,6 +35,7 @@ WAL_BYTES = 16_000_000
 PROBE_SECONDS = 1.0
 """How often a store that could not be written is tried again."""
 
+log_line = structlog.get_logger()
 Outcome = list[Appended] | Exception
 Work = Callable[[Connection], object]
 T = TypeVar("T")
@@ -72,6 +74,9 @@ class Writer:
         self._wal = wal
         self._waiting: deque[_Append | _Run] = deque()
         self._queued = 0
+        self._mark_behind = False
+        self._recorded = 0
+        """The last position that the other write under way recorded."""
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
@@ -104,6 +109,12 @@ class Writer:
             self._refuse_when_closed()
             self._put(_Append(lines, done), len(lines))
         return future.result()
+
+    def append_within(self, connection: Connection, lines: Sequence[Line]) -> list[Appended]:
+        """Appends inside a transaction that `run` opened."""
+        appended = log.append(connection, lines, after=self._after)
+        self._recorded = _last(appended)
+        return appended
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Runs other writes in a transaction of their own, in the writer's thread, and waits."""
@@ -201,9 +212,7 @@ class Writer:
                 return
             outcome = error
         if isinstance(outcome, list):
-            recorded = max((a.position for a in outcome if a.status == "recorded"), default=0)
-            if recorded and self._high_water is not None:
-                self._high_water.rise(recorded)
+            self._rise(_last(outcome))
         start = 0
         for job in jobs:
             end = start + len(job.lines)
@@ -219,7 +228,22 @@ class Writer:
         except Exception as error:  # noqa: BLE001  # the caller hears it, the thread lives on
             job.done.set_exception(error)
         else:
+            self._rise(self._recorded)
             job.done.set_result(result)
+        self._recorded = 0
+
+    def _rise(self, position: int) -> None:
+        """The mark is a second net: where it cannot be written, the commits go on."""
+        if not position or self._high_water is None:
+            return
+        try:
+            self._high_water.rise(position)
+        except OSError as error:
+            if not self._mark_behind:
+                log_line.warning("high_water_mark_not_written", error=str(error))
+            self._mark_behind = True
+        else:
+            self._mark_behind = False
 
     def _transaction(self, work: Callable[[Connection], T]) -> T:
         if isinstance(self.fault, StorageFault):
@@ -268,3 +292,8 @@ class Writer:
 
 def _size(job: _Append | _Run) -> int:
     return len(job.lines) if isinstance(job, _Append) else 1
+
+
+def _last(appended: Sequence[Appended]) -> int:
+    """The last position that was recorded; 0 when none was."""
+    return max((a.position for a in appended if a.status == "recorded"), default=0)

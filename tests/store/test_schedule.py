@@ -80,3 +80,18 @@ def test_a_lease_is_given_back_when_the_work_fails(store, clock):
     with pytest.raises(ZeroDivisionError), schedule.holding(store, "a"):
         _ = 1 / 0
     assert schedule.acquire(store, "b") == 2
+
+
+def test_a_fence_is_void_once_another_holder_took_the_lease(store, clock):
+    """A daemon that slept through its lease can no longer leave a cycle's records."""
+    from store import cycles
+    from store.records import Cycle
+
+    cycle = Cycle(id="cycle-1", reason="test", started_at=NOON, position=0)
+    with schedule.holding(store, "first") as fence:
+        cycles.start(store, cycle, fence.check)
+        clock.append(NOON + timedelta(seconds=schedule.LEASE_SECONDS + 1))
+        schedule.acquire(store, "second")
+        with pytest.raises(Busy, match="took over"):
+            cycles.finish(store, cycle, fence.check)
+    assert cycles.running(store) == cycle

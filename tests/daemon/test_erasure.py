@@ -1,0 +1,136 @@
+"""Erasing everywhere: a hundred people's sentences are in no file afterwards."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from converters import dataset as datasets
+from daemon.erasure import erase
+from store import cycles, experiences, sources
+from store.errors import IntegrityError
+from store.events import Store
+from store.records import Feedback, Policy, now
+
+PEOPLE = 100
+SENTENCE = "the heron of {} waits at the {}th weir"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder."""
+    return tmp_path
+
+
+@pytest.fixture
+def kept(data, make_experience, make_assessment):
+    """A store with a dataset of what a hundred people said, and of one who stays."""
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        people = [f"canary-{i:03}" for i in range(PEOPLE)] + ["stays"]
+        items = [
+            make_experience(
+                f"of-{who}",
+                SENTENCE.format(who, i),
+                response=f"So it does: {SENTENCE.format(who, i)}.",
+                subject=who,
+                conversation_id=f"talk-{who}",
+            )
+            for i, who in enumerate(people)
+        ]
+        experiences.record(store, items)
+        experiences.assess(store, [make_assessment(item.id) for item in items])
+        given = [
+            Feedback(
+                id=f"f-{item.id}",
+                kind="comment",
+                experience_id=item.id,
+                given_at=now(),
+                text=item.response,
+            )
+            for item in items
+        ]
+        experiences.give_feedback(store, given, actor="test")
+        sources.change(store, "web", "trusted", actor="test")
+        dataset = datasets.build(
+            store,
+            data / "datasets" / "dataset-1",
+            dataset_id="dataset-1",
+            cycle_id="cycle-1",
+            policy=Policy(min_examples=1),
+            panel="panel-1",
+            as_of=store.position(),
+            moment=now(),
+        )
+        yield store, cycles.leave(store, dataset)
+
+
+def _hits(data, words):
+    """The files in which some of these words are."""
+    return {
+        path.name
+        for path in data.rglob("*")
+        if path.is_file() and any(word.encode() in path.read_bytes() for word in words)
+    }
+
+
+def _erase(store, who, **options):
+    return erase(store, "subject", who, reason="asked", actor="test", **options)
+
+
+def test_a_hundred_erasures_leave_no_byte(kept, data):
+    """Not in the database, its write-ahead log, the datasets or anything else in the folder."""
+    store, dataset = kept
+    assert _hits(data, ["canary-007"]) >= {"train.jsonl", "bhavana.db-wal"}
+    for i in range(PEOPLE):
+        receipt = _erase(store, f"canary-{i:03}")
+        assert receipt.write_ahead_log_emptied
+        assert receipt.dataset_rows == {"dataset-1": 1}
+    assert _hits(data, ["canary-", "of-canary"]) == set()
+    assert _hits(data, ["of-stays"]) >= {"bhavana.db"}
+    folder = data / "datasets" / "dataset-1"
+    text = "".join((folder / f"{split}.jsonl").read_text() for split in dataset.counts)
+    assert [json.loads(line)["id"] for line in text.splitlines()] == ["of-stays"]
+
+
+def test_a_dry_run_touches_nothing(kept, data):
+    """It says what would go, and everything is still there."""
+    store, dataset = kept
+    end = store.position()
+    receipt = _erase(store, "canary-001", dry_run=True)
+    assert (receipt.experiences, receipt.feedback, receipt.assessments) == (1, 1, 1)
+    assert (receipt.id, receipt.dataset_rows) == (None, {"dataset-1": 1})
+    assert store.position() == end
+    datasets.verify(dataset)
+
+
+def test_a_dataset_that_lost_rows_is_not_trained_on(kept):
+    """Its hash is no longer the recorded one, and the error says what happens next."""
+    store, dataset = kept
+    _erase(store, "canary-001")
+    with pytest.raises(IntegrityError, match="erased"):
+        datasets.verify(dataset)
+
+
+def test_the_receipt_names_nobody(kept):
+    """It can be kept by whoever asked, and by us."""
+    store, _ = kept
+    receipt = _erase(store, "canary-001")
+    text = msgspec.json.encode(receipt).decode()
+    assert "canary" not in text
+    assert "Backups" in text
+
+
+def test_a_kill_between_the_files_and_the_store_costs_nothing(monkeypatch, kept, data):
+    """The wish can be repeated, and then nothing is left."""
+    from store import privacy
+
+    store, _ = kept
+    with monkeypatch.context() as patch:
+        patch.setattr(privacy, "erase", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            _erase(store, "canary-001")
+    assert experiences.get(store, "of-canary-001")
+    _erase(store, "canary-001")
+    assert _hits(data, ["canary-001"]) == set()

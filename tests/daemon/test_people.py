@@ -1,0 +1,120 @@
+"""The routes about what people said: listed, read, consented, erased, traced."""
+
+from __future__ import annotations
+
+import pytest
+
+from store import experiences, keys
+from store.records import now
+
+
+@pytest.fixture
+def ask(client, store):
+    """Sends a request with a key of these scopes."""
+
+    def ask(method, path, *scopes, json=None):
+        text = keys.create(store, name="t", scopes=scopes, source="web", actor="t")[1]
+        return client.request(method, path, json=json, headers={"Authorization": f"Bearer {text}"})
+
+    return ask
+
+
+@pytest.fixture
+def five(store, make_experience):
+    """Five experiences of two people."""
+    items = [make_experience(f"e-{i}", subject=f"p-{i % 2}") for i in range(5)]
+    experiences.record(store, items)
+    return items
+
+
+def test_a_list_is_paged_newest_first_and_holds_no_words(ask, five):
+    """`next_before` leads on to the end."""
+    first = ask("GET", "/v1/experiences?limit=3", "read").json()
+    assert [e["id"] for e in first["experiences"]] == ["e-4", "e-3", "e-2"]
+    assert "kindness" not in str(first)
+    rest = ask("GET", f"/v1/experiences?limit=3&before={first['next_before']}", "read").json()
+    assert [e["id"] for e in rest["experiences"]] == ["e-1", "e-0"]
+    assert rest["next_before"] is None
+
+
+def test_a_list_is_narrowed(ask, five):
+    """By person, source or conversation."""
+    found = ask("GET", "/v1/experiences?subject=p-1", "read").json()["experiences"]
+    assert [e["id"] for e in found] == ["e-3", "e-1"]
+    assert ask("GET", "/v1/experiences?source=x", "read").json()["experiences"] == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=501", "before=0", "before=x", "limit="])
+def test_a_list_has_bounds(ask, problem, query):
+    """A parameter out of its bounds is a problem that names it."""
+    assert (
+        query.split("=")[0]
+        in problem(ask("GET", f"/v1/experiences?{query}", "read"), 422)["detail"]
+    )
+
+
+def test_one_is_read_with_its_feedback(ask, five, problem):
+    """And 404 where there is none."""
+    shown = ask("GET", "/v1/experiences/e-1", "read").json()
+    assert shown["experience"]["response"] == five[1].response
+    assert shown["feedback"] == []
+    problem(ask("GET", "/v1/experiences/none", "read"), 404, "not_found")
+    problem(ask("GET", "/v1/experiences/none/lineage", "read"), 404, "not_found")
+    assert ask("GET", "/v1/experiences/e-1/lineage", "read").json() == {
+        "datasets": [],
+        "runs": [],
+        "releases": [],
+    }
+
+
+def test_consent_is_withdrawn_and_counts(ask, five, store, make_assessment):
+    """From the next selection on; a repeat with the same id changes nothing."""
+    wish = {"id": "c-1", "scope": "subject", "scope_id": "p-1", "training": False}
+    wish["changed_at"] = now().isoformat()
+    assert ask("POST", "/v1/consent", "feedback", json=wish).status_code == 201
+    assert ask("POST", "/v1/consent", "feedback", json=wish).status_code == 200
+    experiences.assess(store, [make_assessment(e.id) for e in five])
+    found = experiences.assessed(store, "panel-1", as_of=store.position(), moment=now())
+    assert {a.experience.id for a in found if not a.consented} == {"e-1", "e-3"}
+
+
+def test_a_person_is_erased_after_a_dry_run(ask, five, problem):
+    """The receipt counts; afterwards nothing is found, and one by DELETE, too."""
+    wish = {"scope": "subject", "scope_id": "p-1", "dry_run": True}
+    dry = ask("POST", "/v1/erasures", "erase", json=wish).json()
+    done = ask("POST", "/v1/erasures", "erase", json=wish | {"dry_run": False}).json()
+    assert (dry["experiences"], dry["id"]) == (2, None)
+    assert done["experiences"] == 2
+    assert done["id"]
+    problem(ask("GET", "/v1/experiences/e-1", "read"), 404)
+    assert ask("DELETE", "/v1/experiences/e-0", "erase").json()["experiences"] == 1
+    problem(ask("DELETE", "/v1/experiences/e-0", "erase"), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/v1/experiences", "ingest"),
+        ("GET", "/v1/experiences/e-1", "feedback"),
+        ("POST", "/v1/erasures", "read"),
+        ("DELETE", "/v1/experiences/e-1", "read"),
+        ("POST", "/v1/consent", "read"),
+        ("POST", "/v1/feedback-tokens", "ingest"),
+    ],
+)
+def test_each_route_needs_its_scope(ask, five, problem, method, path, scope):
+    """403 names it; nothing happens."""
+    problem(ask(method, path, scope, json={}), 403, "wrong_scope")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, ""),
+        ({"scope": "all"}, "/scope"),
+        ({"scope": "subject", "scope_id": "a b"}, "/scope_id"),
+    ],
+)
+def test_a_wish_that_is_wrong_is_pointed_at(ask, problem, body, pointer):
+    """Nobody is erased by a typing error."""
+    assert problem(ask("POST", "/v1/erasures", "erase", json=body), 422)["pointer"] == pointer
