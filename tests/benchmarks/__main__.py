@@ -9,8 +9,9 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import to_builtins
 
@@ -39,8 +40,34 @@ LARGE = ("large",)
 """Takes minutes and gigabytes: only when asked for."""
 
 
+class Results(NamedTuple):
+    """What was measured, and what was not."""
+
+    figures: list[Figure]
+    missing: dict[str, str]
+    """By benchmark: which tool is not there."""
+    failed: dict[str, str]
+    """By benchmark: why its figures would mean nothing."""
+
+
 def main() -> int:
-    """Runs what was asked and prints it; 1 when a bar is not held."""
+    """Runs what was asked and prints it; 1 when a bar is not held or a benchmark failed."""
+    asked = _arguments()
+    with tempfile.TemporaryDirectory(prefix="bhavana-bench-", dir=machine.folder()) as name:
+        about = machine.describe(Path(name))
+        print("\n".join(f"{key:10} {value}" for key, value in about.items()), end="\n\n")
+        found = _measured(asked.names, Path(name))
+    print("\n".join(table(found.figures)))
+    for benchmark, reason in (found.missing | found.failed).items():
+        print(f"{benchmark}: not measured, {reason}")
+    if asked.json is not None:
+        rows = [to_builtins(f) | {"ratio": f.ratio, "held": f.held} for f in found.figures]
+        told = {"figures": rows, "missing": found.missing, "failed": found.failed}
+        asked.json.write_bytes(to_json(about | told))
+    return int(bool(found.failed) or any(f.held is False for f in found.figures))
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--large", action="store_true", help="a store of a million, too")
@@ -49,28 +76,27 @@ def main() -> int:
     unknown = set(asked.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
-    names = asked.names or [n for n in BENCHMARKS if asked.large or n not in LARGE]
-    figures: list[Figure] = []
-    missing: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="bhavana-bench-", dir=machine.folder()) as name:
-        about = machine.describe(Path(name))
-        print("\n".join(f"{key:10} {value}" for key, value in about.items()), end="\n\n")
-        for benchmark in names:
-            started = time.monotonic()
-            try:
-                folder = Path(name) / benchmark
-                folder.mkdir()
-                figures += BENCHMARKS[benchmark](folder)
-            except Missing as error:
-                missing[benchmark] = str(error)
-            print(f"{benchmark}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    print("\n".join(table(figures)))
-    for benchmark, reason in missing.items():
-        print(f"{benchmark}: not measured, {reason}")
-    if asked.json is not None:
-        rows = [to_builtins(f) | {"ratio": f.ratio, "held": f.held} for f in figures]
-        asked.json.write_bytes(to_json({**about, "figures": rows, "not_measured": missing}))
-    return int(any(f.held is False for f in figures))
+    usual = [name for name in BENCHMARKS if name not in LARGE]
+    wanted = {*(asked.names or usual), *(LARGE if asked.large else ())}
+    asked.names = [name for name in BENCHMARKS if name in wanted]
+    return asked
+
+
+def _measured(names: Sequence[str], place: Path) -> Results:
+    """Every benchmark in a folder of its own; one that fails leaves the others' figures."""
+    found = Results([], {}, {})
+    for name in names:
+        started = time.monotonic()
+        folder = place / name
+        folder.mkdir()
+        try:
+            found.figures.extend(BENCHMARKS[name](folder))
+        except Missing as error:
+            found.missing[name] = str(error)
+        except Exception as error:  # noqa: BLE001
+            found.failed[name] = f"{type(error).__name__}: {error}"
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return found
 
 
 if __name__ == "__main__":

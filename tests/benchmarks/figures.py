@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeVar
@@ -83,9 +84,9 @@ def interleaved(ours: Callable[[], T], reference: Callable[[], T]) -> tuple[list
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that this percentage of the values does not exceed."""
+    """The smallest of the values that at least this percentage of them does not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+    return ordered[math.ceil(len(ordered) * percent / 100) - 1]
 
 
 HEADINGS = ("figure", "ours", "reference", "", "ratio", "asked", "held")

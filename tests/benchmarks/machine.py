@@ -7,6 +7,7 @@ import platform
 import statistics
 import time
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from store.engine import sqlite_module
@@ -21,8 +22,8 @@ def folder() -> str:
 
 
 def describe(place: Path) -> dict[str, str]:
-    """Date, processor, memory of load, disk and versions."""
-    versions = [f"{name} {version(name)}" for name in LIBRARIES]
+    """Date, processor and how busy it is, disk, kernel and versions."""
+    versions = [f"{name} {version(name)}" for name in LIBRARIES if find_spec(name)]
     return {
         "date": now().isoformat(timespec="seconds"),
         "cpu": f"{os.cpu_count()} x {_cpu()}",
