@@ -22,9 +22,11 @@ from daemon.ingest import House
 from daemon.keyring import KeyRing
 from daemon.limits import Limits, LimitSettings
 from daemon.problems import Document, Problem, problem_of, respond
+from daemon.redaction import Redactor
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
 from store.records import Experience, Feedback
+from store.redaction import RedactionSettings
 
 VERSION = "0.1.0"
 log = structlog.get_logger()
@@ -59,12 +61,18 @@ def make_app(
     ready: Callable[[], bool],
     *,
     limits: LimitSettings | None = None,
-    redact: ingest.Redact = lambda item: item,
+    redaction: RedactionSettings | None = None,
 ) -> Front:
     """The application over a store; `ready` says whether the daemon takes work."""
     app = FastAPI(title="Bhavana", version=VERSION, docs_url=None, redoc_url=None)
     ring = KeyRing(store)
-    house = House(store, ring, Limits(limits or LimitSettings()), redact, ready)
+    house = House(
+        store,
+        ring,
+        Limits(limits or LimitSettings()),
+        Redactor(redaction or RedactionSettings()),
+        ready,
+    )
     app.include_router(people.routes(store, ring))
 
     @app.get("/healthz", summary="The process answers.")

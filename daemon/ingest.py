@@ -36,7 +36,8 @@ MAX_ITEMS = 500
 
 Item = Any
 """An Experience or a Feedback, whichever the door is for."""
-Redact = Callable[[Item], Item]
+Redact = Callable[[Item, str | None], Item]
+"""Takes an item and the source it belongs to."""
 
 
 class Result(Noun, frozen=True, kw_only=True, omit_defaults=True):
@@ -171,8 +172,9 @@ class Door:
     def _prepared(self, caller: Caller, text: bytes) -> Kept:
         try:
             item = self._read(caller, text)
-        except Problem as problem:
-            if problem.status in (429, 503):
+        except BhavanaError as error:
+            problem = problem_of(error)
+            if problem.status in (429, 500, 503):
                 raise
             return Kept("", None, _refused(_id_in(text), problem))
         return Kept(item.id, line(self._fact(item), caller.actor), None)
@@ -188,8 +190,8 @@ class Door:
             item = self._filled(caller, text, name)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _bad_json(error) from error
-        item = self._house.accept(item)
         self._check(caller, item)
+        item = self._house.accept(item, getattr(item, "source", caller.key.source))
         if item.subject is not None:
             self._house.limits.take_of(caller.key, item.subject)
         return item
@@ -245,7 +247,7 @@ class House:
         found: list[Appended] = await future
         return found
 
-    def accept(self, item: Item) -> Item:
+    def accept(self, item: Item, source: str | None) -> Item:
         """The item with its text in NFC, its moment in UTC and secrets redacted."""
         item = normal(item)
         if isinstance(item, Feedback):
@@ -258,7 +260,7 @@ class House:
             moment = _in_utc(item.occurred_at, "/occurred_at")
             if moment is not item.occurred_at:
                 item = msgspec.structs.replace(item, occurred_at=moment)
-        return self._redact(item)
+        return self._redact(item, source)
 
 
 def doors(house: House) -> dict[str, App]:

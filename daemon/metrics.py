@@ -18,6 +18,12 @@ REQUEST_SECONDS = Histogram(
     ["kind"],
     registry=REGISTRY,
 )
+REDACTED = Counter(
+    "bhavana_redacted",
+    "Pieces of personal data and secrets replaced before storing, by kind.",
+    ["kind"],
+    registry=REGISTRY,
+)
 CYCLES = Counter("bhavana_cycles", "Cycles that ended, by how.", ["state"], registry=REGISTRY)
 CYCLE_RUNNING = Gauge("bhavana_cycle_running", "1 while a cycle is under way.", registry=REGISTRY)
 LAST_CYCLE = Gauge(

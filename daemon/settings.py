@@ -20,6 +20,7 @@ from daemon.limits import LimitSettings
 from scorers.assess import PanelSettings
 from store.errors import Misconfigured
 from store.records import PHASES, Noun, Policy
+from store.redaction import RedactionSettings
 from trainer.gates import GATES
 from trainer.gates.gate import Rule
 from trainer.questions import Sampling
@@ -80,6 +81,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     policy: Policy = field(default_factory=Policy)
     panel: PanelSettings = field(default_factory=PanelSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
 
@@ -208,7 +210,7 @@ def _merge(
         here = f"{path}{key}"
         if key not in defaults:
             problems.append(_unknown("key", here, [f"{path}{known}" for known in defaults]))
-        elif isinstance(defaults[key], dict):
+        elif isinstance(defaults[key], dict) and defaults[key]:  # an empty one has free names
             if isinstance(value, Mapping):
                 merged[key] = _merge(defaults[key], value, f"{here}.", problems)
             else:

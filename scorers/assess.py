@@ -33,6 +33,7 @@ from store.records import (
     Label,
     Noun,
     digest,
+    new_id,
     now,
     to_json,
 )
@@ -338,23 +339,28 @@ def assess_pending(
     Unavailable when `stop` was set.
     """
     panel = panel_id(settings)
-    batch = recorded.unassessed(store, panel, as_of=as_of, limit=BATCH)
-    if not batch:
+    if not recorded.unassessed(store, panel, as_of=as_of, limit=1):
         return 0
     done = 0
     stop = stop or threading.Event()
+    holder = new_id("assess")
     with worker(settings, command) as child:
-        while batch:
+        while recorded.unassessed(store, panel, as_of=as_of, limit=1):
+            batch = recorded.claim(store, panel, as_of=as_of, holder=holder, limit=BATCH)
+            if not batch:  # other workers are at the rest of it
+                if stop.wait(POLL_SECONDS):
+                    raise Unavailable("Stopping; what is not assessed yet will be.")
+                continue
             with _ended_when(child, stop):
                 assessments = child.assess(batch)
             if any(assessment.panel != panel for assessment in assessments):
                 raise child.failure("judged as another panel: the weights changed meanwhile")
             results = recorded.assess(store, assessments)
-            done += sum(result.status == "recorded" for result in results)
+            new = sum(result.status == "recorded" for result in results)
+            if not new:
+                raise child.failure("assessed a batch that could not be recorded")
+            done += new
             if on_progress is not None:
                 on_progress(done)
-            before = [experience.id for experience in batch]
-            batch = recorded.unassessed(store, panel, as_of=as_of, limit=BATCH)
-            if [experience.id for experience in batch] == before:
-                raise child.failure("assessed a batch that could not be recorded")
+    recorded.claim(store, panel, as_of=0, holder=holder)  # gives back what it claimed last
     return done

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import and_, func, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from store import sources
 from store.engine import in_our_words
@@ -21,10 +21,13 @@ from store.records import (
     Label,
     Noun,
     Tier,
+    now,
 )
-from store.tables import assessments, consents, events, experiences, feedback
+from store.tables import assessments, claims, consents, events, experiences, feedback
 
 BATCH = 500
+CLAIM = timedelta(minutes=10)
+"""How long a worker is believed to be assessing what it claimed."""
 
 
 class Assessed(Noun, frozen=True, kw_only=True):
@@ -160,6 +163,56 @@ def unassessed(store: Store, panel: str, *, as_of: int, limit: int = BATCH) -> l
             msgspec.json.decode(body, type=Experience)
             for body in connection.execute(query).scalars()
         ]
+
+
+def claim(
+    store: Store, panel: str, *, as_of: int, holder: str, limit: int = BATCH
+) -> list[Experience]:
+    """Experiences that this panel has not assessed and nobody else works at, oldest first.
+
+    They are this holder's for a while; what it claimed before is given back. Any number of
+    workers may claim at once: on PostgreSQL none waits for another.
+    """
+
+    def write(connection: Connection) -> list[Experience]:
+        moment = now()
+        connection.execute(delete(claims).where(claims.c.holder == holder))
+        done = and_(assessments.c.experience_id == experiences.c.id, assessments.c.panel == panel)
+        held = and_(
+            claims.c.position == experiences.c.position,
+            claims.c.panel == panel,
+            claims.c.until > moment.isoformat(),
+        )
+        query = (
+            select(experiences.c.position, events.c.body)
+            .join(events, events.c.position == experiences.c.position)
+            .outerjoin(assessments, done)
+            .outerjoin(claims, held)
+            .where(
+                experiences.c.position <= as_of,
+                assessments.c.position.is_(None),
+                claims.c.position.is_(None),
+            )
+            .order_by(experiences.c.position)
+            .limit(limit)
+            .with_for_update(of=experiences, skip_locked=True)
+        )
+        rows = connection.execute(query).all()
+        if rows:
+            positions = [row.position for row in rows]
+            of_others = and_(claims.c.panel == panel, claims.c.position.in_(positions))
+            connection.execute(delete(claims).where(of_others))  # their time is over
+            until = (moment + CLAIM).isoformat()
+            connection.execute(
+                insert(claims),
+                [
+                    {"panel": panel, "position": position, "holder": holder, "until": until}
+                    for position in positions
+                ],
+            )
+        return [msgspec.json.decode(row.body, type=Experience) for row in rows]
+
+    return store.write(write)
 
 
 def assessed(store: Store, panel: str, *, as_of: int, moment: datetime) -> Iterator[Assessed]:

@@ -253,6 +253,16 @@ secrets = Table(
     Column("value", String(64), nullable=False),
 )
 
+claims = Table(
+    "claims",
+    metadata,
+    # Who is assessing which experiences, and until when that is believed.
+    Column("panel", String(64), primary_key=True),
+    Column("position", POSITION, primary_key=True, autoincrement=False),
+    Column("holder", String(160), nullable=False, index=True),
+    Column("until", TIME, nullable=False),
+)
+
 key_uses = Table(
     "key_uses",
     metadata,

@@ -111,6 +111,15 @@ def _operational() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_secrets")),
     )
     op.create_table(
+        "claims",
+        sa.Column("panel", sa.String(64), nullable=False),
+        _position(),
+        sa.Column("holder", sa.String(160), nullable=False),
+        sa.Column("until", sa.String(32), nullable=False),
+        sa.PrimaryKeyConstraint("panel", "position", name=op.f("pk_claims")),
+    )
+    op.create_index(op.f("ix_claims_holder"), "claims", ["holder"])
+    op.create_table(
         "key_uses",
         sa.Column("key_id", ID, nullable=False),
         sa.Column("last_used_at", sa.String(32), nullable=False),

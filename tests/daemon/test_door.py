@@ -181,6 +181,29 @@ def test_control_characters_are_refused_where_they_are(post, problem, experience
     assert post(experience | {"response": "a\tb\r\n"}).status_code == 201
 
 
+def test_personal_data_is_replaced_before_storing(post, store, experience):
+    """A retry is still a duplicate, and the metrics count what was replaced."""
+    said = experience | {"response": "Write to asha@example.org or call +44 20 7946 0958."}
+    assert post(said).status_code == 201
+    assert post(said).status_code == 200
+    assert experiences.get(store, "e-1").response == "Write to [email] or call [phone]."
+    comment = {"id": "f-1", "kind": "comment", "experience_id": "e-1", "text": "asha@example.org"}
+    post(comment | {"given_at": "2026-01-02T03:04:05Z"}, FEEDBACK)
+    assert experiences.feedback_on(store, "e-1")[0].text == "[email]"
+
+
+def test_what_cannot_be_redacted_is_not_stored(monkeypatch, post, problem, store, experience):
+    """Redaction fails closed."""
+    from daemon import redaction
+
+    def fail(*_):
+        raise RuntimeError("a detector failed")
+
+    monkeypatch.setattr(redaction, "redact", fail)
+    problem(post(experience), 500)
+    assert experiences.count_by_source(store) == {}
+
+
 # --- browsers -----------------------------------------------------------------------------
 
 

@@ -189,3 +189,14 @@ def test_the_data_folder_is_systemds_else_the_users(tmp_path, monkeypatch):
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/bhavana")
     assert Settings().data == Path("/var/lib/bhavana")
     assert Settings(data_dir="~/mine").data == tmp_path / "mine"
+
+
+def test_a_source_may_have_redaction_rules_of_its_own(tmp_path):
+    """Named freely in the file; a wrong kind is reported with its key."""
+    path = tmp_path / "bhavana.toml"
+    path.write_text('[redaction.sources.web]\ncontent = "withhold"\n')
+    rules = load(path, {}).redaction.rules_for
+    assert (rules("web").content, rules("app").content) == ("withhold", "keep")
+    path.write_text('[redaction]\nkinds = ["shoe size"]\n')
+    with pytest.raises(Misconfigured, match=r"redaction\.kinds"):
+        load(path, {})

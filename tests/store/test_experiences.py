@@ -100,3 +100,31 @@ def test_counts_by_source_and_label(store, make_experience, make_assessment):
     assert experiences.count_by_source(store) == {"practice": 1, "web": 1}
     assert experiences.count_by_label(store, PANEL) == {Label.GOOD: 1, None: 1}
     assert experiences.count_by_label(store, OTHER) == {}
+
+
+def test_two_workers_never_claim_the_same(store, make_experience, make_assessment):
+    """What one works at the other does not get, until it is given back or forgotten."""
+    experiences.record(store, [make_experience(f"e-{i}") for i in range(6)])
+    end = store.position()
+
+    def claim(holder, limit=4):
+        found = experiences.claim(store, PANEL, as_of=end, holder=holder, limit=limit)
+        return [e.id for e in found]
+
+    assert claim("first") == ["e-0", "e-1", "e-2", "e-3"]
+    assert claim("second") == ["e-4", "e-5"]
+    assert claim("third") == []
+    experiences.assess(store, [make_assessment("e-0"), make_assessment("e-4")])
+    assert claim("first") == ["e-1", "e-2", "e-3"]
+    assert claim("second", 0) == []
+    assert claim("third") == ["e-5"]
+
+
+def test_a_claim_does_not_outlive_its_worker_for_long(store, make_experience, monkeypatch):
+    """A worker that was killed holds nobody up for more than a while."""
+    experiences.record(store, [make_experience()])
+    experiences.claim(store, PANEL, as_of=1, holder="killed")
+    later = now() + experiences.CLAIM
+    monkeypatch.setattr(experiences, "now", lambda: later)
+    [found] = experiences.claim(store, PANEL, as_of=1, holder="other")
+    assert found.id == "e-1"
