@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -53,6 +54,7 @@ class Results(NamedTuple):
 def main() -> int:
     """Runs what was asked and prints it; 1 when a bar is not held or a benchmark failed."""
     asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     with tempfile.TemporaryDirectory(prefix="bhavana-bench-", dir=machine.folder()) as name:
         about = machine.describe(Path(name))
         print("\n".join(f"{key:10} {value}" for key, value in about.items()), end="\n\n")
