@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -21,16 +22,17 @@ from types import FrameType
 
 import msgspec
 import structlog
-import uvicorn
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from daemon import metrics
-from daemon.api import make_app
+from daemon import metrics, sockets
+from daemon.api import Front, make_app
+from daemon.connections import Server
 from daemon.cycle import give_up, turn
+from daemon.erasure import retain_daily
 from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
-from daemon.settings import Settings
+from daemon.settings import ServerSettings, Settings
 from daemon.wiring import Parts, make_data, wire
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
@@ -39,6 +41,8 @@ from trainer.job import write_record
 
 TICK_SECONDS = 1.0
 KEY_USES_SECONDS = 60.0
+RETENTION_SECONDS = 600.0
+"""How often is looked whether what is too old is due to be erased."""
 LOCK_SECONDS = 0.5
 MOST_FAILURES = 5
 """A cycle that an unforeseen error ends this often is given up, so that others can run."""
@@ -117,7 +121,7 @@ class Service:
         self._failures = 0
         self._not_before = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: uvicorn.Server | None = None
+        self._server: Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
         self._house: House | None = None
         self._storage_fault: StorageFault | None = None
@@ -126,23 +130,22 @@ class Service:
     def serve(self) -> None:
         """Serves until SIGTERM or SIGINT; returns when everything has ended."""
         settings = self.parts.settings
-        listener = _listen(settings.server.host, settings.server.port)
-        host, port = listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        listeners = sockets.inherited() or [_bound(settings.server)]
+        url = sockets.url_of(listeners[0])
         self._catch_signals()
         self._start_clock()
         write_record(settings.data / "daemon.json", Address(pid=os.getpid(), url=url))
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                self._app(url),
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=settings.server.stop_seconds,
-            )
+        self._server = Server(
+            self._app(),
+            deadlines=settings.server.deadlines,
+            most_connections=settings.server.most_connections,
+            stop_seconds=settings.server.stop_seconds,
+            on_start=lambda: self._started(url),
+            on_stop=self._stop,
         )
         try:
             self._server.should_exit = self.parts.stop.is_set()  # a signal may have come already
-            self._server.run(sockets=[listener])
+            self._server.run(sockets=listeners)
         finally:
             self._stop()
             self._clock.shutdown(wait=True)
@@ -151,19 +154,23 @@ class Service:
         if self._storage_fault is not None:
             raise self._storage_fault
 
-    def _app(self, url: str) -> Callable[..., object]:
-        app = make_app(self.parts.store, lambda: self._ready, limits=self.parts.settings.limits)
+    def _app(self) -> Front:
+        app = make_app(
+            self.parts.store,
+            lambda: self._ready,
+            limits=self.parts.settings.limits,
+            redaction=self.parts.settings.redaction,
+        )
         self._house = app.house
+        return app
 
-        async def with_lifespan(scope: dict[str, object], receive: object, send: object) -> None:
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
-                self._ready = not self.parts.stop.is_set()
-                notify("READY=1", f"STATUS=Serving {url}")
-                log.info("serving", url=url, pid=os.getpid())
-            await app(scope, receive, send)  # type: ignore[arg-type]
-
-        return with_lifespan
+    def _started(self, url: str) -> None:
+        """The application answers; what came meanwhile waited in the kernel's queue."""
+        gc.freeze()  # what the start built stays: neither a collection nor the exit walks it again
+        self._ready = not self.parts.stop.is_set()
+        notify("READY=1", f"STATUS=Serving {url}")
+        log.info("serving", url=url, pid=os.getpid())
+        self._loop = asyncio.get_running_loop()  # from here on the watchdog is fed
 
     def _end_for_storage(self, fault: StorageFault) -> None:
         """Nothing more is acknowledged by a process whose disk failed; a fresh one looks anew."""
@@ -186,6 +193,7 @@ class Service:
         every(TICK_SECONDS, self._tick)
         every(schedule.LEASE_SECONDS / 3, self._renew)
         every(KEY_USES_SECONDS, self._note_key_uses)
+        every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
         self._clock.start()
@@ -204,6 +212,8 @@ class Service:
             metrics.CYCLES.labels(cycle.state).inc()
             metrics.LAST_CYCLE.set_to_current_time()
             self._backoff, self._failures = FIRST_BACKOFF_SECONDS, 0
+        except Busy:  # another daemon on this store turns the loop; it goes on when that one ends
+            self._not_before = time.monotonic() + schedule.LEASE_SECONDS / 3
         except Exception as error:  # noqa: BLE001  # the cycle's edge: log, survive, try again
             self._back_off(error)
             self._ask_again()
@@ -225,8 +235,7 @@ class Service:
         if planned.next_run_at > now():
             return None
         # Noted before the turn: a cycle killed from here on is resumed, never turned twice.
-        schedule.ran(store, now() + every)
-        return "schedule"
+        return "schedule" if schedule.take_due(store, now() + every) else None
 
     def _back_off(self, error: Exception) -> None:
         if self.parts.stop.is_set():
@@ -272,14 +281,30 @@ class Service:
                 log.warning("key_uses_not_noted", error=str(error))
 
     def _feed_watchdog(self) -> None:
-        """Feeds the watchdog only while the event loop and the store both answer."""
+        """Feeds the watchdog only while everything that must live answers."""
         if self._loop is None:
             return
+        try:
+            silent = [check.__name__.strip("_") for check in self._liveness() if not check()]
+        except BhavanaError as error:
+            silent = [str(error)]
+        if silent:
+            log.warning("watchdog_not_fed", silent=silent)
+        else:
+            notify("WATCHDOG=1")
+
+    def _liveness(self) -> list[Callable[[], bool]]:
+        """What must answer, and soon: a check that hangs keeps the watchdog hungry as well."""
+        return [self._loop_answers, self.parts.store.writer.alive, self._database_answers]
+
+    def _loop_answers(self) -> bool:
+        assert self._loop is not None
         answered = threading.Event()
         self._loop.call_soon_threadsafe(answered.set)
-        self.parts.store.position()
-        if answered.wait(TICK_SECONDS * 5):
-            notify("WATCHDOG=1")
+        return answered.wait(TICK_SECONDS * 5)
+
+    def _database_answers(self) -> bool:
+        return self.parts.store.position() >= 0
 
     # --- signals --------------------------------------------------------------------------
 
@@ -332,12 +357,11 @@ def serve(settings: Settings, reload: Callable[[], Settings]) -> None:
             parts.store.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bound(server: ServerSettings) -> socket.socket:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return sockets.bind(server.host, server.port)
     except OSError as error:
         raise Misconfigured(
-            f"Cannot listen on {host}:{port}: {error.strerror}.",
+            f"Cannot listen on {server.host}:{server.port}: {error.strerror}.",
             hint="Set server.port (BHAVANA_SERVER__PORT), or 0 for a free one.",
         ) from error

@@ -39,22 +39,53 @@ class StoreSettings(Noun, frozen=True, kw_only=True):
 
     url: str = ""
     """SQLAlchemy URL; empty: bhavana.db in data_dir."""
+    migrate_on_start: bool = True
+    """False: an older schema is refused until somebody runs `bhavana store migrate`."""
+
+
+class Deadlines(Noun, frozen=True, kw_only=True):
+    """How many seconds a client may let the server wait; then its connection is closed."""
+
+    head: Annotated[int, Meta(ge=1)] = 10
+    """For a request's headers: from the connection, or from the first byte of a next request."""
+    body: Annotated[int, Meta(ge=1)] = 12
+    """For the whole body; a streamed one (NDJSON) must keep a pace of 1 kB/s over this time."""
+    answer: Annotated[int, Meta(ge=1)] = 10
+    """For taking the answer; a long one must be taken at a pace of 1 kB/s over this time."""
+    idle: Annotated[int, Meta(ge=1)] = 5
+    """Between two requests on one connection."""
 
 
 class ServerSettings(Noun, frozen=True, kw_only=True):
-    """Where the HTTP edge listens."""
+    """Where the HTTP edge listens, and how long it waits for whom."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8765
     """0 takes a free port; the daemon writes its address to data_dir/daemon.json."""
     stop_seconds: Annotated[int, Meta(ge=1)] = 20
     """How long open requests may take to end after SIGTERM."""
+    most_connections: Annotated[int, Meta(ge=1)] = 900
+    """More are refused with 503. A process may usually open 1,024 files (LimitNOFILE)."""
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 class ScheduleSettings(Noun, frozen=True, kw_only=True):
     """When the loop turns by itself."""
 
     every_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
+
+
+class RetentionSettings(Noun, frozen=True, kw_only=True):
+    """After how many days words are erased, by whether they may be learned from; 0 keeps them."""
+
+    consented_days: Annotated[int, Meta(ge=0)] = 0
+    unconsented_days: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def classes(self) -> tuple[tuple[bool, int], ...]:
+        """(consented, days) of the classes that are not kept for ever."""
+        both = ((True, self.consented_days), (False, self.unconsented_days))
+        return tuple((consented, days) for consented, days in both if days)
 
 
 class TrainerSettings(Noun, frozen=True, kw_only=True):
@@ -78,6 +109,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     store: StoreSettings = field(default_factory=StoreSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     policy: Policy = field(default_factory=Policy)
     panel: PanelSettings = field(default_factory=PanelSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

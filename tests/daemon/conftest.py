@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from store import keys
 from store.events import Store
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SERVE = (sys.executable, "-m", "daemon", "serve")
 PATIENCE_SECONDS = 60.0
 EXPERIENCE = {
     "id": "e-1",
@@ -74,15 +75,18 @@ def environment_of(data: Path, **changes: str) -> dict[str, str]:
 
 
 @contextmanager
-def _served(data: Path, **changes: str) -> Iterator[Daemon]:
+def _served(
+    data: Path, *, command: Sequence[str] = SERVE, pass_fds: Sequence[int] = (), **changes: str
+) -> Iterator[Daemon]:
     data.mkdir(parents=True, exist_ok=True)
     address = data / "daemon.json"
     with (data / "stderr.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "daemon", "serve"],
+            command,
             cwd=ROOT,
             env=environment_of(data, **changes),
             stderr=log,
+            pass_fds=pass_fds,
         )
     try:
         found = eventually(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from daemon.service import running_daemon, sole_daemon
+from daemon.service import Service, running_daemon, sole_daemon
+from daemon.settings import load
+from daemon.wiring import wire
 from store.errors import Busy
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,6 +80,82 @@ def test_told_to_stop_before_it_serves_it_stops(data, environment):
             assert process.wait(15) == 0
         finally:
             process.kill()
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A function that returns the next message to systemd; its socket stands at `told.path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        path = str(tmp_path / "notify")
+        channel.bind(path)
+        channel.settimeout(60)
+
+        def told():
+            return channel.recv(4096).decode().splitlines()
+
+        told.path, told.channel = path, channel
+        yield told
+
+
+def test_systemd_is_told_that_it_is_ready_that_it_lives_and_that_it_stops(serving, data, told):
+    """READY=1 comes when it answers and not before, WATCHDOG=1 again and again, STOPPING=1 last."""
+    said = []
+    watched = {"NOTIFY_SOCKET": told.path, "WATCHDOG_USEC": "1500000"}
+    with serving(data, **watched) as daemon:
+        assert told()[0] == "READY=1"
+        assert daemon.get("/readyz").status_code == 200
+        assert [told(), told()] == [["WATCHDOG=1"]] * 2
+        daemon.process.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in said:
+            said += told()
+        assert daemon.process.wait(20) == 0
+
+
+@pytest.fixture
+def service(data):
+    """A service over a fresh store, with an event loop that runs; it does not serve."""
+    settings = load(None, {"BHAVANA_DATA_DIR": str(data)})
+    parts = wire(settings)
+    service = Service(parts, lambda: settings)
+    service._loop = asyncio.new_event_loop()
+    runner = threading.Thread(target=service._loop.run_forever)
+    runner.start()
+    yield service
+    service._loop.call_soon_threadsafe(service._loop.stop)
+    runner.join()
+    service._loop.close()
+    parts.store.close()
+
+
+def _fed(service, told):
+    told.channel.settimeout(0.1)
+    service._feed_watchdog()
+    try:
+        return told() == ["WATCHDOG=1"]
+    except TimeoutError:
+        return False
+
+
+def test_the_watchdog_starves_without_a_database(service, told, data, monkeypatch):
+    """A store that no longer answers must not look alive."""
+    monkeypatch.setenv("NOTIFY_SOCKET", told.path)
+    assert _fed(service, told)
+    with closing(sqlite3.connect(data / "bhavana.db")) as connection:
+        connection.execute("DROP TABLE heads")
+    assert not _fed(service, told)
+
+
+def test_the_watchdog_starves_without_an_event_loop(service, told, monkeypatch):
+    """A loop that is stuck must not look alive; when it goes on, all is well."""
+    monkeypatch.setenv("NOTIFY_SOCKET", told.path)
+    monkeypatch.setattr("daemon.service.TICK_SECONDS", 0.02)
+    go_on = threading.Event()
+    service._loop.call_soon_threadsafe(go_on.wait)
+    assert not _fed(service, told)
+    go_on.set()
+    monkeypatch.undo()
+    monkeypatch.setenv("NOTIFY_SOCKET", told.path)
+    assert _fed(service, told)
 
 
 def test_a_second_daemon_on_the_same_folder_is_refused(serving, bhavana, data):

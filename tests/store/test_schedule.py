@@ -36,7 +36,9 @@ def test_what_is_planned_outlives_the_process(store, clock):
 def test_noting_a_run_keeps_when_it_was_and_plans_the_next(store, clock):
     """After a run both times are known, and asking for another keeps the last one."""
     later = NOON + timedelta(hours=24)
-    schedule.ran(store, later)
+    schedule.due_at(store, NOON)
+    assert schedule.take_due(store, later)
+    assert not schedule.take_due(store, later)
     assert schedule.schedule(store) == schedule.Schedule(next_run_at=later, last_run_at=NOON)
     schedule.due_at(store, NOON)
     assert schedule.schedule(store) == schedule.Schedule(next_run_at=NOON, last_run_at=NOON)
