@@ -24,6 +24,7 @@ from daemon.wiring import Parts
 from scorers.assess import assess_pending, panel_id
 from store import cycles, schedule
 from store.errors import Halted, NotEnoughData, Rejected
+from store.losses import require_whole
 from store.privacy import erased_among
 from store.records import (
     Cycle,
@@ -70,6 +71,7 @@ def turn(parts: Parts, *, reason: str) -> Cycle:
 
 
 def _steps(parts: Parts, cycle: Cycle) -> Cycle:
+    require_whole(parts.store)
     assess(parts, cycle)
     dataset = build(parts, cycle)
     if (earlier := judged_before(parts, dataset)) is not None:

@@ -1,17 +1,25 @@
-"""Erasing what a person said, everywhere it lies: datasets first, then the store.
+"""Erasing what people said, everywhere it lies: datasets first, then the store.
 
-In this order, so that a kill in between leaves words in the store, where the wish can be
-repeated, and never in a file that nothing points to any more.
+In this order, so that a kill in between leaves words in the store, where the erasure can be
+repeated, and never in a file that nothing points to any more. Words are erased when a person
+wishes it, and when they were kept for as long as they may be.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import structlog
 
 from converters import dataset as datasets
-from store import cycles, privacy
+from daemon.settings import RetentionSettings
+from daemon.wiring import Parts
+from store import cycles, privacy, retention, schedule
+from store.errors import BhavanaError
 from store.events import Store
-from store.records import Dataset, Identifier, Noun, now
+from store.records import Dataset, Erasure, Identifier, Noun, now
+
+log = structlog.get_logger()
 
 
 class Receipt(Noun, frozen=True, kw_only=True):
@@ -37,6 +45,25 @@ class Receipt(Noun, frozen=True, kw_only=True):
     at: datetime
 
 
+class Retained(Noun, frozen=True, kw_only=True):
+    """What an erasure by age touched."""
+
+    ids: tuple[Identifier, ...]
+    """Of the erasures in the log, each of a batch; none for a dry run."""
+    dry_run: bool
+    consented: int
+    """Experiences that may be learned from and were kept for as long as that class is."""
+    unconsented: int
+    dataset_rows: dict[Identifier, int]
+    """Rows by dataset."""
+    runs: tuple[Identifier, ...]
+    releases: tuple[Identifier, ...]
+    write_ahead_log_emptied: bool
+    remains: tuple[str, ...]
+    """What a person still has to see to."""
+    at: datetime
+
+
 def erase(
     store: Store,
     scope: privacy.Scope,
@@ -52,11 +79,7 @@ def erase(
     """
     found = privacy.find(store, scope, name)
     went = privacy.where_it_went(store, found.experiences)
-    rows = {
-        dataset_id: datasets.forget(dataset, set(found.ids), dry_run=dry_run)
-        for dataset_id in went.datasets
-        if (dataset := cycles.by_id(store, Dataset, dataset_id)) is not None
-    }
+    rows = _forget(store, went, set(found.ids), dry_run=dry_run)
     erasure = None
     emptied = False
     if not dry_run:
@@ -77,6 +100,80 @@ def erase(
         remains=_remains(went, emptied or dry_run),
         at=now(),
     )
+
+
+def retain(
+    store: Store,
+    settings: RetentionSettings,
+    *,
+    moment: datetime,
+    actor: str,
+    dry_run: bool = False,
+) -> Retained:
+    """Erases what was kept for as long as its class is, like any erasure.
+
+    A dataset that is still in use is no reason to keep words. Safe to repeat. Raises
+    Unavailable.
+    """
+    old = {
+        consented: retention.aged(store, before=moment - timedelta(days=days), consented=consented)
+        for consented, days in settings.classes
+    }
+    some = [one for found in old.values() for one in found]
+    went = privacy.where_it_went(store, [one.position for one in some])
+    rows = _forget(store, went, {one.id for one in some}, dry_run=dry_run)
+    erasures: list[Erasure] = []
+    for consented, days in () if dry_run else settings.classes:
+        erasures += retention.erase_aged(
+            store,
+            old[consented],
+            before=moment - timedelta(days=days),
+            consented=consented,
+            reason=f"older than {days} days, {'with' if consented else 'without'} consent",
+            actor=actor,
+        )
+    emptied = bool(erasures) and store.scrub()
+    return Retained(
+        ids=tuple(erasure.id for erasure in erasures),
+        dry_run=dry_run,
+        consented=len(old.get(True, ())),
+        unconsented=len(old.get(False, ())),
+        dataset_rows=rows,
+        runs=went.runs,
+        releases=went.releases,
+        write_ahead_log_emptied=emptied,
+        remains=_remains(went, emptied or not erasures) if some else (),
+        at=moment,
+    )
+
+
+def retain_daily(parts: Parts) -> None:
+    """For the daemon's clock: erases what is too old, once a day; call it as often as you like.
+
+    Never raises: what fails is logged, and tried again at the next call.
+    """
+    moment = now()
+    try:
+        planned = schedule.schedule(parts.store, schedule.RETENTION)
+        if not parts.settings.retention.classes or (planned and planned.next_run_at > moment):
+            return
+        done = retain(parts.store, parts.settings.retention, moment=moment, actor="retention")
+        schedule.ran(parts.store, moment + timedelta(days=1), schedule.RETENTION)
+    except BhavanaError as error:
+        log.warning("retention_failed", error=str(error))
+    else:
+        log.info("retained", consented=done.consented, unconsented=done.unconsented)
+
+
+def _forget(
+    store: Store, went: privacy.Went, ids: set[str], *, dry_run: bool
+) -> dict[Identifier, int]:
+    """Takes experiences out of the datasets' files; how many rows of each."""
+    return {
+        dataset_id: datasets.forget(dataset, ids, dry_run=dry_run)
+        for dataset_id in went.datasets
+        if (dataset := cycles.by_id(store, Dataset, dataset_id)) is not None
+    }
 
 
 def _remains(went: privacy.Went, emptied: bool) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from daemon import metrics, sockets
 from daemon.api import Front, make_app
 from daemon.connections import Server
 from daemon.cycle import give_up, turn
+from daemon.erasure import retain_daily
 from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import ServerSettings, Settings
@@ -40,6 +41,8 @@ from trainer.job import write_record
 
 TICK_SECONDS = 1.0
 KEY_USES_SECONDS = 60.0
+RETENTION_SECONDS = 600.0
+"""How often is looked whether what is too old is due to be erased."""
 LOCK_SECONDS = 0.5
 MOST_FAILURES = 5
 """A cycle that an unforeseen error ends this often is given up, so that others can run."""
@@ -190,6 +193,7 @@ class Service:
         every(TICK_SECONDS, self._tick)
         every(schedule.LEASE_SECONDS / 3, self._renew)
         every(KEY_USES_SECONDS, self._note_key_uses)
+        every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
         self._clock.start()

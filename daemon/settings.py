@@ -39,6 +39,8 @@ class StoreSettings(Noun, frozen=True, kw_only=True):
 
     url: str = ""
     """SQLAlchemy URL; empty: bhavana.db in data_dir."""
+    migrate_on_start: bool = True
+    """False: an older schema is refused until somebody runs `bhavana store migrate`."""
 
 
 class Deadlines(Noun, frozen=True, kw_only=True):
@@ -73,6 +75,19 @@ class ScheduleSettings(Noun, frozen=True, kw_only=True):
     every_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
 
 
+class RetentionSettings(Noun, frozen=True, kw_only=True):
+    """After how many days words are erased, by whether they may be learned from; 0 keeps them."""
+
+    consented_days: Annotated[int, Meta(ge=0)] = 0
+    unconsented_days: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def classes(self) -> tuple[tuple[bool, int], ...]:
+        """(consented, days) of the classes that are not kept for ever."""
+        both = ((True, self.consented_days), (False, self.unconsented_days))
+        return tuple((consented, days) for consented, days in both if days)
+
+
 class TrainerSettings(Noun, frozen=True, kw_only=True):
     """What is trained, how, and where it goes."""
 
@@ -94,6 +109,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     store: StoreSettings = field(default_factory=StoreSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     policy: Policy = field(default_factory=Policy)
     panel: PanelSettings = field(default_factory=PanelSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

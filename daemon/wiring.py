@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from daemon.settings import Settings
 from store.errors import Misconfigured
-from store.events import Store
+from store.events import Store, StoreReader
 from store.log import Guard
 from trainer.job import Heartbeat, write_record
 from trainer.targets import TARGETS
@@ -61,11 +61,26 @@ def make_data(settings: Settings) -> Path:
     return data
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name. Raises Misconfigured, Unavailable."""
-    data = make_data(settings)
-    is_sqlite = settings.store_url.startswith("sqlite")  # its mark lies beside its file
-    return Store(settings.store_url, high_water=None if is_sqlite else data / "high-water")
+def open_store(settings: Settings, *, migrates: bool | None = None) -> Store:
+    """The store that the settings name. Raises Misconfigured, Unavailable.
+
+    `migrates`: whether an older schema is changed; None: as the settings say.
+    """
+    make_data(settings)
+    allowed = settings.store.migrate_on_start if migrates is None else migrates
+    return Store(settings.store_url, high_water=_mark(settings), migrates=allowed)
+
+
+def read_store(settings: Settings) -> StoreReader:
+    """The same to read only; never migrated. Raises Misconfigured, Unavailable."""
+    make_data(settings)
+    return StoreReader(settings.store_url, high_water=_mark(settings))
+
+
+def _mark(settings: Settings) -> Path | None:
+    """The file of the high-water mark; None for the one beside SQLite's file."""
+    is_sqlite = settings.store_url.startswith("sqlite")
+    return None if is_sqlite else settings.data / "high-water"
 
 
 def wire(settings: Settings) -> Parts:

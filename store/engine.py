@@ -20,6 +20,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
@@ -142,14 +143,24 @@ def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
     with in_our_words(), engine.connect() as connection:
         raw = connection.connection.driver_connection  # a checkpoint cannot run in a transaction
         assert raw is not None
-        try:
+        with raw_errors(connection, "wal_checkpoint"):
             raw.execute(f"PRAGMA busy_timeout={timeout if wait else 0}")
             mode = "TRUNCATE" if wait else "RESTART"
             [busy, _, _] = raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             raw.execute(f"PRAGMA busy_timeout={timeout}")
-        except sqlite_module().Error as error:
-            raise DBAPIError("wal_checkpoint", None, error) from error
     return not busy
+
+
+@contextmanager
+def raw_errors(connection: Connection, what: str) -> Iterator[None]:
+    """Makes errors of the driver's own connection SQLAlchemy's, for `in_our_words` around it.
+
+    All of them operational: a full disk is one, and must not pass as a fault of the program.
+    """
+    try:
+        yield
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise OperationalError(what, None, error) from error
 
 
 def _require_writable(path: Path) -> None:
@@ -201,6 +212,29 @@ def alembic_config() -> Config:
     return config
 
 
+@contextmanager
+def snapshot(engine: Engine) -> Iterator[Connection]:
+    """A transaction that sees the database as it is at its first query, whatever is written
+    meanwhile. Raises Unavailable, StorageFault.
+    """
+    with in_our_words(), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # in SQLite every transaction is one
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
+def require_newest(engine: Engine) -> None:
+    """Raises Misconfigured when the schema is not of the revision that this version needs."""
+    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    with in_our_words(), engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    if found != newest:
+        raise Misconfigured(
+            f"The store's schema is at revision {found or 'none'}; this version needs {newest}.",
+            hint="Keep a copy of the store, then run `bhavana store migrate`.",
+        )
+
+
 def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: None) -> bool:
     """Brings the schema to the newest revision; True when it had to. Safe to repeat.
 
@@ -214,6 +248,12 @@ def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: No
         if MigrationContext.configure(connection).get_current_revision() == newest:
             return False
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise Misconfigured(
+                f"The store's schema cannot be brought to revision {newest}: {error}.",
+                hint="A newer version made it, or it is damaged: use that version, or a backup.",
+            ) from error
         after(connection)
     return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -12,11 +12,11 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, Table, delete, select
 
 from store import tables
-from store.engine import in_our_words, migrate, open_engine
+from store.engine import in_our_words, migrate, open_engine, require_newest, snapshot
 from store.errors import Conflict
 from store.high_water import HighWater
 from store.log import ERASED, Appended, Fact, Guard, Line, head_of, line
-from store.projections import KINDS, Projected, project
+from store.projections import KINDS, Projected, digest, project
 from store.records import Event
 from store.writer import Outcome, Writer
 
@@ -24,39 +24,31 @@ FOLLOW_BATCH = 500
 T = TypeVar("T")
 
 
-class Store:
-    """The event store. Safe to share between threads: one thread of its own writes.
+class StoreReader:
+    """The event store to read: takes no lock, migrates nothing, and cannot write.
 
-    Returns only after commit: on SQLite with synchronous=FULL, what was returned is on disk.
+    For looking at a store, a damaged one, too, while its daemon runs or before it starts.
     """
 
     def __init__(self, url: str, *, high_water: Path | None = None) -> None:
-        """Opens and, where needed, migrates the store. Raises Misconfigured, Unavailable.
+        """Opens the store. Raises Misconfigured, for a schema of another revision, too.
 
         `high_water`: the file of the mark; beside an SQLite file by default, else none is kept.
         """
-        engine = open_engine(url, writes=True)
-        self.url = engine.url.render_as_string(hide_password=True)
-        migrate(engine, after=_rebuild)
         self._read = open_engine(url, writes=False)
-        database = Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
-        if high_water is None and database is not None:
-            high_water = database.with_name(f"{database.name}.high-water")
+        with _disposed_on_error(self._read):
+            require_newest(self._read)
+        parsed = self._read.url
+        self.url = parsed.render_as_string(hide_password=True)
+        self.database = Path(str(parsed.database)) if self._read.dialect.name == "sqlite" else None
+        """SQLite's file; None for PostgreSQL."""
+        if high_water is None and self.database is not None:
+            high_water = self.database.with_name(f"{self.database.name}.high-water")
         self.high_water = None if high_water is None else HighWater(high_water)
-        self.wal = None if database is None else database.with_name(f"{database.name}-wal")
-        self._write = engine
-        self.writer = Writer(
-            engine,
-            self.high_water,
-            after=0 if self.high_water is None else self.high_water.read(),
-            wal=self.wal,
-        )
 
     def close(self) -> None:
-        """Commits what waits and closes the connections. Safe to repeat."""
-        self.writer.close()
+        """Closes the connections. Safe to repeat."""
         self._read.dispose()
-        self._write.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +60,64 @@ class Store:
     def reading(self) -> Engine:
         """For the queries by noun; cannot write."""
         return self._read
+
+    @property
+    def wal(self) -> Path | None:
+        """SQLite's write-ahead log; None for PostgreSQL."""
+        return self.database and self.database.with_name(f"{self.database.name}-wal")
+
+    def mark(self) -> int:
+        """The high-water mark; 0 where none is kept. Raises IntegrityError."""
+        return 0 if self.high_water is None else self.high_water.read()
+
+    def position(self) -> int:
+        """Position of the last event; 0 when the log is empty."""
+        with in_our_words(), self._read.connect() as connection:
+            return head_of(connection).position
+
+    def follow(self, after: int = 0, *, types: Sequence[str] | None = None) -> Iterator[Event]:
+        """Events after a position, in order, up to the present end of the log."""
+        query = select(tables.events).order_by(tables.events.c.position).limit(FOLLOW_BATCH)
+        if types is not None:
+            query = query.where(tables.events.c.type.in_(types))
+        while True:
+            with in_our_words(), self._read.connect() as connection:
+                rows = connection.execute(query.where(tables.events.c.position > after)).all()
+            if not rows:
+                return
+            yield from map(_event, rows)
+            after = rows[-1].position
+
+    def projections_digest(self) -> dict[str, str]:
+        """A digest of every projection's rows, to compare with another time or another store."""
+        with snapshot(self._read) as connection:
+            return {table.name: digest(connection, table) for table in tables.PROJECTIONS}
+
+
+class Store(StoreReader):
+    """The event store. Safe to share between threads: one thread of its own writes.
+
+    Returns only after commit: on SQLite with synchronous=FULL, what was returned is on disk.
+    """
+
+    def __init__(self, url: str, *, high_water: Path | None = None, migrates: bool = True) -> None:
+        """Opens the store. Raises Misconfigured, Unavailable, IntegrityError.
+
+        `migrates`: brings an older schema to the newest revision; else it is refused.
+        """
+        self._write = open_engine(url, writes=True)
+        with _disposed_on_error(self._write):
+            if migrates:
+                migrate(self._write, after=_rebuild)
+            super().__init__(url, high_water=high_water)
+            after = self.mark()
+        self.writer = Writer(self._write, self.high_water, after=after, wal=self.wal)
+
+    def close(self) -> None:
+        """Commits what waits and closes the connections. Safe to repeat."""
+        self.writer.close()
+        self._write.dispose()
+        super().close()
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Runs writes of operational state in one transaction; facts go through `append`."""
@@ -113,24 +163,6 @@ class Store:
             raise Conflict(f"{fact.key} was recorded before with other content.")
         return appended
 
-    def position(self) -> int:
-        """Position of the last event; 0 when the log is empty."""
-        with in_our_words(), self._read.connect() as connection:
-            return head_of(connection).position
-
-    def follow(self, after: int = 0, *, types: Sequence[str] | None = None) -> Iterator[Event]:
-        """Events after a position, in order, up to the present end of the log."""
-        query = select(tables.events).order_by(tables.events.c.position).limit(FOLLOW_BATCH)
-        if types is not None:
-            query = query.where(tables.events.c.type.in_(types))
-        while True:
-            with in_our_words(), self._read.connect() as connection:
-                rows = connection.execute(query.where(tables.events.c.position > after)).all()
-            if not rows:
-                return
-            yield from map(_event, rows)
-            after = rows[-1].position
-
     def scrub(self) -> bool:
         """Empties SQLite's write-ahead log of what was overwritten since; True when done."""
         return self.writer.scrub()
@@ -139,17 +171,14 @@ class Store:
         """Drops the projections' rows and replays the log; returns the number of events."""
         return self.write(_rebuild)
 
-    def projections_digest(self) -> dict[str, str]:
-        """SHA-256 of every projection's rows, to compare before and after a rebuild."""
-        digests = {}
-        with in_our_words(), self._read.connect() as connection:
-            for table in tables.PROJECTIONS:
-                sha = hashlib.sha256()
-                ordered = select(table).order_by(*table.primary_key.columns)
-                for row in connection.execute(ordered).yield_per(FOLLOW_BATCH):
-                    sha.update(repr(tuple(row)).encode())
-                digests[table.name] = sha.hexdigest()
-        return digests
+
+@contextmanager
+def _disposed_on_error(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
 
 
 def bodies(table: Table) -> Select[bytes]:

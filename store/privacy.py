@@ -63,28 +63,7 @@ def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> 
 
     def work(connection: Connection) -> Erasure | None:
         found = _find(connection, scope, name)
-        if not found.positions:
-            return None
-        salt = log.salt(connection)
-        for positions in _batches(found.positions):
-            _empty(connection, positions, salt)
-        erasure = Erasure(
-            id=new_id("erasure"),
-            scope=scope,
-            scope_hash=log.tombstone(salt, f"{scope}/{name}"),
-            positions=found.positions,
-            experiences=found.experiences,
-            reason=reason,
-            erased_at=now(),
-        )
-        fact = Fact(
-            type="experience.erased",
-            stream=f"erasure/{erasure.id}",
-            key=f"erasure/{erasure.id}",
-            noun=erasure,
-        )
-        store.writer.append_within(connection, [log.line(fact, actor)])
-        return erasure
+        return erase_found(store, connection, found, (scope, name), reason=reason, actor=actor)
 
     return store.write(work)
 
@@ -94,7 +73,7 @@ def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
     datasets, members = tables.datasets.c, tables.members.c
     of_datasets: dict[str, str] = {}
     with in_our_words(), store.reading.connect() as connection:
-        for positions in _batches(experiences):
+        for positions in batches(experiences):
             query = (
                 select(datasets.id, datasets.cycle_id)
                 .join(tables.members, members.position == datasets.position)
@@ -133,7 +112,7 @@ def erased_among(store: Store, positions: Sequence[int]) -> set[int]:
     events = tables.events.c
     found: set[int] = set()
     with in_our_words(), store.reading.connect() as connection:
-        for batch in _batches(positions):
+        for batch in batches(positions):
             query = select(events.position).where(
                 events.position.in_(batch), events.stream == log.ERASED_STREAM
             )
@@ -142,8 +121,8 @@ def erased_among(store: Store, positions: Sequence[int]) -> set[int]:
 
 
 def _find(connection: Connection, scope: Scope, name: str) -> Found:
-    experiences, feedback = tables.experiences.c, tables.feedback.c
-    assessments, consents = tables.assessments.c, tables.consents.c
+    experiences = tables.experiences.c
+    feedback, consents = tables.feedback.c, tables.consents.c
     of = {"conversation": experiences.conversation, "subject": experiences.subject}
     if scope == "experience":
         query = select(experiences.position, experiences.id).join(
@@ -152,20 +131,31 @@ def _find(connection: Connection, scope: Scope, name: str) -> Found:
         query = query.where(tables.events.c.key == f"experience/{name}")
     else:
         query = select(experiences.position, experiences.id).where(of[scope] == name)
-    rows = connection.execute(query.order_by(experiences.position)).all()
-    ids = tuple(row.id for row in rows)
+    ordered = connection.execute(query.order_by(experiences.position))
+    some = [(row.position, row.id) for row in ordered]
     given = {
         "experience": feedback.experience_id == name,
         "conversation": feedback.conversation == name,
         "subject": feedback.subject == name,
     }
-    said: set[int] = set()
-    judged: set[int] = set()
-    consented: set[int] = set()
-    said |= set(connection.execute(select(feedback.position).where(given[scope])).scalars())
+    said = set(connection.execute(select(feedback.position).where(given[scope])).scalars())
     changed = (consents.scope == scope) & (consents.scope_id == name)
-    consented |= set(connection.execute(select(consents.position).where(changed)).scalars())
-    for batch in _batches(ids):
+    consented = set(connection.execute(select(consents.position).where(changed)).scalars())
+    return with_what_is_on(connection, some, said, consented)
+
+
+def with_what_is_on(
+    connection: Connection,
+    some: Sequence[tuple[int, str]],
+    said: set[int],
+    consented: set[int],
+) -> Found:
+    """Experiences, by position and id, and what is on each; beside what was found already."""
+    feedback, assessments = tables.feedback.c, tables.assessments.c
+    consents = tables.consents.c
+    ids = tuple(name for _, name in some)
+    judged: set[int] = set()
+    for batch in batches(ids):
         on = feedback.experience_id.in_(batch)
         said |= set(connection.execute(select(feedback.position).where(on)).scalars())
         of_them = assessments.experience_id.in_(batch)
@@ -173,12 +163,47 @@ def _find(connection: Connection, scope: Scope, name: str) -> Found:
         on_one = (consents.scope == "experience") & consents.scope_id.in_(batch)
         consented |= set(connection.execute(select(consents.position).where(on_one)).scalars())
     return Found(
-        experiences=tuple(row.position for row in rows),
+        experiences=tuple(position for position, _ in some),
         feedback=tuple(sorted(said)),
         assessments=tuple(sorted(judged)),
         consents=tuple(sorted(consented)),
         ids=ids,
     )
+
+
+def erase_found(
+    store: Store,
+    connection: Connection,
+    found: Found,
+    of: tuple[Scope | Literal["age"], str],
+    *,
+    reason: str,
+    actor: str,
+) -> Erasure | None:
+    """Empties what was found and records that, in the caller's transaction."""
+    if not found.positions:
+        return None
+    salt = log.salt(connection)
+    for positions in batches(found.positions):
+        _empty(connection, positions, salt)
+    scope, name = of
+    erasure = Erasure(
+        id=new_id("erasure"),
+        scope=scope,
+        scope_hash=log.tombstone(salt, f"{scope}/{name}"),
+        positions=found.positions,
+        experiences=found.experiences,
+        reason=reason,
+        erased_at=now(),
+    )
+    fact = Fact(
+        type="experience.erased",
+        stream=f"erasure/{erasure.id}",
+        key=f"erasure/{erasure.id}",
+        noun=erasure,
+    )
+    store.writer.append_within(connection, [log.line(fact, actor)])
+    return erasure
 
 
 def _empty(connection: Connection, positions: Sequence[int], salt: bytes) -> None:
@@ -198,7 +223,8 @@ def _empty(connection: Connection, positions: Sequence[int], salt: bytes) -> Non
         connection.execute(delete(table).where(table.c.position.in_(positions)))
 
 
-def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+def batches(values: Iterable[T]) -> Iterator[list[T]]:
+    """The values, BATCH at a time."""
     listed = list(values)
     for start in range(0, len(listed), BATCH):
         yield listed[start : start + BATCH]

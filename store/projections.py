@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, insert
+from sqlalchemy import Connection, Table, delete, insert, select
 
 from store import tables
 from store.records import (
@@ -19,12 +20,15 @@ from store.records import (
     Evaluation,
     Experience,
     Feedback,
+    Loss,
     Noun,
     Policy,
     Release,
     Source,
     TrainingRun,
 )
+
+DIGEST_BATCH = 1_000
 
 
 class Activation(Noun, frozen=True, kw_only=True):
@@ -111,6 +115,7 @@ KINDS: dict[str, Kind] = {
     "experience.assessed": Kind(Assessment, tables.assessments, _assessment),
     "consent.changed": Kind(ConsentChange, tables.consents, _consent),
     "experience.erased": Kind(Erasure, tables.erasures, lambda e: {"id": e.id}),
+    "loss.accepted": Kind(Loss, tables.losses, lambda x: {"first": x.first, "last": x.last}),
     "source.changed": Kind(
         Source, tables.sources, lambda s: {"name": s.name, "tier": s.tier}, replaces="name"
     ),
@@ -161,3 +166,16 @@ def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
         if rows:
             connection.execute(ADD[table], rows)
     pending.clear()
+
+
+def digest(connection: Connection, table: Table) -> str:
+    """The sum of the SHA-256 of a projection's rows, modulo 2**256.
+
+    A sum does not depend on the order of the rows, and databases sort text differently.
+    """
+    total = 0
+    rows = connection.execute(select(table), execution_options={"yield_per": DIGEST_BATCH})
+    for row in rows:
+        sha = hashlib.sha256(repr(tuple(row)).encode()).digest()
+        total += int.from_bytes(sha, "big")
+    return f"{total % 2**256:064x}"

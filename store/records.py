@@ -209,18 +209,28 @@ class ConsentChange(Noun, frozen=True, kw_only=True):
 
 
 class Erasure(Noun, frozen=True, kw_only=True):
-    """What was erased on somebody's wish; it names no one and repeats nothing."""
+    """What was erased on somebody's wish, or for its age; it names no one, repeats nothing."""
 
     id: Identifier
-    scope: Literal["experience", "conversation", "subject"]
+    scope: Literal["experience", "conversation", "subject", "age"]
     scope_hash: str
-    """Salted hash of the id that was asked for."""
+    """Salted hash of the id that was asked for; of the consent class, for an age."""
     positions: tuple[int, ...]
     """Events whose words are gone."""
     experiences: tuple[int, ...]
     """Those of them that recorded an experience."""
     reason: str
     erased_at: datetime
+
+
+class Loss(Noun, frozen=True, kw_only=True):
+    """Positions whose events are gone for good, and that a person knows it."""
+
+    id: Identifier
+    first: int
+    last: int
+    reason: str
+    accepted_at: datetime
 
 
 # --- what scorers said --------------------------------------------------------------------

@@ -15,6 +15,7 @@ from store.records import Noun, now
 from store.tables import leases, schedules
 
 CYCLE = "cycle"
+RETENTION = "retention"
 LEASE_SECONDS = 60.0
 
 
@@ -25,10 +26,10 @@ class Schedule(Noun, frozen=True, kw_only=True):
     last_run_at: datetime | None = None
 
 
-def schedule(store: Store) -> Schedule | None:
-    """The cycle's schedule; None before the daemon's first start."""
+def schedule(store: Store, name: str = CYCLE) -> Schedule | None:
+    """The schedule of the cycle, or of something else; None before its first time."""
     with in_our_words(), store.reading.connect() as connection:
-        row = connection.execute(select(schedules).where(schedules.c.name == CYCLE)).first()
+        row = connection.execute(select(schedules).where(schedules.c.name == name)).first()
     if row is None:
         return None
     last = None if row.last_run_at is None else datetime.fromisoformat(row.last_run_at)
@@ -39,7 +40,7 @@ def due_at(store: Store, moment: datetime) -> None:
     """Sets when the next cycle is due; now, to ask for one."""
     previous = schedule(store)
     last = None if previous is None else previous.last_run_at
-    _write(store, Schedule(next_run_at=moment, last_run_at=last))
+    _write(store, CYCLE, Schedule(next_run_at=moment, last_run_at=last))
 
 
 def plan(store: Store, moment: datetime) -> None:
@@ -71,12 +72,17 @@ def take_due(store: Store, next_run_at: datetime) -> bool:
     return store.write(write)
 
 
-def _write(store: Store, new: Schedule) -> None:
+def ran(store: Store, next_run_at: datetime, name: str = CYCLE) -> None:
+    """Notes that a cycle, or something else, ran just now, and when it is due again."""
+    _write(store, name, Schedule(next_run_at=next_run_at, last_run_at=now()))
+
+
+def _write(store: Store, name: str, new: Schedule) -> None:
     last = None if new.last_run_at is None else new.last_run_at.isoformat()
-    row = {"name": CYCLE, "next_run_at": new.next_run_at.isoformat(), "last_run_at": last}
+    row = {"name": name, "next_run_at": new.next_run_at.isoformat(), "last_run_at": last}
 
     def write(connection: Connection) -> None:
-        connection.execute(delete(schedules).where(schedules.c.name == CYCLE))
+        connection.execute(delete(schedules).where(schedules.c.name == name))
         connection.execute(insert(schedules).values(row))
 
     store.write(write)

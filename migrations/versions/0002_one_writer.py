@@ -1,4 +1,4 @@
-"""one writer: heads and seals, bodies in the log only, consent, sources, erasure
+"""one writer: heads and seals, bodies in the log only, consent, sources, erasure, losses
 
 Projections are dropped and made anew, empty: `store.engine.migrate` replays the log afterwards.
 """
@@ -214,6 +214,13 @@ def _of_people() -> None:
         _position(),
         sa.Column("id", ID, nullable=False),
         sa.PrimaryKeyConstraint("position", name=op.f("pk_erasures")),
+    )
+    op.create_table(
+        "losses",
+        _position(),
+        sa.Column("first", POSITION, nullable=False),
+        sa.Column("last", POSITION, nullable=False),
+        sa.PrimaryKeyConstraint("position", name=op.f("pk_losses")),
     )
 
 

@@ -1,104 +1,105 @@
-"""`make bench`: our figures, each beside a reference measured in the same run, as a ratio."""
+"""`make bench`: our figures, each beside a reference measured in the same run, as a ratio.
+
+`python -m tests.benchmarks [NAME ...] [--large] [--json FILE]`; without names, all but the large.
+"""
 
 from __future__ import annotations
 
-import re
-import sqlite3
+import argparse
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from scorers.antijudge import read
-from scorers.antijudge import refusal as find_refusal
-from store import experiences
-from store.events import Store
-from store.records import Consent, Experience, Message, now, to_json
+from msgspec import to_builtins
 
-ROWS = 1_000
-BATCH = 100
-REPEATS = 3
+from store.records import to_json
+from tests.benchmarks import machine
+from tests.benchmarks.beside_training import beside_training
+from tests.benchmarks.figures import Figure, Missing, table
+from tests.benchmarks.ingest import bulk, single
+from tests.benchmarks.large import large
+from tests.benchmarks.postgresql import postgresql
+from tests.benchmarks.record import antijudge, rebuild, record
+from tests.benchmarks.slow_disk import slow_disk
 
-
-def items(prefix: str) -> list[Experience]:
-    """Experiences of about 1.4 KB."""
-    return [
-        Experience(
-            id=f"{prefix}-{i}",
-            occurred_at=now(),
-            source="bench",
-            messages=(Message(role="user", content=f"{i} " + "what should I do? " * 30),),
-            response="You could begin with the smallest step. " * 20,
-            consent=Consent(training=True),
-        )
-        for i in range(ROWS)
-    ]
-
-
-def rate(work: Callable[[], object]) -> float:
-    """Rows a second, the median of a few runs."""
-    rates = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        rates.append(ROWS / (time.perf_counter() - started))
-    return sorted(rates)[REPEATS // 2]
+BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
+    "single": single,
+    "bulk": bulk,
+    "postgresql": postgresql,
+    "slow_disk": slow_disk,
+    "beside_training": beside_training,
+    "record": record,
+    "rebuild": rebuild,
+    "antijudge": antijudge,
+    "large": large,
+}
+LARGE = ("large",)
+"""Takes minutes and gigabytes: only when asked for."""
 
 
-def raw_sqlite(folder: Path, size: int) -> Callable[[], None]:
-    """The physical limit here: bare rows of the same bytes, synchronous=FULL, `size` a commit."""
-    connection = sqlite3.connect(folder / f"raw-{size}.db", isolation_level=None)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    connection.execute("CREATE TABLE raw (id TEXT PRIMARY KEY, body BLOB)")
-    calls = iter(range(1_000))
+class Results(NamedTuple):
+    """What was measured, and what was not."""
 
-    def work() -> None:
-        rows = [(e.id, to_json(e)) for e in items(f"raw-{next(calls)}")]
-        for start in range(0, ROWS, size):
-            connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO raw VALUES (?, ?)", rows[start : start + size])
-            connection.execute("COMMIT")
-
-    return work
+    figures: list[Figure]
+    missing: dict[str, str]
+    """By benchmark: which tool is not there."""
+    failed: dict[str, str]
+    """By benchmark: why its figures would mean nothing."""
 
 
-def ours(store: Store, size: int) -> Callable[[], None]:
-    """The same rows through the log and its projections."""
-    calls = iter(range(1_000))
-
-    def work() -> None:
-        rows = items(f"ours-{size}-{next(calls)}")
-        for start in range(0, ROWS, size):
-            experiences.record(store, rows[start : start + size])
-
-    return work
-
-
-def show(name: str, figure: float, reference_name: str, reference: float) -> None:
-    """One line: the figure, its reference and their ratio."""
-    print(
-        f"{name:42} {figure:10,.0f}/s   {reference_name:38} {reference:10,.0f}/s"
-        f"   ratio {figure / reference:.3f}"
-    )
+def main() -> int:
+    """Runs what was asked and prints it; 1 when a bar is not held or a benchmark failed."""
+    asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
+    with tempfile.TemporaryDirectory(prefix="bhavana-bench-", dir=machine.folder()) as name:
+        about = machine.describe(Path(name))
+        print("\n".join(f"{key:10} {value}" for key, value in about.items()), end="\n\n")
+        found = _measured(asked.names, Path(name))
+    print("\n".join(table(found.figures)))
+    for benchmark, reason in (found.missing | found.failed).items():
+        print(f"{benchmark}: not measured, {reason}")
+    if asked.json is not None:
+        rows = [to_builtins(f) | {"ratio": f.ratio, "held": f.held} for f in found.figures]
+        told = {"figures": rows, "missing": found.missing, "failed": found.failed}
+        asked.json.write_bytes(to_json(about | told))
+    return int(bool(found.failed) or any(f.held is False for f in found.figures))
 
 
-def main() -> None:
-    """Runs every benchmark."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with Store(f"sqlite:///{folder / 'store.db'}") as store:
-            for size in (1, BATCH):
-                limit = rate(raw_sqlite(folder, size))
-                show(f"record, {size} a commit", rate(ours(store, size)), "bare SQLite rows", limit)
-            started = time.perf_counter()
-            replayed = store.rebuild()
-            show("rebuild", replayed / (time.perf_counter() - started), "bare SQLite rows", limit)
-    texts: Sequence[Experience] = items("text")
-    words = rate(lambda: [re.findall(r"\w+", e.response) for e in texts])
-    patterns = rate(lambda: [find_refusal(read(e.last_user_turn, e.response)) for e in texts])
-    show("anti-judge's refusal patterns", patterns, "splitting into words", words)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--large", action="store_true", help="a store of a million, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    asked = parser.parse_args()
+    unknown = set(asked.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS)}")
+    usual = [name for name in BENCHMARKS if name not in LARGE]
+    wanted = {*(asked.names or usual), *(LARGE if asked.large else ())}
+    asked.names = [name for name in BENCHMARKS if name in wanted]
+    return asked
+
+
+def _measured(names: Sequence[str], place: Path) -> Results:
+    """Every benchmark in a folder of its own; one that fails leaves the others' figures."""
+    found = Results([], {}, {})
+    for name in names:
+        started = time.monotonic()
+        folder = place / name
+        folder.mkdir()
+        try:
+            found.figures.extend(BENCHMARKS[name](folder))
+        except Missing as error:
+            found.missing[name] = str(error)
+        except Exception as error:  # noqa: BLE001
+            found.failed[name] = f"{type(error).__name__}: {error}"
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,10 +17,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-FAULTS = ("busy", "too many", "broken", "unheard", "ack lost", "ack torn", "late", "a stranger")
-"""503 and 429 with Retry-After, 500; the connection reset before and after the items were kept;
-half of an acknowledgement, one that comes after the client gave up, and a 200 by a proxy."""
-STATUSES = {"busy": 503, "too many": 429, "broken": 500}
+FAULTS = (
+    "busy",  # 503 with Retry-After
+    "too many",  # 429 with Retry-After
+    "broken",  # 500
+    "unheard",  # the connection is reset before the items are kept
+    "ack lost",  # and after that
+    "ack torn",  # half of the acknowledgement, then a reset
+    "late",  # an acknowledgement after the client gave up
+    "a stranger",  # a proxy's 200
+    "a mix-up",  # an acknowledgement for as many other items, which were not these
+)
+STATUSES = {"busy": 503, "too many": 429, "broken": 500, "revoked": 401}
 DOORS = ("/v1/experiences", "/v1/feedback")
 
 
@@ -145,6 +153,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif fault == "a stranger":
             self._answer(200, b"<p>Please sign in.</p>", "text/html")
+        elif fault == "a mix-up":
+            result = {"id": "another", "status": "recorded", "position": 1}
+            document = {"results": [result] * len(arrival.items)}
+            self._answer(201, json.dumps(document).encode())
         elif len(body) > server.most_bytes:
             self._problem(413, "body_too_large")
         elif len(arrival.items) > server.most_at_once:

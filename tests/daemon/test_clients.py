@@ -148,7 +148,7 @@ def test_what_is_recorded_in_asyncio_is_stored(real, item):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_through_a_faulty_network_each_item_is_stored_exactly_once(real, item, tmp_path, seed):
-    """Half of the requests fail in one of eight ways, before or after the daemon kept them."""
+    """Half of the requests fail in one of nine ways, before or after the daemon kept them."""
     daemon, key = real
     chance = random.Random(seed)
     with StandIn(upstream=daemon.url) as net:
@@ -285,6 +285,18 @@ def test_a_list_that_is_too_long_for_a_limit_is_halved_as_well(stand_in, make, i
     client = make()
     names = [client.record(item) for _ in range(20)]
     assert client.flush()
+    assert list(stand_in.rows) == names
+
+
+def test_a_key_that_is_revoked_between_two_halves_ends_both(stand_in, item, tmp_path):
+    """What was not answered for stays, whichever half it is in."""
+    stand_in.most_bytes, stand_in.faults = 2_000, iter([None, "revoked"])
+    with Client(stand_in.url, KEY, spool=tmp_path) as client:
+        names = [client.record(item) for _ in range(12)]
+        assert not client.flush()
+        assert (client.unsent, len(stand_in.arrivals)) == (12, 2)
+    with Client(stand_in.url, KEY, spool=tmp_path) as client:
+        assert client.flush()
     assert list(stand_in.rows) == names
 
 

@@ -184,6 +184,20 @@ await report({ ids: many(client, 6), sent: await client.flush() });
 
 
 @in_browser
+def test_a_key_that_is_revoked_between_two_halves_ends_both_in_a_page(visit, reported, door):
+    """What was not answered for waits, whichever half it is in."""
+    door.most_bytes, door.faults = 2_000, iter([None, "revoked"])
+    visit("""
+const client = new Client(url, key);
+many(client, 40);
+await report({ sent: await client.flush(), unsent: client.unsent, stopped: client.stopped });
+""")
+    stopped = "/v1/experiences answered 401 revoked"
+    assert reported() == {"sent": False, "unsent": 40, "stopped": stopped}
+    assert len(door.arrivals) == 2
+
+
+@in_browser
 def test_a_page_is_told_what_became_of_each_item(visit, reported, door):
     """207: what is refused goes to the callback, which may fail, and is not sent again."""
     visit("""

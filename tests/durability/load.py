@@ -46,14 +46,14 @@ class Answer(NamedTuple):
     document: Any
 
 
-def experience(name: str) -> dict[str, Any]:
-    """An experience with this id; the same id always has the same content."""
+def experience(name: str, text: str) -> dict[str, Any]:
+    """An experience with this id; the same id and text make the same content."""
     return {
         "id": name,
         "occurred_at": "2026-01-02T03:04:05Z",
         "source": "load",
         "messages": [{"role": "user", "content": f"What was said in {name}?"}],
-        "response": f"{name}: {TEXT}",
+        "response": f"{name}: {text}",
     }
 
 
@@ -67,6 +67,7 @@ class Load:
         clients: int = CLIENTS,
         lists: tuple[float, int] = USUAL_LISTS,
         prefix: str = "load",
+        text: str = TEXT,
     ) -> None:
         """`prefix` begins every id; another one makes other experiences."""
         self.url: str | None = None
@@ -81,7 +82,7 @@ class Load:
         self._clients = clients
         self._list_share, self._longest_list = lists
         self._breaks: list[tuple[float, str]] = []
-        self._prefix = prefix
+        self._prefix, self._text = prefix, text
         self._random = random.Random(prefix)
         self._finishing = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
@@ -132,7 +133,7 @@ class Load:
             names = [f"{self._prefix}-{number}-{count + i}" for i in range(wanted)]
             count += wanted
             self.sent.update(names)
-            items = [experience(name) for name in names]
+            items = [experience(name, self._text) for name in names]
             await self._deliver(line, json.dumps(items if many else items[0]).encode(), names)
         line.close()
 

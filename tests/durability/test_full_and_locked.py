@@ -22,7 +22,7 @@ RECOVERY_SECONDS = 5.0
 WAITS_FOR_LOCK_SECONDS = 9.0
 """A little less than the store waits for a lock: what is refused sooner, the queue refused."""
 LEFT_BYTES = 500_000
-FLOOD = {"clients": 120, "lists": (1.0, 500)}
+FLOOD = {"clients": 120, "lists": (1.0, 500), "text": "Short."}
 """More lines than may wait."""
 
 
