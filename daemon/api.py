@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from daemon import bodies, ingest, metrics, people
+from daemon import bodies, docs, ingest, metrics, people
 from daemon.cors import App, Receive, Scope, Send
 from daemon.ingest import House
 from daemon.keyring import KeyRing
@@ -74,6 +74,7 @@ def make_app(
         ready,
     )
     app.include_router(people.routes(store, ring))
+    app.router.routes.extend(docs.routes())
 
     @app.get("/healthz", summary="The process answers.")
     def healthz() -> JSONResponse:
