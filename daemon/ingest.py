@@ -7,6 +7,7 @@ disk. One object; or a list, or lines of NDJSON, with a result for each item.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -61,6 +62,7 @@ class Kept(NamedTuple):
     id: str
     line: Line | None
     result: Result | None
+    subject: str | None = None
 
 
 class Door:
@@ -119,8 +121,8 @@ class Door:
             return _many(await self._stream(caller, headers, receive))
         body = await bodies.whole(headers, receive)
         if body[:64].lstrip()[:1] != b"[":
-            house.limits.take_for(caller.key, 1)
             item = self._read(caller, body, headers.get(b"idempotency-key"))
+            house.limits.take(caller.key, 1, {} if item.subject is None else {item.subject: 1})
             [appended] = await house.append([line(self._fact(item), caller.actor)])
             self._received[appended.status].inc()
             return _one(item.id, appended)
@@ -160,8 +162,9 @@ class Door:
 
     async def _keep(self, caller: Caller, texts: Sequence[bytes]) -> list[Result]:
         """Keeps what can be kept of the items, in one commit; a result for each."""
-        self._house.limits.take_for(caller.key, len(texts))
         items = [self._prepared(caller, text) for text in texts]
+        people = Counter(item.subject for item in items if item.subject is not None)
+        self._house.limits.take(caller.key, len(texts), people)
         lines = [item.line for item in items if item.line is not None]
         appended = iter(await self._house.append(lines) if lines else ())
         results = [item.result or _result(item.id, next(appended)) for item in items]
@@ -177,7 +180,7 @@ class Door:
             if problem.status in (429, 500, 503):
                 raise
             return Kept("", None, _refused(_id_in(text), problem))
-        return Kept(item.id, line(self._fact(item), caller.actor), None)
+        return Kept(item.id, line(self._fact(item), caller.actor), None, item.subject)
 
     def _read(self, caller: Caller, text: bytes, name: bytes | None = None) -> Item:
         """The item as it will be kept. Raises Problem.
@@ -191,10 +194,7 @@ class Door:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _bad_json(error) from error
         self._check(caller, item)
-        item = self._house.accept(item, getattr(item, "source", caller.key.source))
-        if item.subject is not None:
-            self._house.limits.take_of(caller.key, item.subject)
-        return item
+        return self._house.accept(item, getattr(item, "source", caller.key.source))
 
     def _filled(self, caller: Caller, text: bytes, name: bytes | None) -> Item:
         """The item with what the client may leave out: its id, and the source of its key."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
@@ -39,40 +40,51 @@ class Limits:
         self._buckets: dict[str, tuple[float, float]] = {}
         """By name: what is left, and when that was counted."""
 
-    def take_for(self, key: ApiKey, items: int) -> None:
-        """Takes items from the key's bucket. Raises Problem 429."""
-        s = self.settings
-        if key.kind == "publishable":
-            self._take(f"key/{key.id}", items, s.publishable_per_second, s.publishable_burst)
-        else:
-            self._take(f"key/{key.id}", items, s.key_per_second, s.key_burst)
+    def take(self, key: ApiKey, items: int, subjects: Mapping[str, int]) -> None:
+        """Takes items from the key's bucket, and of each person's at its source.
 
-    def take_of(self, key: ApiKey, subject: str, items: int = 1) -> None:
-        """Takes items from a person's bucket at this key's source. Raises Problem 429."""
+        All or nothing: a request that is refused has cost nobody anything. Raises Problem 429,
+        and 413 for more than could ever come at once.
+        """
         s = self.settings
-        name = f"subject/{key.source or key.id}/{subject}"
-        self._take(name, items, s.subject_per_second, s.subject_burst)
-
-    def _take(self, name: str, items: int, rate: float, burst: int) -> None:
+        rate, burst = (
+            (s.publishable_per_second, s.publishable_burst)
+            if key.kind == "publishable"
+            else (s.key_per_second, s.key_burst)
+        )
+        source = key.source or key.id
+        wanted = [(f"key/{key.id}", items, rate, burst)]
+        wanted += [
+            (f"subject/{source}/{name}", count, s.subject_per_second, s.subject_burst)
+            for name, count in subjects.items()
+        ]
         moment = time.monotonic()
-        left, counted = self._buckets.get(name, (float(burst), moment))
-        left = min(burst, left + (moment - counted) * rate)
-        if name not in self._buckets and len(self._buckets) >= MOST_BUCKETS:
-            self._forget_idle(moment)
-        if len(self._buckets) >= MOST_BUCKETS and name not in self._buckets:
-            raise _too_many("Too many senders at once.", 60)
-        if left < items:
-            self._buckets[name] = (left, moment)
-            if items > burst:
+        left = {name: self._left(name, rate, burst, moment) for name, _, rate, burst in wanted}
+        for name, count, rate, burst in wanted:
+            if count > burst:
                 raise Problem(
                     413,
                     "too_many_items",
-                    f"At most {burst} items may come at once here, these are {items}.",
+                    f"At most {burst} items of one {name.partition('/')[0]} may come at once, "
+                    f"these are {count}.",
                     hint="Send them in parts.",
                 )
-            kind = name.partition("/")[0]
-            raise _too_many(f"This {kind} sends more than it may.", (items - left) / rate)
-        self._buckets[name] = (left - items, moment)
+            if left[name] < count:
+                kind = name.partition("/")[0]
+                raise _too_many(f"This {kind} sends more than it may.", (count - left[name]) / rate)
+        for name, count, _, _ in wanted:
+            self._buckets[name] = (left[name] - count, moment)
+
+    def _left(self, name: str, rate: float, burst: int, moment: float) -> float:
+        """What is in a bucket now. Raises Problem 429 when there is no room for a new one."""
+        known = self._buckets.get(name)
+        if known is not None:
+            return min(burst, known[0] + (moment - known[1]) * rate)
+        if len(self._buckets) >= MOST_BUCKETS:
+            self._forget_idle(moment)
+            if len(self._buckets) >= MOST_BUCKETS:
+                raise _too_many("Too many senders at once.", 60)
+        return float(burst)
 
     def _forget_idle(self, moment: float) -> None:
         """Drops the buckets that nobody used for an hour: they are full again."""

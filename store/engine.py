@@ -135,9 +135,9 @@ def _postgresql(url: URL, *, writes: bool) -> Engine:
 def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
     """Copies SQLite's write-ahead log into the database and starts the log over; True if done.
 
-    RESTART and TRUNCATE hold the write lock meanwhile. Without `wait`, readers that are under
-    way are not waited for: what they still need is copied the next time. With it, the log's
-    file is empty afterwards. Raises StorageFault, Unavailable.
+    TRUNCATE holds the write lock meanwhile, and leaves an empty file, by whose size the writer
+    sees when the next one is due. Without `wait`, readers that are under way are not waited
+    for: what they still need is copied the next time. Raises StorageFault, Unavailable.
     """
     timeout = int(BUSY_TIMEOUT_SECONDS * 1000)
     with in_our_words(), engine.connect() as connection:
@@ -145,8 +145,7 @@ def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
         assert raw is not None
         with raw_errors(connection, "wal_checkpoint"):
             raw.execute(f"PRAGMA busy_timeout={timeout if wait else 0}")
-            mode = "TRUNCATE" if wait else "RESTART"
-            [busy, _, _] = raw.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            [busy, _, _] = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             raw.execute(f"PRAGMA busy_timeout={timeout}")
     return not busy
 

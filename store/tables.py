@@ -146,6 +146,7 @@ assessments = Table(
     Column("weighted", Float),
     Column("label", String(16)),
     Column("abstained", Boolean, nullable=False),
+    Index(None, "panel", "label"),
 )
 
 consents = Table(

@@ -193,6 +193,7 @@ def _of_people() -> None:
         sa.PrimaryKeyConstraint("experience_id", "panel", name=op.f("pk_assessments")),
     )
     op.create_index(op.f("ix_assessments_position"), "assessments", ["position"])
+    op.create_index(op.f("ix_assessments_panel_label"), "assessments", ["panel", "label"])
     op.create_table(
         "consents",
         _position(),

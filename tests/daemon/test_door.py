@@ -315,6 +315,20 @@ def test_a_person_may_not_send_more_than_their_share(narrow, secret, problem, ma
     assert narrow.post("/v1/experiences", json=other, headers=given).status_code == 201
 
 
+def test_a_refused_list_costs_nobody_anything(narrow, secret, problem, many):
+    """One person too often in it, and neither the key nor the others are charged."""
+    given = {"Authorization": f"Bearer {secret}"}
+    mine = [{**e, "subject": "p-1"} for e in many(2)]
+    assert narrow.post("/v1/experiences", json=mine, headers=given).status_code == 201
+    mixed = [{**e, "id": f"m-{e['id']}", "subject": f"p-{i}"} for i, e in enumerate(many(3))]
+    for _ in range(9):
+        problem(narrow.post("/v1/experiences", json=mixed, headers=given), 429)
+    others = [item for item in mixed if item["subject"] != "p-1"]
+    assert narrow.post("/v1/experiences", json=others, headers=given).status_code == 201
+    crowd = [{**e, "subject": "p-9"} for e in many(3)]
+    problem(narrow.post("/v1/experiences", json=crowd, headers=given), 413, "too_many_items")
+
+
 def test_newcomers_are_refused_when_there_is_no_room_to_count_them(
     monkeypatch, narrow, secret, problem, many
 ):
