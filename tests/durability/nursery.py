@@ -7,6 +7,7 @@ from there on it is what `python -m daemon` is. One JSON document a line, in and
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -16,12 +17,15 @@ from typing import Any
 
 from daemon.cli import main
 
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG: no daemon outlives a test run, however that was ended."""
 OUTPUT = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
 def live(order: dict[str, Any]) -> None:
-    """Becomes the process that was ordered; ends as the command line ends."""
-    os.setsid()
+    """Becomes the process that was ordered; ends as the command line ends, or with its parent."""
+    ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for descriptor, path in ((1, order["stdout"]), (2, order["stderr"])):
         os.dup2(os.open(path, OUTPUT, 0o600), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -40,6 +44,7 @@ def reap(pid: int) -> int | None:
 
 def serve() -> None:
     """Forks and reaps as the lines on stdin say; at their end no child is left alive."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # that is for who started us
     children: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
