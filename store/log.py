@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import secrets as random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import (
@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON as JSON_TEXT
 
-from store import tables
+from store import bulk, tables
 from store.projections import Projected, project
 from store.records import Noun, now, to_json
 
@@ -48,8 +48,6 @@ NEW_HEAD = (
     .values(position=bindparam("end"), chain=bindparam("link"))
 )
 ANY_TOMBSTONE = select(tables.tombstones.c.hash).limit(1)
-ADD_EVENTS = insert(tables.events)
-ADD_SEALS = insert(tables.seals)
 """Made once: to build a statement costs more than to run it."""
 
 
@@ -112,9 +110,9 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
     erased = _erased(connection, [e.fact.key for e in lines if e.fact.key not in known])
     recorded_at = now().isoformat(timespec="microseconds")
     results: list[Appended] = []
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     projected: list[Projected] = []
-    seals: list[dict[str, object]] = []
+    seals: list[dict[str, Any]] = []
     for entry in lines:
         fact = entry.fact
         if fact.key in erased:
@@ -146,10 +144,10 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
         projected.append(Projected(fact.type, fact.noun, position))
         results.append(Appended(position, "recorded"))
     if rows:
-        connection.execute(ADD_EVENTS, rows)
+        bulk.add(connection, tables.events, rows)
         project(connection, projected)
         if seals:
-            connection.execute(ADD_SEALS, seals)
+            bulk.add(connection, tables.seals, seals)
         connection.execute(NEW_HEAD, {"end": position, "link": chain})
     return results
 

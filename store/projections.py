@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy import Connection, Table, delete, select
 
-from store import tables
+from store import bulk, tables
 from store.records import (
     ApiKey,
     Assessment,
@@ -158,13 +158,10 @@ def project(connection: Connection, events: Iterable[Projected]) -> None:
     _flush(connection, pending)
 
 
-ADD = {table: insert(table) for table in tables.PROJECTIONS}
-
-
 def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
     for table, rows in pending.items():
         if rows:
-            connection.execute(ADD[table], rows)
+            bulk.add(connection, table, rows)
     pending.clear()
 
 
