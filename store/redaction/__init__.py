@@ -16,7 +16,7 @@ import msgspec
 from msgspec import field
 
 from store.errors import Rejected
-from store.records import Experience, Feedback, Name, Noun
+from store.records import CURATED, Experience, Feedback, Name, Noun
 from store.redaction import credentials, personal, phones
 from store.redaction.shadow import Detector, Sketch, fold, sketch, without
 
@@ -45,6 +45,10 @@ class SourceRules(Noun, frozen=True, kw_only=True):
     content: Literal["keep", "withhold"] | None = None
 
 
+WRITTEN_HERE = SourceRules(kinds=())
+"""Exemplars name nobody, and the addresses in them are part of the help."""
+
+
 class RedactionSettings(RedactionRules, frozen=True, kw_only=True):
     """The rules for all, and the sources that have others."""
 
@@ -52,7 +56,7 @@ class RedactionSettings(RedactionRules, frozen=True, kw_only=True):
 
     def rules_for(self, source: str) -> RedactionRules:
         """The rules for what this source sends."""
-        own = self.sources.get(source, SourceRules())
+        own = self.sources.get(source, WRITTEN_HERE if source == CURATED else SourceRules())
         return RedactionRules(
             kinds=self.kinds if own.kinds is None else own.kinds,
             content=self.content if own.content is None else own.content,

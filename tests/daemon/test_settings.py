@@ -197,6 +197,7 @@ def test_a_source_may_have_redaction_rules_of_its_own(tmp_path):
     path.write_text('[redaction.sources.web]\ncontent = "withhold"\n')
     rules = load(path, {}).redaction.rules_for
     assert (rules("web").content, rules("app").content) == ("withhold", "keep")
+    assert rules("exemplar").kinds == ()
     path.write_text('[redaction]\nkinds = ["shoe size"]\n')
     with pytest.raises(Misconfigured, match=r"redaction\.kinds"):
         load(path, {})
