@@ -73,7 +73,6 @@ def open_store(settings: Settings, *, migrates: bool | None = None) -> Store:
 
 def read_store(settings: Settings) -> StoreReader:
     """The same to read only; never migrated. Raises Misconfigured, Unavailable."""
-    make_data(settings)
     return StoreReader(settings.store_url, high_water=_mark(settings))
 
 

@@ -222,11 +222,20 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def newest_revision() -> str | None:
+    """The revision of the schema that this version needs."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+def revision(engine: Engine) -> str | None:
+    """The revision of the schema that the database has; None for an empty one."""
+    with in_our_words(), engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
 def require_newest(engine: Engine) -> None:
     """Raises Misconfigured when the schema is not of the revision that this version needs."""
-    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    with in_our_words(), engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
+    found, newest = revision(engine), newest_revision()
     if found != newest:
         raise Misconfigured(
             f"The store's schema is at revision {found or 'none'}; this version needs {newest}.",
@@ -240,7 +249,7 @@ def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: No
     `after` runs in the same transaction when something was migrated.
     """
     config = alembic_config()
-    newest = ScriptDirectory.from_config(config).get_current_head()
+    newest = newest_revision()
     with in_our_words(), engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # two daemons may start at once
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")

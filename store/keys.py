@@ -24,7 +24,7 @@ from sqlalchemy import Connection, delete, insert, select
 from store import sources
 from store.engine import in_our_words
 from store.errors import NotFound, Rejected
-from store.events import Store, bodies
+from store.events import Store, StoreReader, bodies
 from store.log import Fact, secret
 from store.records import ApiKey, Identifier, Noun, now
 from store.tables import api_keys, key_uses
@@ -105,7 +105,7 @@ def revoke(store: Store, key_id: str, *, actor: str) -> ApiKey:
     return revoked
 
 
-def listed(store: Store) -> list[ApiKey]:
+def listed(store: StoreReader) -> list[ApiKey]:
     """Every key, oldest first, revoked ones included."""
     query = bodies(api_keys)
     with in_our_words(), store.reading.connect() as connection:

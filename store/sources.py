@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from store.engine import in_our_words
-from store.events import Store, bodies
+from store.events import Store, StoreReader, bodies
 from store.log import Fact
 from store.records import CURATED, PRACTICE, Source, Tier, new_id, now
 from store.tables import sources
@@ -44,7 +44,7 @@ def change(
     return source
 
 
-def listed(store: Store, *, as_of: int | None = None) -> list[Source]:
+def listed(store: StoreReader, *, as_of: int | None = None) -> list[Source]:
     """Every source that has a tier, by name."""
     if as_of is not None:
         return _as_of(store, as_of)
@@ -53,7 +53,7 @@ def listed(store: Store, *, as_of: int | None = None) -> list[Source]:
     return [msgspec.json.decode(body, type=Source) for body in found]
 
 
-def _as_of(store: Store, position: int) -> list[Source]:
+def _as_of(store: StoreReader, position: int) -> list[Source]:
     newest: dict[str, Source] = {}
     for event in store.follow(types=["source.changed"]):
         if event.position > position:

@@ -38,8 +38,8 @@ def stats(store: StoreReader) -> Stats:
         return Stats(
             events={row[0]: row[1] for row in connection.execute(by_type)},
             erased=connection.execute(erased).scalar_one(),
-            oldest=_recorded(connection, newest=False),
-            newest=_recorded(connection, newest=True),
+            oldest=recorded(connection, newest=False),
+            newest=recorded(connection, newest=True),
             rows={
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in tables.metadata.sorted_tables
@@ -48,7 +48,8 @@ def stats(store: StoreReader) -> Stats:
         )
 
 
-def _recorded(connection: Connection, *, newest: bool) -> datetime | None:
+def recorded(connection: Connection, *, newest: bool) -> datetime | None:
+    """When the first or the last event was recorded; None for an empty log."""
     events = tables.events.c
     order = events.position.desc() if newest else events.position
     text = connection.execute(select(events.recorded_at).order_by(order).limit(1)).scalar()

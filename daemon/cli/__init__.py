@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from daemon.cli import answers, copies, keys, loop, maintenance, people, service
+from daemon.cli import answers, copies, doctor, keys, loop, maintenance, people, service
 from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
 
 EXIT_REJECTED, EXIT_HALTED, EXIT_UNAVAILABLE = 2, 3, 75
-VERBS = (service, loop, answers, people, keys, maintenance, copies)
+VERBS = (service, doctor, loop, answers, people, keys, maintenance, copies)
 """Importing them registers their verbs with the app."""
 
 

@@ -41,9 +41,14 @@ def options(
     _config["path"] = config
 
 
+def config_file() -> Path | None:
+    """The configuration file that counts; None where there is none."""
+    return find_config(_config["path"])
+
+
 def settings() -> Settings:
     """The settings that the options and the environment ask for. Raises Misconfigured."""
-    return load(find_config(_config["path"]), os.environ)
+    return load(config_file(), os.environ)
 
 
 def show(value: Any, as_json: bool, text: Callable[[], str]) -> None:

