@@ -64,7 +64,13 @@ def make_app(
     redaction: RedactionSettings | None = None,
 ) -> Front:
     """The application over a store; `ready` says whether the daemon takes work."""
-    app = FastAPI(title="Bhavana", version=VERSION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Bhavana",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirected POST is a puzzle for clients
+    )
     ring = KeyRing(store)
     house = House(
         store,
