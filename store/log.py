@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets as random
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +32,8 @@ from store.records import Noun, now, to_json
 
 Guard = Callable[[Connection], None]
 """Asked inside the transaction before anything is recorded; raises to prevent it."""
+SECRET_BYTES = 28
+"""224 random bits, and a checksum of 32 by which a damaged one is found."""
 LOG = "log"
 SEAL_EVERY = 1_000
 """Positions between two seals."""
@@ -194,9 +197,20 @@ def secret(connection: Connection, name: str) -> bytes:
     column = tables.secrets.c
     value = connection.execute(select(column.value).where(column.name == name)).scalar()
     if value is None:
-        value = random.token_hex(32)
+        drawn = random.token_hex(SECRET_BYTES)
+        value = drawn + _checksum(name, drawn)
         connection.execute(insert(tables.secrets).values(name=name, value=value))
-    return bytes.fromhex(value)
+    return bytes.fromhex(value[: SECRET_BYTES * 2])
+
+
+def secret_is_whole(name: str, value: str) -> bool:
+    """Whether a row of the table of secrets holds what was drawn under this name."""
+    drawn, checksum = value[: SECRET_BYTES * 2], value[SECRET_BYTES * 2 :]
+    return checksum == _checksum(name, drawn)
+
+
+def _checksum(name: str, drawn: str) -> str:
+    return f"{zlib.crc32(f'{name}/{drawn}'.encode()):08x}"
 
 
 def tombstone(salt: bytes, key: str) -> str:

@@ -17,7 +17,7 @@ from store import losses, tables
 from store.engine import in_our_words, snapshot, sqlite_module
 from store.errors import BhavanaError, IntegrityError, StorageFault, Unavailable
 from store.events import StoreReader
-from store.log import ERASED_STREAM, Head, head_of
+from store.log import ERASED_STREAM, Head, head_of, secret_is_whole
 from store.losses import Gap
 from store.projections import digest
 from store.records import Noun
@@ -76,6 +76,10 @@ def verify(store: StoreReader, on_progress: Progress = lambda *_: None) -> Verif
             walk.finish(head, mark or 0)
         with faults.met("The table tombstones"):
             _tombstones(connection, faults)
+        with faults.met("The table secrets"):
+            for row in connection.execute(select(tables.secrets)):
+                if not secret_is_whole(row.name, row.value):
+                    faults.add("secrets", f"The secret {row.name} was changed. {BACKUP}")
         on_progress("projections", 0, 1)
         _projections(connection, replica, walk.replayed, faults)
     return Verification(
