@@ -107,6 +107,7 @@ def assess(parts: Parts, cycle: Cycle) -> int:
         as_of=cycle.position,
         on_progress=on_progress,
         stop=parts.stop,
+        holder=parts.holder,
     )
     log.info("assessed", experiences=count)
     return count

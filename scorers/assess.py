@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, NamedTuple
 
@@ -324,6 +324,16 @@ def _ended_when(child: Worker, stop: threading.Event) -> Iterator[None]:
         watcher.join()
 
 
+@contextmanager
+def _giving_back(store: Store, panel: str, holder: str) -> Iterator[None]:
+    """Gives back at the end what was claimed last, however it ends, so that nobody waits for it."""
+    try:
+        yield
+    finally:
+        with suppress(Unavailable):
+            recorded.claim(store, panel, as_of=0, holder=holder)
+
+
 def assess_pending(
     store: Store,
     settings: PanelSettings,
@@ -331,11 +341,13 @@ def assess_pending(
     on_progress: Callable[[int], None] | None = None,
     command: Sequence[str] | None = None,
     stop: threading.Event | None = None,
+    holder: str | None = None,
 ) -> int:
     """Assesses what this panel has not seen up to a position; returns how many were recorded.
 
     Every batch is committed by itself, so that a kill loses at most one and a repeat is
-    harmless. `on_progress` is told the count after each. Raises ChildFailed, Misconfigured, and
+    harmless. `on_progress` is told the count after each. A `holder` that was killed has its own
+    claims again at once. Raises ChildFailed, Misconfigured, and
     Unavailable when `stop` was set.
     """
     panel = panel_id(settings)
@@ -343,8 +355,8 @@ def assess_pending(
         return 0
     done = 0
     stop = stop or threading.Event()
-    holder = new_id("assess")
-    with worker(settings, command) as child:
+    holder = holder or new_id("assess")
+    with _giving_back(store, panel, holder), worker(settings, command) as child:
         while recorded.unassessed(store, panel, as_of=as_of, limit=1):
             batch = recorded.claim(store, panel, as_of=as_of, holder=holder, limit=BATCH)
             if not batch:  # other workers are at the rest of it
@@ -362,5 +374,4 @@ def assess_pending(
             done += new
             if on_progress is not None:
                 on_progress(done)
-    recorded.claim(store, panel, as_of=0, holder=holder)  # gives back what it claimed last
     return done
