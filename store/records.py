@@ -39,7 +39,8 @@ Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$(?
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00\n]*$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$")]
 """No U+0000 in either: PostgreSQL cannot store it."""
-Metadata = dict[Name, str | int | float | bool | None]
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Metadata = dict[Name, str | Whole | float | bool | None]
 Moment = Annotated[datetime, Meta(tz=True)]
 """Aware: a time without a zone is refused."""
 

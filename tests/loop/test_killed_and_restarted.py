@@ -15,7 +15,7 @@ import pytest
 
 from daemon.settings import load
 from scorers.assess import panel_id
-from store import cycles, experiences, schedule
+from store import cycles, experiences, schedule, sources
 from store.events import Store
 from store.records import (
     PRINCIPLES,
@@ -95,6 +95,7 @@ def fill(store: Store, panel: str) -> None:
     consented = [experience(i, True) for i in range(ROWS + UNASSESSED)]
     others = [experience(i, False) for i in range(1_000, 1_000 + FILLER)]
     experiences.record(store, [*consented, *others])
+    sources.change(store, "test", "trusted", actor="test")
     experiences.assess(
         store,
         [
