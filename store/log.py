@@ -35,6 +35,8 @@ LOG = "log"
 SEAL_EVERY = 1_000
 """Positions between two seals."""
 EMPTY_CHAIN = "0" * 64
+CHECK_BYTES = 8
+"""Of the 32 bytes of a secret."""
 ERASED_STREAM = "erased"
 ERASED = b"null"
 """The body of an event whose words are gone; the row, its position and its digest stay."""
@@ -194,9 +196,23 @@ def secret(connection: Connection, name: str) -> bytes:
     column = tables.secrets.c
     value = connection.execute(select(column.value).where(column.name == name)).scalar()
     if value is None:
-        value = random.token_hex(32)
+        value = random.token_hex(32 - CHECK_BYTES)
+        value += _check_of(name, value)
         connection.execute(insert(tables.secrets).values(name=name, value=value))
     return bytes.fromhex(value)
+
+
+def is_as_drawn(name: str, value: str) -> bool:
+    """Whether a secret is what it was when it was drawn: nothing else in the store depends on it.
+
+    Its last bytes are a check of the others and of its name.
+    """
+    drawn, check = value[: -2 * CHECK_BYTES], value[-2 * CHECK_BYTES :]
+    return check == _check_of(name, drawn)
+
+
+def _check_of(name: str, drawn: str) -> str:
+    return hashlib.sha256(f"{name}|{drawn}".encode()).hexdigest()[: 2 * CHECK_BYTES]
 
 
 def tombstone(salt: bytes, key: str) -> str:
