@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -64,7 +64,13 @@ def make_app(
     redaction: RedactionSettings | None = None,
 ) -> Front:
     """The application over a store; `ready` says whether the daemon takes work."""
-    app = FastAPI(title="Bhavana", version=VERSION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Bhavana",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirected POST is a puzzle for clients
+    )
     ring = KeyRing(store)
     house = House(
         store,
@@ -88,7 +94,7 @@ def make_app(
             raise store.writer.fault
         return JSONResponse({"status": "ready", "position": store.position()})
 
-    @app.get("/metrics", summary="Prometheus metrics.")
+    @app.get("/metrics", summary="Prometheus metrics.", response_class=PlainTextResponse)
     def show_metrics() -> Response:
         metrics.POSITION.set(store.position())
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -120,7 +120,7 @@ class Door:
         if media in bodies.LINES:
             return _many(await self._stream(caller, headers, receive))
         body = await bodies.whole(headers, receive)
-        if body[:64].lstrip()[:1] != b"[":
+        if body.lstrip()[:1] != b"[":
             item = self._read(caller, body, headers.get(b"idempotency-key"))
             house.limits.take(caller.key, 1, {} if item.subject is None else {item.subject: 1})
             [appended] = await house.append([line(self._fact(item), caller.actor)])
@@ -133,6 +133,7 @@ class Door:
                 "bad_count",
                 f"A list holds 1 to {MAX_ITEMS} items, this one {len(values)}.",
                 hint="Send it in parts, or as NDJSON.",
+                pointer="",
             )
         return _many(await self._keep(caller, [bytes(v) for v in values]))
 
@@ -157,7 +158,7 @@ class Door:
             problem.extra["results"] = msgspec.to_builtins(results)
             raise problem from error
         if not results:
-            raise Problem(422, "bad_count", "The stream holds no item.")
+            raise Problem(422, "bad_count", "The stream holds no item.", pointer="")
         return results
 
     async def _keep(self, caller: Caller, texts: Sequence[bytes]) -> list[Result]:

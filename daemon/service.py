@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -149,7 +149,8 @@ class Service:
         finally:
             self._stop()
             self._clock.shutdown(wait=True)
-            (settings.data / "daemon.json").unlink(missing_ok=True)
+            with suppress(OSError):  # the disk may be why we stop
+                (settings.data / "daemon.json").unlink(missing_ok=True)
             log.info("stopped")
         if self._storage_fault is not None:
             raise self._storage_fault

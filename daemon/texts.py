@@ -1,4 +1,4 @@
-"""The texts of an item: kept as Unicode NFC, and without control characters.
+"""The texts of an item: kept as Unicode NFC, without control characters or heaps of marks.
 
 NFC, so that one text has one digest whatever system it was typed on. Control characters other
 than tab and line ends are refused: they mean nothing to a reader, and much to terminals.
@@ -9,20 +9,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
-from daemon.problems import Problem
+from daemon.problems import Problem, pointer_of
 from store.records import Context, Experience, Feedback
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+MOST_MARKS = 30
 PLAIN = Context()
 Item = TypeVar("Item", Experience, Feedback)
 
 
 def normal(item: Item) -> Item:
-    """The item with its texts in NFC. Raises Problem where a control character is."""
+    """The item with its texts in NFC. Raises Problem for what is not kept."""
     joined = "\n".join(_texts(item))  # one search is cheaper than one for each
     if CONTROL.search(joined):
         raise Problem(
@@ -30,11 +32,33 @@ def normal(item: Item) -> Item:
             "control_character",
             "A text holds a control character other than tab and line ends.",
             hint="Remove it: U+0000 to U+001F and U+007F to U+009F are not kept.",
-            pointer=_find_control(msgspec.to_builtins(item), ""),
+            pointer=_find(CONTROL, msgspec.to_builtins(item), ""),
         )
-    if joined.isascii() or unicodedata.is_normalized("NFC", joined):
+    if joined.isascii():
         return item
-    return msgspec.convert(_composed(msgspec.to_builtins(item)), type(item))
+    if _marks().search(joined):
+        # Before anything is normalised: sorting marks takes time with the square of their number.
+        raise Problem(
+            422,
+            "too_many_marks",
+            f"A text holds more than {MOST_MARKS} combining marks in a row.",
+            hint="No language needs so many; remove some.",
+            pointer=_find(_marks(), msgspec.to_builtins(item), ""),
+        )
+    if unicodedata.is_normalized("NFC", joined):
+        return item
+    try:
+        return msgspec.convert(_composed(msgspec.to_builtins(item)), type(item))
+    except msgspec.ValidationError as error:  # NFC makes a few characters longer
+        where, reason = pointer_of(error)
+        raise Problem(422, "invalid", f"In NFC: {reason}.", pointer=where) from error
+
+
+@cache
+def _marks() -> re.Pattern[str]:
+    """More combining marks in a row than the Stream-Safe Text Format (UAX 15) has."""
+    marks = "".join(chr(c) for c in range(0x300, 0x1E950) if unicodedata.combining(chr(c)))
+    return re.compile(f"[{marks}]{{{MOST_MARKS + 1}}}")
 
 
 def _texts(item: Experience | Feedback) -> list[str]:
@@ -51,15 +75,15 @@ def _texts(item: Experience | Feedback) -> list[str]:
     return texts
 
 
-def _find_control(value: Any, pointer: str) -> str | None:
-    """RFC 6901 pointer of the first text with a control character; None where there is none."""
+def _find(pattern: re.Pattern[str], value: Any, pointer: str) -> str | None:
+    """RFC 6901 pointer of the first text that the pattern is in; None where there is none."""
     if isinstance(value, str):
-        return pointer if CONTROL.search(value) else None
+        return pointer if pattern.search(value) else None
     for name, entry in _entries(value):
-        if CONTROL.search(name):
+        if pattern.search(name):
             return pointer
         step = name.replace("~", "~0").replace("/", "~1")
-        found = _find_control(entry, f"{pointer}/{step}")
+        found = _find(pattern, entry, f"{pointer}/{step}")
         if found is not None:
             return found
     return None

@@ -41,11 +41,32 @@ class HighWater:
         before, and costs no commit an extra sync.
         """
         if self._file is None:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.pwrite(self._file, f"{position:0{DIGITS}d}\n".encode(), 0)
+            self._file = self._opened()
+        os.pwrite(self._file, _line(position), 0)
+
+    def _opened(self) -> int:
+        """The file's descriptor; a new file is there whole or not at all, after a power cut too."""
+        if not self.path.exists():
+            partial = self.path.with_name(f"{self.path.name}.partial")
+            with partial.open("wb") as file:
+                partial.chmod(0o600)
+                file.write(_line(0))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        return os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Closes the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _line(position: int) -> bytes:
+    return f"{position:0{DIGITS}d}\n".encode()

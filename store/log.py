@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets as random
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -31,12 +32,12 @@ from store.records import Noun, now, to_json
 
 Guard = Callable[[Connection], None]
 """Asked inside the transaction before anything is recorded; raises to prevent it."""
+SECRET_BYTES = 28
+"""224 random bits, and a checksum of 32 by which a damaged one is found."""
 LOG = "log"
 SEAL_EVERY = 1_000
 """Positions between two seals."""
 EMPTY_CHAIN = "0" * 64
-CHECK_BYTES = 8
-"""Of the 32 bytes of a secret."""
 ERASED_STREAM = "erased"
 ERASED = b"null"
 """The body of an event whose words are gone; the row, its position and its digest stay."""
@@ -196,23 +197,20 @@ def secret(connection: Connection, name: str) -> bytes:
     column = tables.secrets.c
     value = connection.execute(select(column.value).where(column.name == name)).scalar()
     if value is None:
-        value = random.token_hex(32 - CHECK_BYTES)
-        value += _check_of(name, value)
+        drawn = random.token_hex(SECRET_BYTES)
+        value = drawn + _checksum(name, drawn)
         connection.execute(insert(tables.secrets).values(name=name, value=value))
-    return bytes.fromhex(value)
+    return bytes.fromhex(value[: SECRET_BYTES * 2])
 
 
-def is_as_drawn(name: str, value: str) -> bool:
-    """Whether a secret is what it was when it was drawn: nothing else in the store depends on it.
-
-    Its last bytes are a check of the others and of its name.
-    """
-    drawn, check = value[: -2 * CHECK_BYTES], value[-2 * CHECK_BYTES :]
-    return check == _check_of(name, drawn)
+def secret_is_whole(name: str, value: str) -> bool:
+    """Whether a row of the table of secrets holds what was drawn under this name."""
+    drawn, checksum = value[: SECRET_BYTES * 2], value[SECRET_BYTES * 2 :]
+    return checksum == _checksum(name, drawn)
 
 
-def _check_of(name: str, drawn: str) -> str:
-    return hashlib.sha256(f"{name}|{drawn}".encode()).hexdigest()[: 2 * CHECK_BYTES]
+def _checksum(name: str, drawn: str) -> str:
+    return f"{zlib.crc32(f'{name}/{drawn}'.encode()):08x}"
 
 
 def tombstone(salt: bytes, key: str) -> str:

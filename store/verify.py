@@ -17,7 +17,7 @@ from store import losses, tables
 from store.engine import in_our_words, snapshot, sqlite_module
 from store.errors import BhavanaError, IntegrityError, StorageFault, Unavailable
 from store.events import StoreReader
-from store.log import ANY_TOMBSTONE, ERASED_STREAM, Head, head_of, is_as_drawn
+from store.log import ANY_TOMBSTONE, ERASED_STREAM, Head, head_of, secret_is_whole
 from store.losses import Gap
 from store.projections import digest
 from store.records import Noun
@@ -160,12 +160,12 @@ def _tombstones(connection: Connection, faults: _Faults) -> None:
 def _secrets(connection: Connection, faults: _Faults) -> None:
     found = {row.name: row.value for row in connection.execute(select(tables.secrets))}
     for name, value in found.items():
-        if not is_as_drawn(name, value):
-            faults.add("secrets", f"The secret {name!r} is not what was drawn. {BACKUP}")
+        if not secret_is_whole(name, value):
+            faults.add("secrets", f"The secret {name} was changed. {BACKUP}")
     if "salt" not in found and connection.execute(ANY_TOMBSTONE).first() is not None:
         faults.add(
             "secrets",
-            "The secret 'salt' is gone, so that the ids of what was erased would be taken again. "
+            "The secret salt is gone, so that the ids of what was erased would be taken again. "
             f"{BACKUP}",
         )
 

@@ -20,9 +20,12 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PANEL = "panel-1"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of a store that is not there yet; what uses it is tested on both databases."""
+    """URL of a store that is not there yet; what uses it is tested on both databases.
+
+    In a usual run the store's own tests are (tests/store), and of the others those on SQLite.
+    """
     if request.param == "postgresql":
         url: str = request.getfixturevalue("postgresql_url")
         return url

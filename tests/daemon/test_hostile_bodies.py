@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.client import BadStatusLine, HTTPResponse, IncompleteRead
 from itertools import count
 from pathlib import Path
@@ -167,13 +167,14 @@ def _deliver(wire: socket.socket, request: bytes, unfinished: bool) -> None:
 
 
 def _answer(wire: socket.socket, *, to_head: bool) -> Answer:
-    response = HTTPResponse(wire, method="HEAD" if to_head else None)
-    try:
-        response.begin()
-        body = response.read()
-    except (BadStatusLine, ConnectionError, IncompleteRead):
-        return Answer(CLOSED, "", b"")
-    return Answer(response.status, response.headers.get("content-type", ""), body)
+    # Closed by hand: it holds the socket open, past the end of the connection's own block.
+    with closing(HTTPResponse(wire, method="HEAD" if to_head else None)) as response:
+        try:
+            response.begin()
+            body = response.read()
+        except (BadStatusLine, ConnectionError, IncompleteRead):
+            return Answer(CLOSED, "", b"")
+        return Answer(response.status, response.headers.get("content-type", ""), body)
 
 
 def _level(line: str) -> str:

@@ -121,13 +121,13 @@ DAMAGES = {
     "tombstone gone": (["DELETE FROM tombstones"], ["2 erased events have no tombstone"]),
     "secret changed": (
         ["UPDATE secrets SET value = 'x' || SUBSTR(value, 2)"],
-        ["secret 'salt' is not what was drawn"],
+        ["secret salt was changed"],
     ),
     "secret renamed": (
         ["UPDATE secrets SET name = 'pepper'"],
-        ["secret 'pepper' is not what was drawn", "secret 'salt' is gone"],
+        ["secret pepper was changed", "secret salt is gone"],
     ),
-    "secret gone": (["DELETE FROM secrets"], ["secret 'salt' is gone"]),
+    "secret gone": (["DELETE FROM secrets"], ["secret salt is gone"]),
     "projection": (["UPDATE experiences SET source = 'x' WHERE position = 2"], ["experiences"]),
     "projected twice": (["INSERT INTO erasures VALUES (99, 'x')"], ["table erasures differs"]),
     "projection gone": (["DELETE FROM api_keys"], ["table api_keys differs"]),
