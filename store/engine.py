@@ -202,6 +202,11 @@ def in_our_words() -> Iterator[None]:
         if error.connection_invalidated:
             raise Unavailable(f"The connection to the store was lost: {error.orig}.") from error
         raise
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its message
+        raise StorageFault(
+            "The store's disk or file is damaged: its schema is no text.",
+            hint="Look at the disk, then `bhavana store verify`.",
+        ) from error
 
 
 def alembic_config() -> Config:

@@ -17,7 +17,7 @@ from store import losses, tables
 from store.engine import in_our_words, snapshot, sqlite_module
 from store.errors import BhavanaError, IntegrityError, StorageFault, Unavailable
 from store.events import StoreReader
-from store.log import ERASED_STREAM, Head, head_of, secret_is_whole
+from store.log import ANY_TOMBSTONE, ERASED_STREAM, Head, head_of, secret_is_whole
 from store.losses import Gap
 from store.projections import digest
 from store.records import Noun
@@ -77,9 +77,7 @@ def verify(store: StoreReader, on_progress: Progress = lambda *_: None) -> Verif
         with faults.met("The table tombstones"):
             _tombstones(connection, faults)
         with faults.met("The table secrets"):
-            for row in connection.execute(select(tables.secrets)):
-                if not secret_is_whole(row.name, row.value):
-                    faults.add("secrets", f"The secret {row.name} was changed. {BACKUP}")
+            _secrets(connection, faults)
         on_progress("projections", 0, 1)
         _projections(connection, replica, walk.replayed, faults)
     return Verification(
@@ -155,6 +153,19 @@ def _tombstones(connection: Connection, faults: _Faults) -> None:
         faults.add(
             "tombstones",
             f"{count} erased events have no tombstone, so that their ids would be taken again. "
+            f"{BACKUP}",
+        )
+
+
+def _secrets(connection: Connection, faults: _Faults) -> None:
+    found = {row.name: row.value for row in connection.execute(select(tables.secrets))}
+    for name, value in found.items():
+        if not secret_is_whole(name, value):
+            faults.add("secrets", f"The secret {name} was changed. {BACKUP}")
+    if "salt" not in found and connection.execute(ANY_TOMBSTONE).first() is not None:
+        faults.add(
+            "secrets",
+            "The secret salt is gone, so that the ids of what was erased would be taken again. "
             f"{BACKUP}",
         )
 

@@ -20,6 +20,7 @@ from store.records import (
     TrainingRun,
     Verdict,
 )
+from store.verify import verify
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STEPS = (Dataset, TrainingRun, Evaluation, Release)
@@ -187,3 +188,15 @@ def test_only_pass_passes(outcome):
     evaluation = _record(Evaluation, verdicts=(_verdict(), _verdict(outcome)))
     assert evaluation.passed is (outcome is Outcome.PASS)
     assert not msgspec.structs.replace(evaluation, verdicts=()).passed
+
+
+def test_what_a_whole_cycle_leaves_is_verified(store):
+    """Streams and keys are those that verifying expects of each kind of event."""
+    cycles.change_policy(store, Policy())
+    cycles.start(store, _cycle())
+    for kind in (Dataset, TrainingRun, Evaluation):
+        cycles.leave(store, _record(kind))
+    cycles.activate(store, _record(Release))
+    cycles.finish(store, _cycle(state="promoted"))
+    found = verify(store)
+    assert (found.events, found.faults) == (8, ())

@@ -8,9 +8,10 @@ from sqlalchemy import text
 from store import experiences, keys, privacy
 from store.events import Store, StoreReader
 from store.log import SEAL_EVERY
+from store.projections import KINDS
 from store.records import ConsentChange, Feedback, now
 from store.verify import MOST_OF_A_KIND, verify
-from store.walk import BATCH
+from store.walk import BATCH, IDENTITY
 
 
 @pytest.fixture
@@ -73,6 +74,10 @@ DAMAGES = {
     "stream": (["UPDATE events SET stream = 'x' WHERE position = 2"], ["at 2 has the key"]),
     "feedback": (["UPDATE events SET key = 'x' WHERE position = 19"], ["at 19 has the key"]),
     "consent": (["UPDATE events SET stream = 'x' WHERE position = 20"], ["at 20 has the key"]),
+    "assessed": (["UPDATE events SET stream = 'x' WHERE position = 11"], ["at 11 has the key"]),
+    "source": (["UPDATE events SET stream = 'x' WHERE position = 21"], ["at 21 has the key"]),
+    "made key": (["UPDATE events SET stream = 'x' WHERE position = 22"], ["at 22 has the key"]),
+    "erasure": (["UPDATE events SET key = 'x' WHERE position = 24"], ["at 24 has the key"]),
     "actor": (["UPDATE events SET actor = 'x' WHERE position = 2"], ["sealed"]),
     "time": (["UPDATE events SET recorded_at = '2020' WHERE position = 2"], ["sealed"]),
     "kind": (
@@ -114,6 +119,15 @@ DAMAGES = {
         ["at 4 does not say what was recorded"],
     ),
     "tombstone gone": (["DELETE FROM tombstones"], ["2 erased events have no tombstone"]),
+    "secret changed": (
+        ["UPDATE secrets SET value = 'x' || SUBSTR(value, 2)"],
+        ["secret salt was changed"],
+    ),
+    "secret renamed": (
+        ["UPDATE secrets SET name = 'pepper'"],
+        ["secret pepper was changed", "secret salt is gone"],
+    ),
+    "secret gone": (["DELETE FROM secrets"], ["secret salt is gone"]),
     "projection": (["UPDATE experiences SET source = 'x' WHERE position = 2"], ["experiences"]),
     "projected twice": (["INSERT INTO erasures VALUES (99, 'x')"], ["table erasures differs"]),
     "projection gone": (["DELETE FROM api_keys"], ["table api_keys differs"]),
@@ -242,6 +256,11 @@ def test_verifying_needs_only_a_reader(full):
     with StoreReader(full.reading.url.render_as_string(hide_password=False)) as reader:
         assert verify(reader).faults == ()
     assert (full.projections_digest(), list(full.follow())) == before
+
+
+def test_every_kind_of_event_has_an_identity_to_compare():
+    """A new kind is verified like the others."""
+    assert IDENTITY.keys() == KINDS.keys()
 
 
 # --- files of SQLite that were damaged ----------------------------------------------------
