@@ -106,11 +106,14 @@ def test_the_json_form_is_canonical():
     assert msgspec.json.decode(to_json(one), type=Experience) == two
 
 
-def test_numbers_of_any_size_survive_the_round_trip():
-    """A whole number beyond 64 bits in the metadata comes back as it was."""
-    metadata = {"big": 10**30, "small": -(2**70), "half": 0.5, "none": None}
+def test_whole_numbers_of_64_bits_survive_and_larger_ones_are_refused():
+    """What JSON readers and both databases hold comes back; the rest is refused by its place."""
+    metadata = {"big": 2**63 - 1, "small": -(2**63), "half": 0.5, "none": None}
     experience = msgspec.convert(EXPERIENCE | {"metadata": metadata}, Experience)
     assert msgspec.json.decode(to_json(experience), type=Experience).metadata == metadata
+    for beyond in (2**63, -(2**63) - 1):
+        with pytest.raises(msgspec.ValidationError, match="metadata"):
+            msgspec.convert(EXPERIENCE | {"metadata": {"n": beyond}}, Experience)
 
 
 def test_the_last_user_turn_is_what_the_response_answers():
