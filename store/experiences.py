@@ -59,8 +59,14 @@ def recorded(e: Experience) -> Fact:
 
 def given(f: Feedback) -> Fact:
     """The fact that feedback was given."""
-    on = f"experience/{f.experience_id}" if f.experience_id else f"conversation/{f.conversation_id}"
-    return Fact(type="feedback.given", stream=on, key=f"feedback/{f.id}", noun=f)
+    about = f"experience/{f.experience_id}" if f.experience_id else None
+    return Fact(
+        type="feedback.given",
+        stream=about or f"conversation/{f.conversation_id}",
+        key=f"feedback/{f.id}",
+        noun=f,
+        about=about,
+    )
 
 
 def consent_changed(c: ConsentChange) -> Fact:
@@ -84,13 +90,17 @@ def give_feedback(store: Store, items: Sequence[Feedback], *, actor: str) -> lis
 
 
 def assess(store: Store, items: Sequence[Assessment]) -> list[Appended]:
-    """Records assessments: one for each experience and panel, a repeat is a duplicate."""
+    """Records assessments: one for each experience and panel, a repeat is a duplicate.
+
+    Of an experience that was erased meanwhile none is recorded.
+    """
     facts = [
         Fact(
             type="experience.assessed",
             stream=f"experience/{a.experience_id}",
             key=f"assessment/{a.experience_id}/{a.panel}",
             noun=a,
+            about=f"experience/{a.experience_id}",
         )
         for a in items
     ]

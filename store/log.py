@@ -63,6 +63,8 @@ class Fact(Noun, frozen=True, kw_only=True):
     stream: str
     key: str
     noun: Noun
+    about: str | None = None
+    """The key of the fact that this one speaks of: erased with it, and not taken after it."""
 
 
 class Appended(NamedTuple):
@@ -112,7 +114,11 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
     head = head_of(connection, lock=True)
     position, chain = max(head.position, after), head.chain
     known = _known(connection, [entry.fact.key for entry in lines])
-    erased = _erased(connection, [e.fact.key for e in lines if e.fact.key not in known])
+    erased = _erased(
+        connection,
+        [e.fact.key for e in lines if e.fact.key not in known]
+        + [e.fact.about for e in lines if e.fact.about is not None],
+    )
     recorded_at = now().isoformat(timespec="microseconds")
     results: list[Appended] = []
     rows: list[bulk.Row] = []
@@ -120,7 +126,7 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
     seals: list[bulk.Row] = []
     for entry in lines:
         fact = entry.fact
-        if fact.key in erased:
+        if fact.key in erased or fact.about in erased:
             results.append(Appended(0, "erased"))
             continue
         found = known.get(fact.key)
