@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, insert
 
 from store.engine import raw_errors
 
-SIZES = (64, 8, 1)
+SIZES = (256, 64, 16, 4, 1)
 """Rows of a statement: few sizes, so that each is prepared once."""
 STREAMED = 8
 """From so many rows on, PostgreSQL's COPY is worth its round trips."""
