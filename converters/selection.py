@@ -19,6 +19,7 @@ from converters.flood import beyond_the_burst
 from store.errors import NotEnoughData
 from store.experiences import Assessed
 from store.records import CURATED, PRACTICE, Noun, Policy
+from store.redaction import is_withheld
 from store.sources import OURS
 
 Format = Callable[[Assessed], dict[str, Any]]
@@ -70,6 +71,7 @@ def select(
 
     steps: dict[str, Callable[[Assessed], bool]] = {
         "without_consent": lambda a: a.consented,
+        "withheld": lambda a: not is_withheld(a.experience),
         "quarantined": lambda a: a.tier != "quarantined",
         "burst": lambda a: a.position not in burst,
         "abstained": _judged,

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from daemon import bodies, docs, ingest, metrics, openapi, people
 from daemon.cors import App, Receive, Scope, Send
-from daemon.ingest import House
+from daemon.ingest import House, Judge, unable
 from daemon.keyring import KeyRing
 from daemon.limits import Limits, LimitSettings
 from daemon.problems import Problem, problem_of, respond
@@ -59,8 +59,12 @@ def make_app(
     *,
     limits: LimitSettings | None = None,
     redaction: RedactionSettings | None = None,
+    judge: Judge = unable,
 ) -> Front:
-    """The application over a store; `ready` says whether the daemon takes work."""
+    """The application over a store; `ready` says whether the daemon takes work.
+
+    `judge` assesses what a source sends whose words are not stored; without one it is refused.
+    """
     app = FastAPI(
         title="Bhavana",
         version=VERSION,
@@ -74,6 +78,7 @@ def make_app(
         ring,
         Limits(limits or LimitSettings()),
         Redactor(redaction or RedactionSettings()),
+        judge,
         ready,
     )
     app.include_router(people.routes(store, ring))

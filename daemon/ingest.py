@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 from msgspec import UNSET, UnsetType
+from starlette.concurrency import run_in_threadpool
 
 from daemon import bodies, metrics
 from daemon.bodies import Disconnected, Receive
@@ -22,13 +23,14 @@ from daemon.cors import App, CrossOrigin, Send
 from daemon.keyring import Caller, KeyRing
 from daemon.limits import Limits
 from daemon.problems import Problem, pointer_of, problem_of, respond
+from daemon.redaction import Redactor
 from daemon.replies import Replies
 from daemon.texts import is_plain, normal
 from store import experiences
-from store.errors import BhavanaError
+from store.errors import BhavanaError, Unavailable
 from store.events import Store
 from store.log import Appended, Fact, Line, line
-from store.records import Experience, Feedback, Identifier, Noun, new_id
+from store.records import Assessment, Experience, Feedback, Identifier, Noun, new_id
 from store.sources import OURS
 
 log = structlog.get_logger()
@@ -37,8 +39,15 @@ MAX_ITEMS = 500
 
 Item = Any
 """An Experience or a Feedback, whichever the door is for."""
-Redact = Callable[[Item, str | None], Item]
-"""Takes an item and the source it belongs to."""
+Judge = Callable[[Sequence[Experience]], list[Assessment]]
+"""Says what the panel finds; blocks."""
+OURSELVES = "bhavana"
+"""The actor of what the daemon finds out by itself."""
+
+
+def unable(_: Sequence[Experience]) -> list[Assessment]:
+    """The judge of a house without scorers."""
+    raise Unavailable("Nobody is here to assess words before they are dropped.")
 
 
 class Result(Noun, frozen=True, kw_only=True, omit_defaults=True):
@@ -121,9 +130,11 @@ class Door:
             return _many(await self._stream(caller, headers, receive))
         body = await bodies.whole(headers, receive)
         if body.lstrip()[:1] != b"[":
-            item = self._read(caller, body, headers.get(b"idempotency-key"))
+            aside: list[Experience] = []
+            item = self._read(caller, body, aside, headers.get(b"idempotency-key"))
             house.limits.take(caller.key, 1, {} if item.subject is None else {item.subject: 1})
-            [appended] = await house.append([line(self._fact(item), caller.actor)])
+            lines = [line(self._fact(item), caller.actor), *await house.judged(aside)]
+            appended = (await house.append(lines))[0]
             self._received[appended.status].inc()
             return _one(item.id, appended)
         values = _decode(body, list[msgspec.Raw])
@@ -163,19 +174,21 @@ class Door:
 
     async def _keep(self, caller: Caller, texts: Sequence[bytes]) -> list[Result]:
         """Keeps what can be kept of the items, in one commit; a result for each."""
-        items = [self._prepared(caller, text) for text in texts]
+        aside: list[Experience] = []
+        items = [self._prepared(caller, text, aside) for text in texts]
         people = Counter(item.subject for item in items if item.subject is not None)
         self._house.limits.take(caller.key, len(texts), people)
         lines = [item.line for item in items if item.line is not None]
+        lines += await self._house.judged(aside)
         appended = iter(await self._house.append(lines) if lines else ())
         results = [item.result or _result(item.id, next(appended)) for item in items]
         for result in results:
             self._received[result.status].inc()
         return results
 
-    def _prepared(self, caller: Caller, text: bytes) -> Kept:
+    def _prepared(self, caller: Caller, text: bytes, aside: list[Experience]) -> Kept:
         try:
-            item = self._read(caller, text)
+            item = self._read(caller, text, aside)
         except BhavanaError as error:
             problem = problem_of(error)
             if problem.status in (429, 500, 503):
@@ -183,10 +196,12 @@ class Door:
             return Kept("", None, _refused(_id_in(text), problem))
         return Kept(item.id, line(self._fact(item), caller.actor), None, item.subject)
 
-    def _read(self, caller: Caller, text: bytes, name: bytes | None = None) -> Item:
-        """The item as it will be kept. Raises Problem.
+    def _read(
+        self, caller: Caller, text: bytes, aside: list[Experience], name: bytes | None = None
+    ) -> Item:
+        """The item as it will be kept; put aside, too, when that is without its words.
 
-        An id is given where the client sent none; such a send is not idempotent.
+        An id is given where the client sent none; such a send is not idempotent. Raises Problem.
         """
         item: Item
         try:
@@ -198,7 +213,7 @@ class Door:
         self._check(caller, item)
         if not is_plain(text):
             item = normal(item)
-        return self._house.accept(item, getattr(item, "source", caller.key.source))
+        return self._house.accept(item, getattr(item, "source", caller.key.source), aside)
 
     def _filled(self, caller: Caller, text: bytes, name: bytes | None) -> Item:
         """The item with what the client may leave out: its id, and the source of its key."""
@@ -223,13 +238,15 @@ class House:
         store: Store,
         ring: KeyRing,
         limits: Limits,
-        redact: Redact,
+        redact: Redactor,
+        judge: Judge,
         is_open: Callable[[], bool] = lambda: True,
     ) -> None:
         self.store = store
         self.ring = ring
         self.limits = limits
         self._redact = redact
+        self._judge = judge
         self._replies = Replies()
         self._is_open = is_open
 
@@ -251,7 +268,14 @@ class House:
         found: list[Appended] = await future
         return found
 
-    def accept(self, item: Item, source: str | None) -> Item:
+    async def judged(self, aside: Sequence[Experience]) -> list[Line]:
+        """What the panel says of words before they are gone. Raises Unavailable."""
+        if not aside:
+            return []
+        found = await run_in_threadpool(self._judge, aside)
+        return [line(experiences.judged(assessment), OURSELVES) for assessment in found]
+
+    def accept(self, item: Item, source: str | None, aside: list[Experience]) -> Item:
         """The item with its parts fitting each other, its moment in UTC and secrets redacted."""
         if isinstance(item, Feedback):
             fault = item.fault()
@@ -263,6 +287,8 @@ class House:
             moment = _in_utc(item.occurred_at, "/occurred_at")
             if moment is not item.occurred_at:
                 item = msgspec.structs.replace(item, occurred_at=moment)
+        if isinstance(item, Experience) and self._redact.withholds(source):
+            aside.append(item)
         return self._redact(item, source)
 
 

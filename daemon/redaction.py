@@ -17,6 +17,10 @@ class Redactor:
         self._rules = lru_cache(1024)(settings.rules_for)
         self._counted: dict[str, Counter] = {kind: metrics.REDACTED.labels(kind) for kind in KINDS}
 
+    def withholds(self, source: str | None) -> bool:
+        """Whether no words of this source are stored."""
+        return self._rules(source or "").content == "withhold"
+
     def __call__(self, item: Recorded, source: str | None) -> Recorded:
         """The item as it may be stored. Whatever this raises, the item must not be."""
         redacted = redact(item, self._rules(source or ""))

@@ -34,6 +34,7 @@ from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import ServerSettings, Settings
 from daemon.wiring import Parts, make_data, wire
+from scorers.standing import StandingWorker
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
 from store.records import Noun, now
@@ -124,6 +125,7 @@ class Service:
         self._server: Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
         self._house: House | None = None
+        self._judge = StandingWorker(lambda: self.parts.settings.panel)
         self._storage_fault: StorageFault | None = None
         parts.store.writer.on_storage_fault = self._end_for_storage
 
@@ -148,6 +150,7 @@ class Service:
             self._server.run(sockets=listeners)
         finally:
             self._stop()
+            self._judge.close()
             self._clock.shutdown(wait=True)
             with suppress(OSError):  # the disk may be why we stop
                 (settings.data / "daemon.json").unlink(missing_ok=True)
@@ -161,6 +164,7 @@ class Service:
             lambda: self._ready,
             limits=self.parts.settings.limits,
             redaction=self.parts.settings.redaction,
+            judge=self._judge.assess,
         )
         self._house = app.house
         return app

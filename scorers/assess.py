@@ -298,7 +298,7 @@ def _close(pipe: IO[bytes]) -> None:
 
 
 @contextmanager
-def _ended_when(child: Worker, stop: threading.Event) -> Iterator[None]:
+def ended_when(child: Worker, stop: threading.Event) -> Iterator[None]:
     """Ends the worker when `stop` is set or a batch takes too long: a read would wait forever."""
     done = threading.Event()
 
@@ -363,7 +363,7 @@ def assess_pending(
                 if stop.wait(POLL_SECONDS):
                     raise Unavailable("Stopping; what is not assessed yet will be.")
                 continue
-            with _ended_when(child, stop):
+            with ended_when(child, stop):
                 assessments = child.assess(batch)
             if any(assessment.panel != panel for assessment in assessments):
                 raise child.failure("judged as another panel: the weights changed meanwhile")

@@ -6,6 +6,7 @@ It knows what the heads were fitted on (short English exchanges), not what they 
 from __future__ import annotations
 
 from store.records import Experience
+from store.redaction import is_withheld
 
 ENGLISH_LETTERS = 0.7
 """Below this share of unaccented Latin letters a text is not what the heads were fitted on."""
@@ -13,6 +14,8 @@ ENGLISH_LETTERS = 0.7
 
 def objection(experience: Experience) -> str | None:
     """Why a fitted head must abstain on this experience, or None when it may speak."""
+    if is_withheld(experience):
+        return "Its words were not stored."
     if not experience.last_user_turn.strip():
         return "There is no user turn that the response could answer."
     letters = [character for character in experience.response[:8_000] if character.isalpha()]

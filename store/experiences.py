@@ -79,6 +79,18 @@ def consent_changed(c: ConsentChange) -> Fact:
     )
 
 
+def judged(a: Assessment) -> Fact:
+    """The fact that an experience was assessed."""
+    about = f"experience/{a.experience_id}"
+    return Fact(
+        type="experience.assessed",
+        stream=about,
+        key=f"assessment/{a.experience_id}/{a.panel}",
+        noun=a,
+        about=about,
+    )
+
+
 def record(store: Store, items: Sequence[Experience], *, actor: str = "bhavana") -> list[Appended]:
     """Records experiences in one transaction, one result each; safe to repeat."""
     return store.append([recorded(e) for e in items], actor=actor)
@@ -94,17 +106,7 @@ def assess(store: Store, items: Sequence[Assessment]) -> list[Appended]:
 
     Of an experience that was erased meanwhile none is recorded.
     """
-    facts = [
-        Fact(
-            type="experience.assessed",
-            stream=f"experience/{a.experience_id}",
-            key=f"assessment/{a.experience_id}/{a.panel}",
-            noun=a,
-            about=f"experience/{a.experience_id}",
-        )
-        for a in items
-    ]
-    return store.append(facts)
+    return store.append([judged(a) for a in items])
 
 
 def get(store: Store, experience_id: str) -> Experience:

@@ -230,6 +230,11 @@ def without_words(noun: Recorded) -> Recorded:
     return msgspec.structs.replace(bare, metadata=bare.metadata | lengths)
 
 
+def is_withheld(experience: Experience) -> bool:
+    """Whether the words of this one were not stored."""
+    return experience.response == WITHHELD
+
+
 def _texts(noun: Experience | Feedback) -> list[str]:
     """Every text that somebody wrote."""
     if isinstance(noun, Feedback):
