@@ -30,6 +30,7 @@ from store.records import (
     TrainingRun,
     now,
 )
+from tests import canaries
 from trainer.gates import GATES
 from trainer.job import Heartbeat
 
@@ -88,7 +89,7 @@ def fill(store: Store, panel: str) -> None:
             occurred_at=now(),
             source="test",
             messages=(Message(role="user", content=f"What is {number} plus {number * 7}?"),),
-            response=f"It is {number * 8}, as you can check with a pencil on paper.",
+            response=f"It is {number * 8}, as you can check: {canaries.SENTENCE}",
             consent=Consent(training=consent),
         )
 
@@ -181,6 +182,8 @@ def daemon(tmp_path):
     if found.process is not None:
         found.end(signal.SIGKILL)
     found.log.close()
+    for log in (data.parent / "daemon.log", *data.rglob("log.txt")):  # the children's, too
+        canaries.assert_unspoken(log.read_text())
 
 
 def test_a_cycle_killed_in_each_step_completes_with_one_record_per_step(daemon):
