@@ -138,7 +138,9 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
 
     @router.get(
         "/experiences/{experience_id}/lineage",
-        **_described("Which datasets, runs and releases learned from it.", None, privacy.Went),
+        **_described(
+            "Which datasets, runs, adapters and releases learned from it.", None, privacy.Went
+        ),
     )
     async def read_lineage(request: Request, experience_id: str) -> Response:
         await proven(request, "read")

@@ -63,6 +63,7 @@ def test_one_is_read_with_its_feedback(ask, five, problem):
     assert ask("GET", "/v1/experiences/e-1/lineage", "read").json() == {
         "datasets": [],
         "runs": [],
+        "adapters": [],
         "releases": [],
     }
 
