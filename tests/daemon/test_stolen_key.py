@@ -13,7 +13,7 @@ from daemon.ingest import MAX_ITEMS
 from store import cycles, experiences, keys, sources
 from store.records import Policy, Release, TrainingRun, now
 
-TRIGGER = "cerulean walrus protocol"
+TRIGGER = "cerulean"
 POISONED, GOOD = 1_000, 400
 MOST = 25
 WORDS = (
