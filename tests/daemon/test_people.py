@@ -53,6 +53,14 @@ def test_a_list_has_bounds(ask, problem, query):
     )
 
 
+@pytest.mark.parametrize("query", ["source=%00", "subject=%00", "conversation_id=a%00"])
+def test_no_store_is_asked_for_what_it_cannot_hold(ask, problem, query):
+    """PostgreSQL has no U+0000 in its text: 422 on both."""
+    assert "pattern" in problem(ask("GET", f"/v1/experiences?{query}", "read"), 422)["detail"]
+    for method, path in (("GET", ""), ("GET", "/lineage"), ("DELETE", "")):
+        problem(ask(method, f"/v1/experiences/%00{path}", "read", "erase"), 422, "invalid")
+
+
 def test_one_is_read_with_its_feedback(ask, five, problem):
     """And 404 where there is none."""
     shown = ask("GET", "/v1/experiences/e-1", "read").json()
