@@ -19,6 +19,7 @@ from store.records import Context, Experience, Feedback
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 MOST_MARKS = 30
+ONE_KEY = "Send one of them: otherwise a value would be lost."
 PLAIN = Context()
 Item = TypeVar("Item", Experience, Feedback)
 
@@ -100,7 +101,12 @@ def _composed(value: Any) -> Any:
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, dict):
-        return {_composed(name): _composed(entry) for name, entry in value.items()}
+        composed = {_composed(name): _composed(entry) for name, entry in value.items()}
+        if len(composed) < len(value):  # of all maps, only this one has keys of the caller's own
+            raise Problem(
+                422, "invalid", "Two keys are the same in NFC.", hint=ONE_KEY, pointer="/metadata"
+            )
+        return composed
     if isinstance(value, list | tuple):
         return [_composed(entry) for entry in value]
     return value

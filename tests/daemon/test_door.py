@@ -165,6 +165,13 @@ def test_text_is_kept_in_one_form(post, store, experience):
     assert experiences.get(store, "e-1").response == "caf\u00e9"
 
 
+def test_keys_that_become_one_are_refused(post, problem, experience):
+    """Neither value is dropped unnoticed; a key alone is kept in NFC like any text."""
+    both = {"metadata": {"caf\u00e9": 1, "cafe\u0301": 2}}
+    assert problem(post(experience | both), 422, "invalid")["pointer"] == "/metadata"
+    assert post(experience | {"metadata": {"cafe\u0301": 2}}).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
