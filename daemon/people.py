@@ -16,8 +16,10 @@ from starlette.responses import Response
 
 from daemon import bodies
 from daemon.erasure import Receipt, erase
+from daemon.ingest import in_utc
 from daemon.keyring import Caller, KeyRing
 from daemon.problems import Problem, pointer_of
+from daemon.texts import normal
 from store import experiences, keys, privacy
 from store.errors import NotFound
 from store.events import Store
@@ -166,7 +168,7 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
             scope=wish.scope,
             scope_id=wish.scope_id,
             training=wish.training,
-            changed_at=wish.changed_at or now(),
+            changed_at=in_utc(wish.changed_at or now(), "/changed_at"),
             policy=wish.policy,
         )
         appended = await run_in_threadpool(
@@ -249,7 +251,7 @@ async def _wish(request: Request, kind: type[Wish]) -> Wish:
     bodies.media_type(headers)
     body = await bodies.whole(headers, request.receive)
     try:
-        return msgspec.json.decode(body, type=kind)
+        return normal(msgspec.json.decode(body, type=kind))
     except msgspec.ValidationError as error:
         where, reason = pointer_of(error)
         raise Problem(422, "invalid", reason + ".", pointer=where) from error
