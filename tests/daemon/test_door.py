@@ -349,6 +349,21 @@ def test_newcomers_are_refused_when_there_is_no_room_to_count_them(
     problem(narrow.post("/v1/experiences", json=second, headers=given), 429)
 
 
+def test_a_crowd_keeps_nobody_out_once_its_buckets_are_full_again(
+    monkeypatch, store, secret, experience
+):
+    """One key that names ever new persons does not use up the room for others."""
+    from daemon import limits
+
+    monkeypatch.setattr(limits, "MOST_BUCKETS", 10)
+    wide = LimitSettings(key_per_second=1e9, subject_per_second=1e9)
+    client = TestClient(make_app(store, lambda: True, limits=wide))
+    given = {"Authorization": f"Bearer {secret}"}
+    for i in range(30):
+        item = experience | {"id": f"e-{i}", "subject": f"p-{i}"}
+        assert client.post("/v1/experiences", json=item, headers=given).status_code == 201
+
+
 # --- when the store cannot ------------------------------------------------------------------
 
 
