@@ -118,6 +118,13 @@ def fill(store: Store, panel: str) -> None:
     )
 
 
+def words_lie_in(data: Path) -> set[str]:
+    """The entries of the data folder in which something holds what people said."""
+    word = canaries.WORD.encode()
+    files = (path for path in data.rglob("*") if path.is_file())
+    return {path.relative_to(data).parts[0] for path in files if word in path.read_bytes()}
+
+
 class Daemon:
     """A real daemon process over one configuration, which can be killed and started again."""
 
@@ -228,5 +235,8 @@ def test_a_cycle_killed_in_each_step_completes_with_one_record_per_step(daemon):
         assert store.projections_digest() == before
     for folder in ("datasets", "releases"):  # what is there is whole
         assert list((daemon.data / folder).glob("*.partial")) == []
+    # What erasing reaches is all there is: no cache and no job folder holds what people said.
+    reached = {"bhavana.db", "bhavana.db-wal", "datasets"}
+    assert {"datasets"} <= words_lie_in(daemon.data) <= reached
     events = [json.loads(line) for line in daemon.log_lines()]
     assert not [e for e in events if e.get("event") == "request_failed"]
