@@ -17,6 +17,13 @@ SECRET = f"sk-live-{WORD}-7d1f9c40be25"
 """Has the shape of somebody's API key."""
 SPOKEN = re.compile(rf"{WORD}|bhvp?_[0-9a-f]{{12}}_[0-9a-f]+|bhvt_[\w-]{{13,}}")
 """The word, and the texts of keys and feedback tokens; those that the log blotted are shorter."""
+LEAK = """
+import sys
+from daemon import ingest
+normal = ingest.normal
+ingest.normal = lambda item: print(item, file=sys.stderr, flush=True) or normal(item)
+"""
+"""Makes a daemon log what people said: a program for the negative controls to run first."""
 
 
 def assert_unspoken(said: str) -> None:

@@ -10,15 +10,7 @@ from store import keys
 from store.events import Store
 from tests import canaries
 
-LEAKS = """
-import sys
-from daemon import cli, ingest
-normal = ingest.normal
-ingest.normal = lambda item: print(item, file=sys.stderr, flush=True) or normal(item)
-sys.argv = ["bhavana", "serve"]
-cli.main()
-"""
-"""A daemon that logs what people said."""
+LEAKING = f"{canaries.LEAK}\nfrom daemon.cli import main\nsys.argv = ['bhavana', 'serve']\nmain()"
 
 
 def test_a_daemon_that_logs_what_is_posted_is_found(serving, data, experience):
@@ -26,7 +18,7 @@ def test_a_daemon_that_logs_what_is_posted_is_found(serving, data, experience):
     data.mkdir()
     with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
         key = keys.create(store, name="t", scopes=("ingest",), source="web", actor="t")[1]
-    leaking = serving(data, command=[sys.executable, "-c", LEAKS])
+    leaking = serving(data, command=[sys.executable, "-c", LEAKING])
     with pytest.raises(AssertionError, match=canaries.WORD), leaking as daemon:
         assert daemon.post("/v1/experiences", key, experience).status_code == 201
 
