@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from daemon import bodies, docs, ingest, metrics, people
+from daemon import bodies, docs, ingest, metrics, openapi, people
 from daemon.cors import App, Receive, Scope, Send
 from daemon.ingest import House
 from daemon.keyring import KeyRing
 from daemon.limits import Limits, LimitSettings
-from daemon.problems import Document, Problem, problem_of, respond
+from daemon.problems import Problem, problem_of, respond
 from daemon.redaction import Redactor
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
-from store.records import Experience, Feedback
 from store.redaction import RedactionSettings
 
 VERSION = "0.1.0"
@@ -124,78 +121,11 @@ def make_app(
         log.error("request_failed", path=request.url.path, exc_info=error)
         return respond(problem_of(BhavanaError()))
 
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
     return Front(house, app)
 
 
-# --- the OpenAPI document -----------------------------------------------------------------
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with the doors and msgspec's schemas added to it."""
+def _described(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        kinds = [Experience, Feedback, ingest.Result, Document, *people.SCHEMAS]
-        _, schemas = msgspec.json.schema_components(
-            kinds, ref_template="#/components/schemas/{name}"
-        )
-        known = document.setdefault("components", {}).setdefault("schemas", {})
-        known.update(schemas)
-        for unused in ("HTTPValidationError", "ValidationError"):
-            known.pop(unused, None)
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        paths = document["paths"]
-        for path, kind, summary in (
-            ("/v1/experiences", "Experience", "Record experiences."),
-            ("/v1/feedback", "Feedback", "Give feedback."),
-        ):
-            paths.setdefault(path, {})["post"] = _ingest(summary, kind)
-        for operations in paths.values():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-                operation["responses"]["default"] = PROBLEM
-        app.openapi_schema = document
+        app.openapi_schema = openapi.describe(app)
     return app.openapi_schema
-
-
-def _schema(name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-PROBLEM = {
-    "description": "A problem (RFC 9457). 429 and 503 say in Retry-After when to send again.",
-    "content": {"application/problem+json": {"schema": _schema("Document")}},
-}
-
-
-def _ingest(summary: str, kind: str) -> dict[str, Any]:
-    item = _schema(kind)
-    many = {"type": "array", "items": item, "minItems": 1, "maxItems": ingest.MAX_ITEMS}
-    one_or_many = {"application/json": {"schema": {"oneOf": [item, many]}}}
-    streamed = {bodies.LINES[0]: {"schema": {"type": "string", "description": "One item a line."}}}
-    results = {
-        "type": "object",
-        "properties": {"results": {"type": "array", "items": _schema("Result")}},
-        "required": ["results"],
-    }
-
-    def answer(description: str) -> dict[str, Any]:
-        schema = {"oneOf": [_schema("Result"), results]}
-        return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-    return {
-        "summary": summary,
-        "description": (
-            "One object, a list, or a stream of lines with a result for each item. 2xx means "
-            "kept: committed and synced. `id` may be left out; with one, sending again changes "
-            "nothing."
-        ),
-        "tags": ["ingest"],
-        "security": [{"key": []}],
-        "requestBody": {"required": True, "content": one_or_many | streamed},
-        "responses": {
-            "201": answer("Kept."),
-            "200": answer("It was there already, with the same content."),
-            "207": answer("Some items were kept, others not; sending those again is useless."),
-        },
-    }

@@ -23,7 +23,7 @@ from daemon.keyring import Caller, KeyRing
 from daemon.limits import Limits
 from daemon.problems import Problem, pointer_of, problem_of, respond
 from daemon.replies import Replies
-from daemon.texts import normal
+from daemon.texts import is_plain, normal
 from store import experiences
 from store.errors import BhavanaError
 from store.events import Store
@@ -188,6 +188,7 @@ class Door:
 
         An id is given where the client sent none; such a send is not idempotent.
         """
+        item: Item
         try:
             item = self._decoder.decode(text)
         except msgspec.ValidationError:
@@ -195,6 +196,8 @@ class Door:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _bad_json(error) from error
         self._check(caller, item)
+        if not is_plain(text):
+            item = normal(item)
         return self._house.accept(item, getattr(item, "source", caller.key.source))
 
     def _filled(self, caller: Caller, text: bytes, name: bytes | None) -> Item:
@@ -249,8 +252,7 @@ class House:
         return found
 
     def accept(self, item: Item, source: str | None) -> Item:
-        """The item with its text in NFC, its moment in UTC and secrets redacted."""
-        item = normal(item)
+        """The item with its parts fitting each other, its moment in UTC and secrets redacted."""
         if isinstance(item, Feedback):
             fault = item.fault()
             if fault is not None:

@@ -369,7 +369,7 @@ def assess_pending(
                 raise child.failure("judged as another panel: the weights changed meanwhile")
             results = recorded.assess(store, assessments)
             new = sum(result.status == "recorded" for result in results)
-            if not new:
+            if not new and not any(result.status == "erased" for result in results):
                 raise child.failure("assessed a batch that could not be recorded")
             done += new
             if on_progress is not None:

@@ -1,39 +1,59 @@
 """Many rows in few statements.
 
 SQLite gives Python's interpreter lock back and takes it again at every row of an executemany,
-while another thread reads requests; a statement of many rows does so once.
+while another thread reads requests; a statement of many rows does so once. PostgreSQL takes
+rows as a stream of text, which is three times as fast as statements are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-SIZES = (64, 8, 1)
+from store.engine import raw_errors
+
+SIZES = (256, 64, 16, 4, 1)
 """Rows of a statement: few sizes, so that each is prepared once."""
+STREAMED = 8
+"""From so many rows on, PostgreSQL's COPY is worth its round trips."""
+Row = tuple[Any, ...]
 
 
-def add(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Inserts rows, each with every column of the table, or null where it says nothing."""
-    if connection.dialect.name != "sqlite":
-        connection.execute(ADD(table), rows)
-        return
-    names = table.columns.keys()
-    values = [tuple(map(row.get, names)) for row in rows]
+def add(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Inserts rows: the values of every column of the table, in its order."""
+    if connection.dialect.name == "sqlite":
+        _add_in_groups(connection, table, rows)
+    elif len(rows) < STREAMED:
+        names = table.columns.keys()
+        connection.execute(_INSERT(table), [dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        _stream(connection, table, rows)
+
+
+def _add_in_groups(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     start = 0
     for size in SIZES:
         statement = _statement(table, size)
-        while len(values) - start >= size:
-            parameters = tuple(chain.from_iterable(values[start : start + size]))
+        while len(rows) - start >= size:
+            parameters = tuple(chain.from_iterable(rows[start : start + size]))
             connection.exec_driver_sql(statement, parameters)
             start += size
 
 
-ADD = lru_cache(None)(insert)
+def _stream(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
+    cursor: Any = connection.connection.cursor()
+    statement = f"COPY {table.name} ({', '.join(table.columns.keys())}) FROM STDIN"
+    with raw_errors(connection, "COPY"), cursor, cursor.copy(statement) as copied:
+        for row in rows:
+            # Text is what COPY takes for json, and no column of ours holds other bytes.
+            copied.write_row([v.decode() if isinstance(v, bytes) else v for v in row])
+
+
+_INSERT = lru_cache(None)(insert)
 
 
 @lru_cache(None)

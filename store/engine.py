@@ -154,12 +154,16 @@ def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
 def raw_errors(connection: Connection, what: str) -> Iterator[None]:
     """Makes errors of the driver's own connection SQLAlchemy's, for `in_our_words` around it.
 
-    All of them operational: a full disk is one, and must not pass as a fault of the program.
+    Operational what is so to the driver: a full disk must not pass as a fault of the program,
+    nor a fault of the program as something that goes away by waiting.
     """
+    driver = connection.dialect.loaded_dbapi
     try:
         yield
-    except connection.dialect.loaded_dbapi.Error as error:
+    except (driver.OperationalError, driver.InterfaceError) as error:
         raise OperationalError(what, None, error) from error
+    except driver.Error as error:
+        raise DBAPIError(what, None, error) from error
 
 
 def _require_writable(path: Path) -> None:

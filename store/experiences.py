@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, insert, select
 
 from store import sources
 from store.engine import in_our_words
 from store.errors import NotFound
-from store.events import Store, bodies
+from store.events import Store, StoreReader, bodies
 from store.log import Appended, Fact
+from store.projections import label_of
 from store.records import (
     Assessment,
     ConsentChange,
@@ -23,7 +24,15 @@ from store.records import (
     Tier,
     now,
 )
-from store.tables import assessments, claims, consents, events, experiences, feedback
+from store.tables import (
+    assessments,
+    claims,
+    consents,
+    events,
+    experiences,
+    feedback,
+    tallies,
+)
 
 BATCH = 500
 CLAIM = timedelta(minutes=10)
@@ -50,8 +59,14 @@ def recorded(e: Experience) -> Fact:
 
 def given(f: Feedback) -> Fact:
     """The fact that feedback was given."""
-    on = f"experience/{f.experience_id}" if f.experience_id else f"conversation/{f.conversation_id}"
-    return Fact(type="feedback.given", stream=on, key=f"feedback/{f.id}", noun=f)
+    about = f"experience/{f.experience_id}" if f.experience_id else None
+    return Fact(
+        type="feedback.given",
+        stream=about or f"conversation/{f.conversation_id}",
+        key=f"feedback/{f.id}",
+        noun=f,
+        about=about,
+    )
 
 
 def consent_changed(c: ConsentChange) -> Fact:
@@ -75,13 +90,17 @@ def give_feedback(store: Store, items: Sequence[Feedback], *, actor: str) -> lis
 
 
 def assess(store: Store, items: Sequence[Assessment]) -> list[Appended]:
-    """Records assessments: one for each experience and panel, a repeat is a duplicate."""
+    """Records assessments: one for each experience and panel, a repeat is a duplicate.
+
+    Of an experience that was erased meanwhile none is recorded.
+    """
     facts = [
         Fact(
             type="experience.assessed",
             stream=f"experience/{a.experience_id}",
             key=f"assessment/{a.experience_id}/{a.panel}",
             noun=a,
+            about=f"experience/{a.experience_id}",
         )
         for a in items
     ]
@@ -274,32 +293,23 @@ def _consent_changes(store: Store, as_of: int) -> dict[tuple[str, str], tuple[in
         return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(query)}
 
 
-def count_by_source(store: Store) -> dict[str, int]:
+def count_by_source(store: StoreReader) -> dict[str, int]:
     """Experiences by source."""
-    query = (
-        select(experiences.c.source, func.count().label("recorded"))
-        .group_by(experiences.c.source)
-        .order_by(experiences.c.source)
-    )
-    with in_our_words(), store.reading.connect() as connection:
-        return {row.source: row.recorded for row in connection.execute(query)}
+    return _tally(store, "source")
 
 
-def count_feedback(store: Store) -> int:
+def count_feedback(store: StoreReader) -> int:
     """How much feedback was given in all."""
-    with in_our_words(), store.reading.connect() as connection:
-        return connection.execute(select(func.count()).select_from(feedback)).scalar_one()
+    return sum(_tally(store, "feedback").values())
 
 
-def count_by_label(store: Store, panel: str) -> dict[Label | None, int]:
+def count_by_label(store: StoreReader, panel: str) -> dict[Label | None, int]:
     """Experiences by this panel's label; None counts those without one (abstained)."""
-    query = (
-        select(assessments.c.label, func.count())
-        .where(assessments.c.panel == panel)
-        .group_by(assessments.c.label)
-    )
+    counts = _tally(store, label_of(panel))
+    return {Label(label) if label else None: count for label, count in counts.items()}
+
+
+def _tally(store: StoreReader, name: str) -> dict[str, int]:
+    query = select(tallies.c.value, tallies.c.n).where(tallies.c.name == name)
     with in_our_words(), store.reading.connect() as connection:
-        return {
-            None if label is None else Label(label): count
-            for label, count in connection.execute(query)
-        }
+        return dict(sorted(map(tuple, connection.execute(query))))

@@ -10,7 +10,7 @@ import hmac
 import secrets as random
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import (
@@ -38,6 +38,8 @@ LOG = "log"
 SEAL_EVERY = 1_000
 """Positions between two seals."""
 EMPTY_CHAIN = "0" * 64
+VERSION = 1
+"""Of the form that nouns have in the log."""
 ERASED_STREAM = "erased"
 ERASED = b"null"
 """The body of an event whose words are gone; the row, its position and its digest stay."""
@@ -61,6 +63,8 @@ class Fact(Noun, frozen=True, kw_only=True):
     stream: str
     key: str
     noun: Noun
+    about: str | None = None
+    """The key of the fact that this one speaks of: erased with it, and not taken after it."""
 
 
 class Appended(NamedTuple):
@@ -110,15 +114,19 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
     head = head_of(connection, lock=True)
     position, chain = max(head.position, after), head.chain
     known = _known(connection, [entry.fact.key for entry in lines])
-    erased = _erased(connection, [e.fact.key for e in lines if e.fact.key not in known])
+    erased = _erased(
+        connection,
+        [e.fact.key for e in lines if e.fact.key not in known]
+        + [e.fact.about for e in lines if e.fact.about is not None],
+    )
     recorded_at = now().isoformat(timespec="microseconds")
     results: list[Appended] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[bulk.Row] = []
     projected: list[Projected] = []
-    seals: list[dict[str, Any]] = []
+    seals: list[bulk.Row] = []
     for entry in lines:
         fact = entry.fact
-        if fact.key in erased:
+        if fact.key in erased or fact.about in erased:
             results.append(Appended(0, "erased"))
             continue
         found = known.get(fact.key)
@@ -130,19 +138,12 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
         known[fact.key] = (position, entry.digest)
         chain = link(chain, position, fact.type, recorded_at, entry.actor, entry.digest)
         if position % SEAL_EVERY == 0:
-            seals.append({"position": position, "chain": chain})
+            seals.append((position, chain))
         rows.append(
-            {
-                "position": position,
-                "stream": fact.stream,
-                "type": fact.type,
-                "version": 1,
-                "key": fact.key,
-                "body": entry.body,
-                "digest": entry.digest,
-                "recorded_at": recorded_at,
-                "actor": entry.actor,
-            }
+            (
+                *(position, fact.stream, fact.type, VERSION, fact.key, entry.body),
+                *(entry.digest, recorded_at, entry.actor),
+            )
         )
         projected.append(Projected(fact.type, fact.noun, position))
         results.append(Appended(position, "recorded"))

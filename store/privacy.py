@@ -11,20 +11,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
 
 from store import log, tables
 from store.engine import in_our_words
 from store.events import Store, bodies
 from store.log import Fact
+from store.projections import withdraw
 from store.records import Erasure, Identifier, Noun, Release, TrainingRun, new_id, now
 
 Scope = Literal["experience", "conversation", "subject"]
 BATCH = 500
 T = TypeVar("T")
 Made = TypeVar("Made", TrainingRun, Release)
-OF_PEOPLE = (tables.experiences, tables.feedback, tables.assessments, tables.consents)
-"""The projections whose rows speak of a person."""
 
 
 class Found(NamedTuple):
@@ -231,8 +230,7 @@ def _empty(connection: Connection, positions: Sequence[int], salt: bytes) -> Non
         [{"at": p, "stone": f"{log.ERASED_STREAM}/{h}"} for p, h in hashes.items()],
     )
     connection.execute(insert(tables.tombstones), [{"hash": h} for h in hashes.values()])
-    for table in OF_PEOPLE:
-        connection.execute(delete(table).where(table.c.position.in_(positions)))
+    withdraw(connection, positions)
 
 
 def batches(values: Iterable[T]) -> Iterator[list[T]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, text
 
 from store import bulk, tables
 from store.records import (
@@ -138,6 +139,26 @@ KINDS: dict[str, Kind] = {
 }
 
 
+Tally = tuple[str, str]
+"""What is counted, and which of it."""
+TALLIED: dict[Table, Callable[[Mapping[Any, Any]], Tally]] = {
+    tables.experiences: lambda row: ("source", row["source"]),
+    tables.feedback: lambda row: ("feedback", row["kind"]),
+    tables.assessments: lambda row: (label_of(row["panel"]), row["label"] or ""),
+}
+OF_PEOPLE = (tables.experiences, tables.feedback, tables.assessments, tables.consents)
+"""What erasure takes rows from."""
+COUNT = text(
+    "INSERT INTO tallies (name, value, n) VALUES (:name, :value, :n)"
+    " ON CONFLICT (name, value) DO UPDATE SET n = tallies.n + excluded.n"
+)
+
+
+def label_of(panel: str) -> str:
+    """The name under which a panel's labels are counted."""
+    return f"label/{panel}"
+
+
 def project(connection: Connection, events: Iterable[Projected]) -> None:
     """Applies events in their order, in the caller's transaction, with few statements."""
     pending: dict[Table, list[Row]] = {}
@@ -158,11 +179,35 @@ def project(connection: Connection, events: Iterable[Projected]) -> None:
     _flush(connection, pending)
 
 
+def withdraw(connection: Connection, positions: Sequence[int]) -> None:
+    """Takes out the rows that these events of people's words made."""
+    counts: Counter[Tally] = Counter()
+    for table in OF_PEOPLE:
+        of_them = table.c.position.in_(positions)
+        if table in TALLIED:
+            rows = connection.execute(select(table).where(of_them)).mappings()
+            counts.subtract(map(TALLIED[table], rows))
+        connection.execute(delete(table).where(of_them))
+    _count(connection, counts)
+    connection.execute(delete(tables.tallies).where(tables.tallies.c.n == 0))
+
+
 def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
+    counts: Counter[Tally] = Counter()
     for table, rows in pending.items():
         if rows:
-            bulk.add(connection, table, rows)
+            if table in TALLIED:
+                counts.update(map(TALLIED[table], rows))
+            names = table.columns.keys()
+            bulk.add(connection, table, [tuple(map(row.get, names)) for row in rows])
     pending.clear()
+    _count(connection, counts)
+
+
+def _count(connection: Connection, counts: Mapping[Tally, int]) -> None:
+    rows = [{"name": name, "value": value, "n": n} for (name, value), n in counts.items()]
+    if rows:
+        connection.execute(COUNT, rows)
 
 
 def digest(connection: Connection, table: Table) -> str:

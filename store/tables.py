@@ -146,7 +146,6 @@ assessments = Table(
     Column("weighted", Float),
     Column("label", String(16)),
     Column("abstained", Boolean, nullable=False),
-    Index(None, "panel", "label"),
 )
 
 consents = Table(
@@ -228,6 +227,16 @@ api_keys = Table(
     Column("revoked", Boolean, nullable=False),
 )
 
+tallies = Table(
+    "tallies",
+    metadata,
+    # How many rows the tables above hold of each source, kind and label: counting a million
+    # takes a database half a second, and somebody waits for it.
+    Column("name", String(160), primary_key=True),
+    Column("value", String(160), primary_key=True),
+    Column("n", POSITION, nullable=False),
+)
+
 PROJECTIONS = (
     experiences,
     feedback,
@@ -245,6 +254,7 @@ PROJECTIONS = (
     current_releases,
     policies,
     api_keys,
+    tallies,
 )
 
 # --- operational state: not facts, not rebuilt ---------------------------------------------

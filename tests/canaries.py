@@ -19,9 +19,12 @@ SPOKEN = re.compile(rf"{WORD}|bhvp?_[0-9a-f]{{12}}_[0-9a-f]+|bhvt_[\w-]{{13,}}")
 """The word, and the texts of keys and feedback tokens; those that the log blotted are shorter."""
 LEAK = """
 import sys
-from daemon import ingest
-normal = ingest.normal
-ingest.normal = lambda item: print(item, file=sys.stderr, flush=True) or normal(item)
+from daemon.ingest import House
+accept = House.accept
+def leak(house, item, source):
+    print(item, file=sys.stderr, flush=True)
+    return accept(house, item, source)
+House.accept = leak
 """
 """Makes a daemon log what people said: a program for the negative controls to run first."""
 

@@ -193,7 +193,6 @@ def _of_people() -> None:
         sa.PrimaryKeyConstraint("experience_id", "panel", name=op.f("pk_assessments")),
     )
     op.create_index(op.f("ix_assessments_position"), "assessments", ["position"])
-    op.create_index(op.f("ix_assessments_panel_label"), "assessments", ["panel", "label"])
     op.create_table(
         "consents",
         _position(),
@@ -222,6 +221,13 @@ def _of_people() -> None:
         sa.Column("first", POSITION, nullable=False),
         sa.Column("last", POSITION, nullable=False),
         sa.PrimaryKeyConstraint("position", name=op.f("pk_losses")),
+    )
+    op.create_table(
+        "tallies",
+        sa.Column("name", sa.String(160), nullable=False),
+        sa.Column("value", sa.String(160), nullable=False),
+        sa.Column("n", POSITION, nullable=False),
+        sa.PrimaryKeyConstraint("name", "value", name=op.f("pk_tallies")),
     )
 
 

@@ -82,9 +82,16 @@ def test_the_description_contains_the_ingest_routes(client):
     for path, name in (("/v1/experiences", "Experience"), ("/v1/feedback", "Feedback")):
         operation = document["paths"][path]["post"]
         one, many = operation["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
-        assert one == many["items"] == {"$ref": f"#/components/schemas/{name}"}
-        assert {"201", "200", "default"} <= operation["responses"].keys()
-        assert schemas[name]["additionalProperties"] is False
+        assert one == many["items"] == {"$ref": f"#/components/schemas/New{name}"}
+        assert operation["requestBody"]["content"].keys() >= {"application/x-ndjson", "text/plain"}
+        assert {"200", "201", "207", "401", "409", "413", "422", "429", "503"} <= (
+            operation["responses"].keys()
+        )
+        assert schemas[f"New{name}"]["additionalProperties"] is False
+        assert set(schemas[name]["required"]) - set(schemas[f"New{name}"]["required"]) <= {
+            "id",
+            "source",
+        }
     assert schemas["Experience"]["properties"].keys() >= {"id", "messages", "response", "consent"}
     assert {"/healthz", "/readyz", "/metrics"} <= document["paths"].keys()
     for reference in _references(document):

@@ -127,6 +127,7 @@ def doors(edge) -> dict[str, APIOperation]:
         body = operations["post"]["requestBody"] = _shortened(operations["post"]["requestBody"])
         _one, many = body["content"]["application/json"]["schema"]["oneOf"]
         body["content"][LINES]["schema"] = many
+        del body["content"]["text/plain"]  # a string that holds JSON is hardly ever drawn
     return {operation.path: operation for operation in edge.operations(document)}
 
 

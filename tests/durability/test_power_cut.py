@@ -19,7 +19,8 @@ from tests.durability.load import Load
 from tests.durability.recorded import integrity, recorded
 
 MANY = pytest.param(200, marks=pytest.mark.slow)
-MEGABYTES = 128
+MEGABYTES = 1024
+"""Room for the load of the longest run; the image is sparse."""
 SETTLES_SECONDS = 0.05
 WITHOUT_SYNC = """
 from sqlalchemy import event

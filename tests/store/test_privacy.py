@@ -10,6 +10,7 @@ from store import experiences, privacy
 from store.errors import NotFound
 from store.log import Fact
 from store.records import ConsentChange, Dataset, Feedback, Policy, TrainingRun, now
+from store.verify import verify
 
 CANARY = "the heron at the weir"
 
@@ -99,6 +100,19 @@ def test_what_was_erased_is_not_taken_again(said, make_experience):
     _erase(said, "subject", "person-7")
     again = [make_experience("mine-1"), make_experience("mine-2"), make_experience("new")]
     assert [a.status for a in experiences.record(said, again)] == ["erased", "erased", "recorded"]
+
+
+def test_nothing_more_is_taken_about_what_was_erased(said, make_assessment):
+    """Feedback that comes late, and the assessment of a worker that had read it before."""
+    _erase(said, "subject", "person-7")
+    late = [
+        Feedback(id=f"late-{name}", kind="thumb", experience_id=name, given_at=now(), value=1)
+        for name in ("mine-1", "other", "not-yet-here")
+    ]
+    statuses = [a.status for a in experiences.give_feedback(said, late, actor="test")]
+    assert statuses == ["erased", "recorded", "recorded"]
+    assert experiences.assess(said, [make_assessment("mine-2")])[0].status == "erased"
+    assert verify(said).faults == ()
 
 
 def test_the_log_keeps_order_and_digests(said):

@@ -89,7 +89,10 @@ DAMAGES = {
         ["at 2 holds no valid Policy", "sealed"],
     ),
     "version": (["UPDATE events SET version = 2 WHERE position = 2"], ["at 2 is of a kind"]),
-    "gone": (["DELETE FROM events WHERE position = 3"], ["at 3 were acknowledged", "experiences"]),
+    "gone": (
+        ["DELETE FROM events WHERE position = 3"],
+        ["at 3 were acknowledged", "experiences", "tallies"],
+    ),
     "end gone": (
         [
             "DELETE FROM events WHERE position > 18",
@@ -99,7 +102,7 @@ DAMAGES = {
             "DELETE FROM sources",
             "DELETE FROM api_keys",
         ],
-        ["at 19 to 24 were acknowledged", "at 9 is empty", "at 18 is empty"],
+        ["at 19 to 24 were acknowledged", "at 9 is empty", "at 18 is empty", "tallies"],
     ),
     "head behind": (["UPDATE heads SET position = 20"], ["goes to 24, its head to 20"]),
     "head ahead": (["UPDATE heads SET position = 26"], ["at 25 to 26 were acknowledged"]),
@@ -112,7 +115,7 @@ DAMAGES = {
             "UPDATE events SET stream = 'erased', body = {null} WHERE position = 4",
             "DELETE FROM experiences WHERE position = 4",
         ],
-        ["have no tombstone", "at 4 is empty, but no erasure"],
+        ["have no tombstone", "at 4 is empty, but no erasure", "tallies"],
     ),
     "emptied badly": (
         ["UPDATE events SET body = {null} WHERE position = 4"],
@@ -130,6 +133,7 @@ DAMAGES = {
     "secret gone": (["DELETE FROM secrets"], ["secret salt is gone"]),
     "projection": (["UPDATE experiences SET source = 'x' WHERE position = 2"], ["experiences"]),
     "projected twice": (["INSERT INTO erasures VALUES (99, 'x')"], ["table erasures differs"]),
+    "tally": (["UPDATE tallies SET n = n + 1 WHERE name = 'source'"], ["table tallies differs"]),
     "projection gone": (["DELETE FROM api_keys"], ["table api_keys differs"]),
 }
 
