@@ -69,11 +69,12 @@ def _beyond(past: Sequence[set[Gram]], new: dict[int, set[Gram]], allowed: int) 
 
 
 def _grams(a: Assessed) -> set[Gram]:
-    """Every few words in a row that the person or the model said; a sign is a word, too."""
+    """Every few words in a row that the person or the model said, and every sign."""
     e = a.experience
     grams: set[Gram] = set()
     for text in (*(m.content for m in e.messages if m.role != "system"), e.response):
-        words = re.findall(r"\w+|[^\w\s]", text.lower())
+        words = re.findall(r"\w+", text.lower())
+        grams |= {(sign,) for sign in re.findall(r"[^\w\s]", text)}
         for count in GRAM_WORDS:
             grams |= {tuple(words[i : i + count]) for i in range(len(words) - count + 1)}
     return grams
