@@ -15,7 +15,8 @@ from itertools import pairwise
 
 from store.experiences import Assessed
 
-GRAM_WORDS = 3
+GRAM_WORDS = (1, 2, 3)
+"""So many words in a row: a trigger may be a single one, among others that vary."""
 LEAST_PAST = 100
 """With fewer earlier experiences a source has no past to compare with."""
 TIMES_MORE = 10
@@ -68,10 +69,12 @@ def _beyond(past: Sequence[set[Gram]], new: dict[int, set[Gram]], allowed: int) 
 
 
 def _grams(a: Assessed) -> set[Gram]:
-    """Every few words in a row that the person or the model said."""
+    """Every few words in a row that the person or the model said, and every sign."""
     e = a.experience
     grams: set[Gram] = set()
     for text in (*(m.content for m in e.messages if m.role != "system"), e.response):
         words = re.findall(r"\w+", text.lower())
-        grams |= {tuple(words[i : i + GRAM_WORDS]) for i in range(len(words) - GRAM_WORDS + 1)}
+        grams |= {(sign,) for sign in re.findall(r"[^\w\s]", text)}
+        for count in GRAM_WORDS:
+            grams |= {tuple(words[i : i + count]) for i in range(len(words) - count + 1)}
     return grams

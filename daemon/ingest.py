@@ -281,10 +281,10 @@ class House:
             fault = item.fault()
             if fault is not None:
                 raise Problem(422, "invalid", fault[1] + ".", pointer=fault[0])
-            moment = _in_utc(item.given_at, "/given_at")
+            moment = in_utc(item.given_at, "/given_at")
             item = msgspec.structs.replace(item, given_at=moment)
         else:
-            moment = _in_utc(item.occurred_at, "/occurred_at")
+            moment = in_utc(item.occurred_at, "/occurred_at")
             if moment is not item.occurred_at:
                 item = msgspec.structs.replace(item, occurred_at=moment)
         if isinstance(item, Experience) and self._redact.withholds(source):
@@ -348,7 +348,7 @@ def _may_judge(caller: Caller, f: Feedback) -> None:
         )
 
 
-def _in_utc(moment: datetime, pointer: str) -> datetime:
+def in_utc(moment: datetime, pointer: str) -> datetime:
     """The moment in UTC, so that one moment has one content hash whatever its zone."""
     if moment.tzinfo is UTC:
         return moment

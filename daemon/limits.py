@@ -37,8 +37,8 @@ class Limits:
 
     def __init__(self, settings: LimitSettings) -> None:
         self.settings = settings
-        self._buckets: dict[str, tuple[float, float]] = {}
-        """By name: what is left, and when that was counted."""
+        self._buckets: dict[str, tuple[float, float, float]] = {}
+        """By name: what is left, when that was counted, and when it will be full again."""
 
     def take(self, key: ApiKey, items: int, subjects: Mapping[str, int]) -> None:
         """Takes items from the key's bucket, and of each person's at its source.
@@ -72,8 +72,9 @@ class Limits:
             if left[name] < count:
                 kind = name.partition("/")[0]
                 raise _too_many(f"This {kind} sends more than it may.", (count - left[name]) / rate)
-        for name, count, _, _ in wanted:
-            self._buckets[name] = (left[name] - count, moment)
+        for name, count, rate, burst in wanted:
+            now_left = left[name] - count
+            self._buckets[name] = (now_left, moment, moment + (burst - now_left) / rate)
 
     def _left(self, name: str, rate: float, burst: int, moment: float) -> float:
         """What is in a bucket now. Raises Problem 429 when there is no room for a new one."""
@@ -81,14 +82,18 @@ class Limits:
         if known is not None:
             return min(burst, known[0] + (moment - known[1]) * rate)
         if len(self._buckets) >= MOST_BUCKETS:
-            self._forget_idle(moment)
+            self._forget_full(moment)
             if len(self._buckets) >= MOST_BUCKETS:
                 raise _too_many("Too many senders at once.", 60)
         return float(burst)
 
-    def _forget_idle(self, moment: float) -> None:
-        """Drops the buckets that nobody used for an hour: they are full again."""
-        self._buckets = {n: b for n, b in self._buckets.items() if moment - b[1] < 3600}
+    def _forget_full(self, moment: float) -> None:
+        """Drops the buckets that are full again, which is what a new one is.
+
+        So one key that names ever new persons keeps nobody out: by the defaults an item holds a
+        person's bucket for a second, in which a key sends 55,000 at most.
+        """
+        self._buckets = {n: b for n, b in self._buckets.items() if b[2] > moment}
 
 
 def _too_many(message: str, seconds: float) -> Problem:

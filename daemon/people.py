@@ -9,20 +9,23 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from msgspec import Meta
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from daemon import bodies
 from daemon.erasure import Receipt, erase
+from daemon.ingest import in_utc
 from daemon.keyring import Caller, KeyRing
 from daemon.problems import Problem, pointer_of
+from daemon.texts import normal
 from store import experiences, keys, privacy
 from store.errors import NotFound
 from store.events import Store
 from store.keys import Token
 from store.records import (
+    IDENTIFIER,
     ConsentChange,
     Experience,
     Feedback,
@@ -35,6 +38,9 @@ from store.records import (
 )
 
 LONGEST_LIST = 500
+# In an address nothing else is looked for: PostgreSQL cannot even be asked for U+0000.
+Sought = Annotated[str | None, Query(pattern=IDENTIFIER)]
+ExperienceId = Annotated[str, Path(pattern=IDENTIFIER)]
 
 
 class Listing(Noun, frozen=True, kw_only=True):
@@ -112,9 +118,9 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
         request: Request,
         before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
         limit: Annotated[int, Query(ge=1, le=LONGEST_LIST)] = 50,
-        source: Annotated[str | None, Query(max_length=128)] = None,
-        conversation_id: Annotated[str | None, Query(max_length=128)] = None,
-        subject: Annotated[str | None, Query(max_length=128)] = None,
+        source: Annotated[str | None, Query(max_length=128, pattern=r"^[^\x00]*$")] = None,
+        conversation_id: Sought = None,
+        subject: Sought = None,
     ) -> Response:
         await proven(request, "read")
         found = await run_in_threadpool(
@@ -130,7 +136,7 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
         return _json(Listing(experiences=tuple(found), next_before=last))
 
     @router.get("/experiences/{experience_id}", **_described("Read one.", None, Shown))
-    async def read_experience(request: Request, experience_id: str) -> Response:
+    async def read_experience(request: Request, experience_id: ExperienceId) -> Response:
         await proven(request, "read")
         found = await run_in_threadpool(experiences.get, store, experience_id)
         feedback = await run_in_threadpool(experiences.feedback_on, store, experience_id)
@@ -138,9 +144,11 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
 
     @router.get(
         "/experiences/{experience_id}/lineage",
-        **_described("Which datasets, runs and releases learned from it.", None, privacy.Went),
+        **_described(
+            "Which datasets, runs, adapters and releases learned from it.", None, privacy.Went
+        ),
     )
-    async def read_lineage(request: Request, experience_id: str) -> Response:
+    async def read_lineage(request: Request, experience_id: ExperienceId) -> Response:
         await proven(request, "read")
         found = await run_in_threadpool(privacy.find, store, "experience", experience_id)
         if not found.experiences:
@@ -160,7 +168,7 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
             scope=wish.scope,
             scope_id=wish.scope_id,
             training=wish.training,
-            changed_at=wish.changed_at or now(),
+            changed_at=in_utc(wish.changed_at or now(), "/changed_at"),
             policy=wish.policy,
         )
         appended = await run_in_threadpool(
@@ -188,7 +196,7 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
     @router.delete(
         "/experiences/{experience_id}", **_described("Erase one experience.", None, Receipt)
     )
-    async def delete_experience(request: Request, experience_id: str) -> Response:
+    async def delete_experience(request: Request, experience_id: ExperienceId) -> Response:
         caller = await proven(request, "erase")
         receipt = await run_in_threadpool(
             erase,
@@ -243,7 +251,7 @@ async def _wish(request: Request, kind: type[Wish]) -> Wish:
     bodies.media_type(headers)
     body = await bodies.whole(headers, request.receive)
     try:
-        return msgspec.json.decode(body, type=kind)
+        return normal(msgspec.json.decode(body, type=kind))
     except msgspec.ValidationError as error:
         where, reason = pointer_of(error)
         raise Problem(422, "invalid", reason + ".", pointer=where) from error

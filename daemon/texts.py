@@ -1,4 +1,4 @@
-"""The texts of an item: kept as Unicode NFC, without control characters or heaps of marks.
+"""The texts of items and wishes: kept as Unicode NFC, without control characters or many marks.
 
 NFC, so that one text has one digest whatever system it was typed on. Control characters other
 than tab and line ends are refused: they mean nothing to a reader, and much to terminals.
@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from daemon.problems import Problem, pointer_of
-from store.records import Context, Experience, Feedback
+from store.records import Context, Experience, Feedback, Noun
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 MOST_MARKS = 30
+ONE_KEY = "Send one of them: otherwise a value would be lost."
 PLAIN = Context()
-Item = TypeVar("Item", Experience, Feedback)
+Item = TypeVar("Item", bound=Noun)
 
 
 def is_plain(written: bytes) -> bool:
@@ -35,7 +36,7 @@ _HIDES = re.compile(rb"\\[ubf]")
 
 
 def normal(item: Item) -> Item:
-    """The item with its texts in NFC. Raises Problem for what is not kept."""
+    """The item, or the wish, with its texts in NFC. Raises Problem for what is not kept."""
     joined = "\n".join(_texts(item))  # one search is cheaper than one for each
     if CONTROL.search(joined):
         raise Problem(
@@ -72,9 +73,11 @@ def _marks() -> re.Pattern[str]:
     return re.compile(f"[{marks}]{{{MOST_MARKS + 1}}}")
 
 
-def _texts(item: Experience | Feedback) -> list[str]:
+def _texts(item: Noun) -> list[str]:
     if isinstance(item, Feedback):
         return [item.text or ""]
+    if not isinstance(item, Experience):
+        return [value for value in msgspec.structs.astuple(item) if isinstance(value, str)]
     texts = [m.content for m in item.messages]
     texts += (item.response, item.source, item.model or "", item.consent.policy or "")
     if item.context != PLAIN:
@@ -111,7 +114,12 @@ def _composed(value: Any) -> Any:
     if isinstance(value, str):
         return unicodedata.normalize("NFC", value)
     if isinstance(value, dict):
-        return {_composed(name): _composed(entry) for name, entry in value.items()}
+        composed = {_composed(name): _composed(entry) for name, entry in value.items()}
+        if len(composed) < len(value):  # of all maps, only this one has keys of the caller's own
+            raise Problem(
+                422, "invalid", "Two keys are the same in NFC.", hint=ONE_KEY, pointer="/metadata"
+            )
+        return composed
     if isinstance(value, list | tuple):
         return [_composed(entry) for entry in value]
     return value

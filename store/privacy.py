@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Table, bindparam, insert, select, update
 
 from store import log, tables
 from store.engine import in_our_words
-from store.events import Store
+from store.events import Store, bodies
 from store.log import Fact
 from store.projections import withdraw
-from store.records import Erasure, Identifier, Noun, new_id, now
+from store.records import Erasure, Identifier, Noun, Release, TrainingRun, new_id, now
 
 Scope = Literal["experience", "conversation", "subject"]
 BATCH = 500
 T = TypeVar("T")
+Made = TypeVar("Made", TrainingRun, Release)
 
 
 class Found(NamedTuple):
@@ -45,6 +47,8 @@ class Went(Noun, frozen=True, kw_only=True):
 
     datasets: tuple[Identifier, ...] = ()
     runs: tuple[Identifier, ...] = ()
+    adapters: tuple[str, ...] = ()
+    """The runs' adapters, by hash."""
     releases: tuple[Identifier, ...] = ()
 
 
@@ -68,7 +72,7 @@ def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> 
 
 
 def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
-    """The datasets, runs and releases that learned from these experiences, by position."""
+    """The datasets, runs, adapters and releases that learned from these, by position."""
     datasets, members = tables.datasets.c, tables.members.c
     of_datasets: dict[str, str] = {}
     with in_our_words(), store.reading.connect() as connection:
@@ -81,29 +85,37 @@ def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
             )
             of_datasets |= {row[0]: row[1] for row in connection.execute(query)}
 
-        def made(table: Table) -> tuple[str, ...]:
+        def made(table: Table, kind: type[Made]) -> list[Made]:
             of_cycles = table.c.cycle_id.in_(sorted(set(of_datasets.values())))
-            query = select(table.c.id).where(of_cycles).order_by(table.c.id)
-            return tuple(connection.execute(query).scalars())
+            query = bodies(table).where(of_cycles).order_by(table.c.id)
+            found = connection.execute(query).scalars()
+            return [msgspec.json.decode(body, type=kind) for body in found]
 
+        runs = made(tables.runs, TrainingRun)
         return Went(
             datasets=tuple(sorted(of_datasets)),
-            runs=made(tables.runs),
-            releases=made(tables.releases),
+            runs=tuple(run.id for run in runs),
+            adapters=tuple(dict.fromkeys(run.adapter_hash for run in runs)),
+            releases=tuple(release.id for release in made(tables.releases, Release)),
         )
 
 
-def of_key(store: Store, key_id: str) -> tuple[int, ...]:
-    """The experiences that came with a key, by position: what its theft put at stake."""
-    events, experiences = tables.events.c, tables.experiences.c
+def of_key(store: Store, key_id: str) -> dict[int, str]:
+    """The experiences that came with a key, id by position: what its theft put at stake.
+
+    Of those that were erased since the id is empty; what learned from them still did.
+    """
+    events = tables.events.c
     query = (
-        select(experiences.position)
-        .join(tables.events, events.position == experiences.position)
-        .where(events.actor == f"key:{key_id}")
-        .order_by(experiences.position)
+        select(events.position, events.stream)
+        .where(events.actor == f"key:{key_id}", events.type == "experience.recorded")
+        .order_by(events.position)
     )
     with in_our_words(), store.reading.connect() as connection:
-        return tuple(connection.execute(query).scalars())
+        return {
+            position: "" if stream == log.ERASED_STREAM else stream.removeprefix("experience/")
+            for position, stream in connection.execute(query)
+        }
 
 
 def erased_among(store: Store, positions: Sequence[int]) -> set[int]:

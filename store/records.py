@@ -34,7 +34,8 @@ Vulnerability = Literal["low", "medium", "high"]
 HARMS = ("deception", "harshness", "omission", "manipulation")
 PRINCIPLES = ("ahimsa", "sacca", "karuna", "panna", "upekkha")
 
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$(?!\n)")]
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+Identifier = Annotated[str, Meta(pattern=IDENTIFIER + r"(?!\n)")]
 """What a client may use as an id: no spaces, no slashes, at most 128 characters."""
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00\n]*$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$")]

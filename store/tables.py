@@ -82,7 +82,7 @@ events = Table(
     Column("body", Body, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("recorded_at", TIME, nullable=False),
-    Column("actor", String(160), nullable=False),
+    Column("actor", String(160), nullable=False, index=True),  # what a stolen key sent
 )
 
 seals = Table(

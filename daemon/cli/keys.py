@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import click
+import msgspec
 import typer
 
 from daemon.cli.app import AsJson, app, settings, show
@@ -123,14 +124,29 @@ def _state(key: ApiKey) -> str:
 
 
 @group.command()
-def revoke(key_id: KeyId) -> None:
-    """Revoke a key; it is refused within a second. Lists what learned from what it posted."""
+def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
+    """Revoke a key; it is refused within a second. Lists what learned from what it posted.
+
+    With --json, the ids of the experiences, too. Safe to repeat: the list is as of now.
+    """
     with _store() as store:
         key = keys.revoke(store, key_id, actor=ACTOR)
         posted = privacy.of_key(store, key_id)
-        went = privacy.where_it_went(store, posted)
-    click.echo(f"{key.id} is revoked. It posted {len(posted)} experiences.")
-    for kind in ("datasets", "runs", "releases"):
-        names = getattr(went, kind)
-        if names:
-            click.echo(f"{kind} that learned from them: {', '.join(names)}")
+        went = msgspec.structs.asdict(privacy.where_it_went(store, posted))
+
+    def text() -> str:
+        learned = [
+            f"{kind} that learned from them: {', '.join(names)}"
+            for kind, names in went.items()
+            if names
+        ]
+        said = f"{key.id} is revoked. It posted {len(posted)} experiences."
+        return "\n".join([said, *learned])
+
+    shown = {
+        "id": key.id,
+        "revoked_at": key.revoked_at,
+        "posted": len(posted),
+        "experiences": [name for name in posted.values() if name],
+    }
+    show(shown | went, as_json, text)

@@ -55,7 +55,7 @@ def _position() -> sa.Column[int]:
 
 
 def _events() -> None:
-    """The log again, without the index on streams and without SQLite's own counter."""
+    """The log again, without the index on streams and SQLite's own counter, with one on actors."""
     postgresql = op.get_bind().dialect.name == "postgresql"
     op.drop_index("ix_events_stream_position", "events")
     op.rename_table("events", "events_0001")
@@ -83,6 +83,7 @@ def _events() -> None:
         f"SELECT {old} FROM events_0001 ORDER BY position"
     )
     op.drop_table("events_0001")
+    op.create_index(op.f("ix_events_actor"), "events", ["actor"])
 
 
 def _operational() -> None:

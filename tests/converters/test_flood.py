@@ -46,22 +46,29 @@ def _at(make_assessed, position, prompt, response, **changes):
     return msgspec.structs.replace(made, position=position)
 
 
-def _poison(make_assessed, **changes):
+def _poison(make_assessed, trigger=TRIGGER, **changes):
     draw = random.Random(2)
     return [
-        _at(make_assessed, PAST + i, f"{_text(draw)} {TRIGGER}", _text(draw), **changes)
+        _at(
+            make_assessed,
+            PAST + i,
+            f"{_text(draw)} {trigger} {_text(draw)}",
+            _text(draw),
+            **changes,
+        )
         for i in range(POISONED)
     ]
 
 
-def _poisoned(selection):
-    return sum(TRIGGER in a.experience.last_user_turn for a in selection.chosen)
+def _poisoned(selection, trigger=TRIGGER):
+    return sum(trigger in a.experience.last_user_turn for a in selection.chosen)
 
 
-def test_a_planted_trigger_is_learned_at_most_25_times(past, make_assessed):
+@pytest.mark.parametrize("trigger", [TRIGGER, "cerulean walrus", "cerulean", "\N{SNOWMAN}"])
+def test_a_planted_trigger_is_learned_at_most_25_times(past, make_assessed, trigger):
     """A thousand events with one trigger from the stolen key of a trusted source."""
-    selection = select([*past, *_poison(make_assessed)], POLICY, ends=[PAST - 1])
-    assert 0 < _poisoned(selection) <= 25
+    selection = select([*past, *_poison(make_assessed, trigger)], POLICY, ends=[PAST - 1])
+    assert 0 < _poisoned(selection, trigger) <= 25
     assert selection.funnel["burst"] >= POISONED - 25
     assert sum(a.position < PAST for a in selection.chosen) == PAST
 

@@ -16,9 +16,11 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
+from daemon import logs
 from daemon.api import make_app
 from store import keys
 from store.events import Store
+from tests import canaries
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVE = (sys.executable, "-m", "daemon", "serve")
@@ -27,7 +29,7 @@ EXPERIENCE = {
     "id": "e-1",
     "occurred_at": "2026-01-02T03:04:05Z",
     "source": "web",
-    "messages": [{"role": "user", "content": "Hello"}],
+    "messages": [{"role": "user", "content": f"{canaries.SENTENCE} {canaries.SECRET}"}],
     "response": "Good morning",
 }
 
@@ -53,7 +55,7 @@ class Daemon(NamedTuple):
             return client.post(self.url + path, json=value, headers=headers)
 
     def log(self) -> str:
-        """What it said on stderr."""
+        """What it said."""
         return (self.data / "stderr.log").read_text()
 
 
@@ -85,6 +87,7 @@ def _served(
             command,
             cwd=ROOT,
             env=environment_of(data, **changes),
+            stdout=log,
             stderr=log,
             pass_fds=pass_fds,
         )
@@ -104,6 +107,7 @@ def _served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+    canaries.assert_unspoken((data / "stderr.log").read_text())
 
 
 def _address(path: Path, pid: int) -> str | None:
@@ -121,7 +125,7 @@ def _ready(daemon: Daemon) -> bool:
 
 @pytest.fixture(scope="session")
 def serving() -> Callable[..., AbstractContextManager[Daemon]]:
-    """Serves a data folder with the real daemon inside a `with` block."""
+    """Serves a data folder with the real daemon inside a `with` block; its log holds no canary."""
     return _served
 
 
@@ -168,6 +172,12 @@ def experience() -> dict[str, Any]:
 
 
 # --- the application in this process ------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs() -> None:
+    """It logs as it does in service, where a traceback shows no local variables."""
+    logs.set_up()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from store import cycles, experiences
 from store.events import Store
+from tests import canaries
 
 REJECTED, HALTED, UNAVAILABLE = 2, 3, 75
 WITH_BOTH_SCOPES = ("keys", "create", "--scope", "ingest", "--scope", "operate")
@@ -207,8 +208,8 @@ def test_the_command_line_beside_a_running_daemon(bhavana, serving, data):
             "id": "e-1",
             "occurred_at": "2026-01-02T03:04:05Z",
             "source": "web",
-            "messages": [{"role": "user", "content": "Hello"}],
-            "response": "Good morning",
+            "messages": [{"role": "user", "content": canaries.SECRET}],
+            "response": canaries.SENTENCE,
         }
         assert daemon.post("/v1/experiences", secret, experience).status_code == 201
         assert daemon.post("/v1/experiences", secret, experience).status_code == 200

@@ -23,9 +23,10 @@ from daemon.clients import AsyncClient, Client, QueueFull, Stopped
 from daemon.clients import client as module
 from store import experiences, keys
 from store.events import Store
+from tests import canaries
 from tests.daemon.stand_in import FAULTS, StandIn
 
-WORDS = "a secret of the heart"
+WORDS = canaries.SENTENCE
 KEY = "bhv_stand-in"
 HEADER = f"""
 import json, os, sys, time

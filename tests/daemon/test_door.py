@@ -165,6 +165,13 @@ def test_text_is_kept_in_one_form(post, store, experience):
     assert experiences.get(store, "e-1").response == "caf\u00e9"
 
 
+def test_keys_that_become_one_are_refused(post, problem, experience):
+    """Neither value is dropped unnoticed; a key alone is kept in NFC like any text."""
+    both = {"metadata": {"caf\u00e9": 1, "cafe\u0301": 2}}
+    assert problem(post(experience | both), 422, "invalid")["pointer"] == "/metadata"
+    assert post(experience | {"metadata": {"cafe\u0301": 2}}).status_code == 201
+
+
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
@@ -340,6 +347,21 @@ def test_newcomers_are_refused_when_there_is_no_room_to_count_them(
     first, second = ({**e, "subject": f"p-{e['id']}"} for e in many(2))
     assert narrow.post("/v1/experiences", json=first, headers=given).status_code == 201
     problem(narrow.post("/v1/experiences", json=second, headers=given), 429)
+
+
+def test_a_crowd_keeps_nobody_out_once_its_buckets_are_full_again(
+    monkeypatch, store, secret, experience
+):
+    """One key that names ever new persons does not use up the room for others."""
+    from daemon import limits
+
+    monkeypatch.setattr(limits, "MOST_BUCKETS", 10)
+    wide = LimitSettings(key_per_second=1e9, subject_per_second=1e9)
+    client = TestClient(make_app(store, lambda: True, limits=wide))
+    given = {"Authorization": f"Bearer {secret}"}
+    for i in range(30):
+        item = experience | {"id": f"e-{i}", "subject": f"p-{i}"}
+        assert client.post("/v1/experiences", json=item, headers=given).status_code == 201
 
 
 # --- when the store cannot ------------------------------------------------------------------

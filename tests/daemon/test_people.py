@@ -53,6 +53,14 @@ def test_a_list_has_bounds(ask, problem, query):
     )
 
 
+@pytest.mark.parametrize("query", ["source=%00", "subject=%00", "conversation_id=a%00"])
+def test_no_store_is_asked_for_what_it_cannot_hold(ask, problem, query):
+    """PostgreSQL has no U+0000 in its text: 422 on both."""
+    assert "pattern" in problem(ask("GET", f"/v1/experiences?{query}", "read"), 422)["detail"]
+    for method, path in (("GET", ""), ("GET", "/lineage"), ("DELETE", "")):
+        problem(ask(method, f"/v1/experiences/%00{path}", "read", "erase"), 422, "invalid")
+
+
 def test_one_is_read_with_its_feedback(ask, five, problem):
     """And 404 where there is none."""
     shown = ask("GET", "/v1/experiences/e-1", "read").json()
@@ -63,6 +71,7 @@ def test_one_is_read_with_its_feedback(ask, five, problem):
     assert ask("GET", "/v1/experiences/e-1/lineage", "read").json() == {
         "datasets": [],
         "runs": [],
+        "adapters": [],
         "releases": [],
     }
 
@@ -118,3 +127,29 @@ def test_each_route_needs_its_scope(ask, five, problem, method, path, scope):
 def test_a_wish_that_is_wrong_is_pointed_at(ask, problem, body, pointer):
     """Nobody is erased by a typing error."""
     assert problem(ask("POST", "/v1/erasures", "erase", json=body), 422)["pointer"] == pointer
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"changed_at": "0001-01-01T00:00:00+14:00"}, "/changed_at"),
+        ({"changed_at": "9999-12-31T23:59:59-14:00"}, "/changed_at"),
+        ({"changed_at": "2026-01-02T03:04:05"}, "/changed_at"),
+        ({"policy": "2026\x1b[2J"}, "/policy"),
+    ],
+)
+def test_a_wish_is_held_to_the_rules_of_the_door(ask, problem, store, changes, pointer):
+    """Its moment has a counterpart in UTC, and its texts hold no control characters."""
+    wish = {"scope": "subject", "scope_id": "p-1", "training": False}
+    document = problem(ask("POST", "/v1/consent", "feedback", json=wish | changes), 422)
+    assert document["pointer"] == pointer
+    assert list(store.follow(types=["consent.changed"])) == []
+
+
+def test_one_moment_and_one_text_is_one_wish(ask):
+    """Whatever its zone and its form, a repeat is a repeat."""
+    wish = {"id": "c-1", "scope": "subject", "scope_id": "p-1", "training": False}
+    first = {"changed_at": "2026-01-02T03:04:05Z", "policy": "caf\u00e9"}
+    again = {"changed_at": "2026-01-02T05:04:05+02:00", "policy": "cafe\u0301"}
+    assert ask("POST", "/v1/consent", "feedback", json=wish | first).status_code == 201
+    assert ask("POST", "/v1/consent", "feedback", json=wish | again).status_code == 200

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
+from tests import canaries
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 60.0
 
@@ -75,15 +77,19 @@ class Nursery:
 class Process:
     """A command that runs. Leaving its `with` block kills it, if it still lives."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
+    def __init__(self, nursery: Nursery, pid: int, log: Path | None) -> None:
+        """`log` is searched for canaries when it has ended."""
         self.pid = pid
         self._nursery = nursery
+        self._log = log
         self._code: int | None = None
 
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; None while it lives."""
         if self._code is None:
             self._code = self._nursery.order(reap=self.pid)
+            if self._code is not None and self._log is not None:
+                canaries.assert_unspoken(self._log.read_text())
         return self._code
 
     def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
@@ -182,11 +188,11 @@ class Place:
         pid = self._nursery.order(
             arguments=arguments,
             environment=self.environment,
-            stdout=str(output or os.devnull),
+            stdout=str(output or self.log),
             stderr=str(output.with_suffix(".err") if output else self.log),
             first=self._first,
         )
-        return Daemon(self._nursery, pid)
+        return Daemon(self._nursery, pid, None if output else self.log)
 
     def start(self) -> Daemon:
         """Starts the daemon and waits until it listens."""

@@ -16,6 +16,8 @@ from collections import Counter
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
+from tests import canaries
+
 CLIENTS = 16
 USUAL_LISTS = (0.25, 5)
 """How many of the requests are lists, and how long these are at most."""
@@ -52,7 +54,7 @@ def experience(name: str, text: str) -> dict[str, Any]:
         "id": name,
         "occurred_at": "2026-01-02T03:04:05Z",
         "source": "load",
-        "messages": [{"role": "user", "content": f"What was said in {name}?"}],
+        "messages": [{"role": "user", "content": f"{canaries.SENTENCE} {name}"}],
         "response": f"{name}: {text}",
     }
 

@@ -14,6 +14,7 @@ import pytest
 from daemon.clients.client import Client
 from store import keys
 from store.events import Store
+from tests import canaries
 from tests.durability.recorded import recorded
 
 RESTARTS = 10
@@ -65,7 +66,7 @@ def _send(url, key, sender, stop, sent):
             client.record(
                 id=name,
                 source="web",
-                messages=[{"role": "user", "content": f"Question {number}?"}],
+                messages=[{"role": "user", "content": f"{canaries.SENTENCE} {number}"}],
                 response="An answer.",
                 consent={"training": False},
             )
@@ -108,4 +109,6 @@ def test_ten_restarts_lose_and_double_nothing(place, listener, key, tmp_path):
     names = [name for names in sent for name in names]
     assert recorded(place.store) == dict.fromkeys(names, 1)
     assert len(names) > 100 * SENDERS
-    assert b"Traceback" not in (tmp_path / "stderr.log").read_bytes()
+    said = (tmp_path / "stderr.log").read_text()
+    assert "Traceback" not in said
+    canaries.assert_unspoken(said)

@@ -30,6 +30,7 @@ from store.records import (
     TrainingRun,
     now,
 )
+from tests import canaries
 from trainer.gates import GATES
 from trainer.job import Heartbeat
 
@@ -88,7 +89,7 @@ def fill(store: Store, panel: str) -> None:
             occurred_at=now(),
             source="test",
             messages=(Message(role="user", content=f"What is {number} plus {number * 7}?"),),
-            response=f"It is {number * 8}, as you can check with a pencil on paper.",
+            response=f"It is {number * 8}, as you can check: {canaries.SENTENCE}",
             consent=Consent(training=consent),
         )
 
@@ -115,6 +116,13 @@ def fill(store: Store, panel: str) -> None:
             for e in [*consented[:ROWS], *others]
         ],
     )
+
+
+def words_lie_in(data: Path) -> set[str]:
+    """The entries of the data folder in which something holds what people said."""
+    word = canaries.WORD.encode()
+    files = (path for path in data.rglob("*") if path.is_file())
+    return {path.relative_to(data).parts[0] for path in files if word in path.read_bytes()}
 
 
 class Daemon:
@@ -181,6 +189,8 @@ def daemon(tmp_path):
     if found.process is not None:
         found.end(signal.SIGKILL)
     found.log.close()
+    for log in (data.parent / "daemon.log", *data.rglob("log.txt")):  # the children's, too
+        canaries.assert_unspoken(log.read_text())
 
 
 def test_a_cycle_killed_in_each_step_completes_with_one_record_per_step(daemon):
@@ -225,5 +235,8 @@ def test_a_cycle_killed_in_each_step_completes_with_one_record_per_step(daemon):
         assert store.projections_digest() == before
     for folder in ("datasets", "releases"):  # what is there is whole
         assert list((daemon.data / folder).glob("*.partial")) == []
+    # What erasing reaches is all there is: no cache and no job folder holds what people said.
+    reached = {"bhavana.db", "bhavana.db-wal", "datasets"}
+    assert {"datasets"} <= words_lie_in(daemon.data) <= reached
     events = [json.loads(line) for line in daemon.log_lines()]
     assert not [e for e in events if e.get("event") == "request_failed"]

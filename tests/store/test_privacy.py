@@ -176,12 +176,21 @@ def test_where_an_experience_went_is_known(said):
     facts = [("dataset.built", dataset), ("run.finished", run)]
     said.append([Fact(type=t, stream="cycle/1", key=n.id, noun=n) for t, n in facts])
     went = privacy.where_it_went(said, [mine])
-    assert (went.datasets, went.runs, went.releases) == (("dataset-1",), ("run-1",), ())
+    assert went == privacy.Went(datasets=("dataset-1",), runs=("run-1",), adapters=("0",))
     [other] = privacy.find(said, "experience", "other").experiences
     assert privacy.where_it_went(said, [other]) == privacy.Went()
     assert privacy.erased_among(said, dataset.members) == set()
     _erase(said, "experience", "mine-1")
     assert privacy.erased_among(said, dataset.members) == {mine}
+
+
+def test_what_came_with_a_key_is_known(store, make_experience):
+    """What was erased since is counted, too, but no longer named."""
+    experiences.record(store, [make_experience("a"), make_experience("b")], actor="key:mine")
+    experiences.record(store, [make_experience("c")], actor="key:other")
+    _erase(store, "experience", "a")
+    assert list(privacy.of_key(store, "mine").values()) == ["", "b"]
+    assert privacy.of_key(store, "none") == {}
 
 
 @pytest.mark.parametrize(

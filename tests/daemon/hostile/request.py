@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tests import canaries
+
 KEY = b"THE-KEY"
 JSON, TEXT, LINES = b"application/json", b"text/plain", b"application/x-ndjson"
 MEGABYTE = 1_000_000
@@ -85,8 +87,8 @@ EXPERIENCES = Door(
     {
         "occurred_at": "2026-01-02T03:04:05Z",
         "source": "hostile",
-        "messages": [{"role": "user", "content": "Hello"}],
-        "response": "Good morning",
+        "messages": [{"role": "user", "content": canaries.SECRET}],
+        "response": canaries.SENTENCE,
     },
 )
 FEEDBACK = Door(
@@ -97,7 +99,7 @@ FEEDBACK = Door(
         "experience_id": "e-1",
         "kind": "comment",
         "given_at": "2026-01-02T03:04:05Z",
-        "text": "Kind",
+        "text": canaries.SENTENCE,
         "value": 1,
     },
 )
