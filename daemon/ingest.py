@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from msgspec import UNSET, UnsetType
 from starlette.concurrency import run_in_threadpool
 
 from daemon import bodies, metrics
@@ -25,12 +24,20 @@ from daemon.limits import Limits
 from daemon.problems import Problem, pointer_of, problem_of, respond
 from daemon.redaction import Redactor
 from daemon.replies import Replies
+from daemon.results import (
+    Result,
+    answer_for_many,
+    answer_for_one,
+    id_in,
+    refused,
+    result_of,
+)
 from daemon.texts import is_plain, normal
 from store import experiences
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
 from store.log import Appended, Fact, Line, line
-from store.records import Assessment, Experience, Feedback, Identifier, Noun, new_id
+from store.records import Assessment, Experience, Feedback, new_id
 from store.sources import OURS
 
 log = structlog.get_logger()
@@ -48,21 +55,6 @@ OURSELVES = "bhavana"
 def unable(_: Sequence[Experience]) -> list[Assessment]:
     """The judge of a house without scorers."""
     raise Unavailable("Nobody is here to assess words before they are dropped.")
-
-
-class Result(Noun, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one item."""
-
-    id: str = ""
-    status: str
-    """recorded; duplicate: same id and content, nothing to do; conflict: same id and other
-    content; invalid; refused. Sending the last three again is useless."""
-    position: int | UnsetType = UNSET
-    """Where it stands in the log."""
-    code: str | UnsetType = UNSET
-    detail: str | UnsetType = UNSET
-    pointer: str | UnsetType = UNSET
-    """RFC 6901, into the item."""
 
 
 class Kept(NamedTuple):
@@ -127,7 +119,7 @@ class Door:
         caller = await house.ring.caller(headers, scope["query_string"], self._scope)
         media = bodies.media_type(headers)
         if media in bodies.LINES:
-            return _many(await self._stream(caller, headers, receive))
+            return answer_for_many(await self._stream(caller, headers, receive))
         body = await bodies.whole(headers, receive)
         if body.lstrip()[:1] != b"[":
             aside: list[Experience] = []
@@ -136,7 +128,7 @@ class Door:
             lines = [line(self._fact(item), caller.actor), *await house.judged(aside)]
             appended = (await house.append(lines))[0]
             self._received[appended.status].inc()
-            return _one(item.id, appended)
+            return answer_for_one(item.id, appended)
         values = _decode(body, list[msgspec.Raw])
         if not 0 < len(values) <= MAX_ITEMS:
             raise Problem(
@@ -146,7 +138,7 @@ class Door:
                 hint="Send it in parts, or as NDJSON.",
                 pointer="",
             )
-        return _many(await self._keep(caller, [bytes(v) for v in values]))
+        return answer_for_many(await self._keep(caller, [bytes(v) for v in values]))
 
     async def _stream(
         self, caller: Caller, headers: dict[bytes, bytes], receive: Receive
@@ -181,7 +173,7 @@ class Door:
         lines = [item.line for item in items if item.line is not None]
         lines += await self._house.judged(aside)
         appended = iter(await self._house.append(lines) if lines else ())
-        results = [item.result or _result(item.id, next(appended)) for item in items]
+        results = [item.result or result_of(item.id, next(appended)) for item in items]
         for result in results:
             self._received[result.status].inc()
         return results
@@ -193,7 +185,7 @@ class Door:
             problem = problem_of(error)
             if problem.status in (429, 500, 503):
                 raise
-            return Kept("", None, _refused(_id_in(text), problem))
+            return Kept("", None, refused(id_in(text), problem))
         return Kept(item.id, line(self._fact(item), caller.actor), None, item.subject)
 
     def _read(
@@ -373,56 +365,6 @@ def _decode(text: bytes, kind: Any) -> Any:
 
 def _bad_json(error: Exception) -> Problem:
     return Problem(400, "bad_json", f"This is not valid JSON: {error}.")
-
-
-class _Named(msgspec.Struct):
-    id: Identifier = ""
-
-
-def _id_in(text: bytes) -> str:
-    """The id that an item claims, where it can be read, to name its result."""
-    try:
-        return msgspec.json.decode(text, type=_Named).id
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-
-
-def _result(name: str, appended: Appended) -> Result:
-    if appended.status == "erased":
-        return Result(id=name, status="refused", code="erased", detail=ERASED)
-    if appended.status == "conflict":
-        return Result(id=name, status="conflict", code="conflict", detail=CONFLICT)
-    return Result(id=name, status=appended.status, position=appended.position)
-
-
-ERASED = "This was erased on a person's wish and is not taken again."
-CONFLICT = "Recorded before with other content."
-
-
-def _refused(name: str, problem: Problem) -> Result:
-    status = "invalid" if problem.status in (400, 422) else "refused"
-    return Result(
-        id=name,
-        status=status,
-        code=problem.code,
-        detail=problem.message,
-        pointer=UNSET if problem.pointer is None else problem.pointer,
-    )
-
-
-def _one(name: str, appended: Appended) -> tuple[int, bytes]:
-    if appended.status == "conflict":
-        raise Problem(409, "conflict", CONFLICT, hint="Send other content under another id.")
-    if appended.status == "erased":
-        raise Problem(410, "erased", ERASED)
-    status = 201 if appended.status == "recorded" else 200
-    return status, msgspec.json.encode(_result(name, appended))
-
-
-def _many(results: list[Result]) -> tuple[int, bytes]:
-    found = {result.status for result in results}
-    status = 207 if found - {"recorded", "duplicate"} else 201 if "recorded" in found else 200
-    return status, msgspec.json.encode({"results": results})
 
 
 async def _send_json(send: Send, status: int, body: bytes) -> None:
