@@ -147,6 +147,11 @@ def verify(dataset: Dataset) -> None:
         )
 
 
+def partial_of(folder: Path) -> Path:
+    """Where a dataset's files are until all of them are there."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
 def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool = False) -> int:
     """Takes experiences out of a dataset's files; returns how many rows. Safe to repeat.
 
@@ -189,7 +194,7 @@ def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
         if (folder / "manifest.json").read_bytes() != content:
             raise IntegrityError(f"{folder} holds another dataset.")
         return
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, text in files.items():

@@ -89,20 +89,18 @@ def select(
     kept = _whole_pairs(candidates, assessed)
     funnel["half_a_pair"] = len(candidates) - len(kept)
     candidates = kept
-    for name, of in (("over_person_cap", _person), ("over_source_cap", _untrusted_source)):
-        kept = _capped_each(candidates, of, policy)
-        funnel[name] = len(candidates) - len(kept)
-        candidates = kept
-    caps: dict[str, tuple[Callable[[Assessed], bool], float]] = {
-        "over_self_share": (_self_generated, policy.max_self_share),
-        "over_refusal_share": (_refuses, policy.max_refusal_share),
+    caps: dict[str, Callable[[list[Assessed]], list[Assessed]]] = {
+        "over_person_cap": lambda some: _capped_each(some, _person, policy),
+        "over_source_cap": lambda some: _capped_each(some, _untrusted_source, policy),
+        "over_self_share": lambda some: _capped(some, _self_generated, policy.max_self_share),
+        "over_refusal_share": lambda some: _capped(some, _refuses, policy.max_refusal_share),
     }
     funnel |= dict.fromkeys(caps, 0)
     before = -1
     while before != len(candidates):  # what one cap drops can put another one over its share
         before = len(candidates)
-        for name, (belongs, share) in caps.items():
-            kept = _capped(candidates, belongs, share)
+        for name, cap in caps.items():
+            kept = cap(candidates)
             funnel[name] += len(candidates) - len(kept)
             candidates = kept
     funnel["selected"] = len(candidates)
@@ -253,27 +251,20 @@ def _untrusted_source(a: Assessed) -> str | None:
 def _capped_each(
     candidates: list[Assessed], of: Callable[[Assessed], str | None], policy: Policy
 ) -> list[Assessed]:
-    """At most so many of each one, the best first; those that are nobody's are all kept.
-
-    What is dropped makes the whole smaller and the share with it, so it is done until it holds.
-    """
-    before = -1
-    while before != len(candidates):
-        before = len(candidates)
-        share = int(max(len(candidates), policy.min_examples) * policy.max_single_share)
-        allowed = min(policy.max_per_source, max(1, share))
-        ranked = sorted(candidates, key=lambda a: (-_weighted(a), a.experience.id))
-        taken: Counter[str] = Counter()
-        dropped = set()
-        for a in ranked:
-            whose = of(a)
-            if whose is None:
-                continue
-            taken[whose] += 1
-            if taken[whose] > allowed:
-                dropped.add(a.experience.id)
-        candidates = [a for a in candidates if a.experience.id not in dropped]
-    return candidates
+    """At most so many of each one, the best first; those that are nobody's are all kept."""
+    share = int(max(len(candidates), policy.min_examples) * policy.max_single_share)
+    allowed = min(policy.max_per_source, max(1, share))
+    ranked = sorted(candidates, key=lambda a: (-_weighted(a), a.experience.id))
+    taken: Counter[str] = Counter()
+    dropped = set()
+    for a in ranked:
+        whose = of(a)
+        if whose is None:
+            continue
+        taken[whose] += 1
+        if taken[whose] > allowed:
+            dropped.add(a.experience.id)
+    return [a for a in candidates if a.experience.id not in dropped]
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -77,9 +77,11 @@ def _steps(parts: Parts, cycle: Cycle) -> Cycle:
     if (earlier := judged_before(parts, dataset)) is not None:
         return _end(parts, cycle, "unchanged", f"nothing new since {earlier}")
     run = train(parts, cycle, dataset)
+    require_unerased(parts, dataset)
     evaluation = evaluate(parts, cycle, run)
     if not evaluation.passed:
         return _end(parts, cycle, "held_back", held_back_because(evaluation))
+    require_unerased(parts, dataset)
     release = promote(parts, cycle, run, evaluation)
     return _end(parts, cycle, "promoted", f"{release.id} serves at {release.target}")
 
@@ -121,6 +123,7 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         return found
     _beat(parts, "build", "selecting", 0, 1)
     name = _name("dataset", cycle)
+    discard_unrecorded(parts, cycle)
     dataset = datasets.build(
         parts.store,
         parts.settings.data / "datasets" / name,
@@ -140,6 +143,23 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         shutil.rmtree(dataset.path)
         raise Halted(f"Something in {name} was erased while it was built; it is deleted.")
     return dataset
+
+
+def discard_unrecorded(parts: Parts, cycle: Cycle) -> None:
+    """Deletes what a build left that was killed before its record: no erasure knows of it."""
+    folder = parts.settings.data / "datasets" / _name("dataset", cycle)
+    if cycles.of_cycle(parts.store, Dataset, cycle.id) is None:
+        for left in (folder, datasets.partial_of(folder)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def require_unerased(parts: Parts, dataset: Dataset) -> None:
+    """Raises Halted when something was erased that the candidate has learned from."""
+    if erased_among(parts.store, dataset.members):
+        raise Halted(
+            f"Something in {dataset.id} was erased while it was learned from.",
+            hint="The next cycle learns without it.",
+        )
 
 
 def judged_before(parts: Parts, dataset: Dataset) -> str | None:
@@ -323,6 +343,7 @@ def _begin(parts: Parts, reason: str) -> Cycle:
 
 def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
     serve_what_is_recorded(parts)
+    discard_unrecorded(parts, cycle)
     ended = msgspec.structs.replace(cycle, state=state, detail=detail, finished_at=now())
     cycles.finish(parts.store, ended, parts.fence)
     _beat(parts, "done", state, 1, 1)

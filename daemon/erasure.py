@@ -1,12 +1,14 @@
-"""Erasing what people said, everywhere it lies: datasets first, then the store.
+"""Erasing what people said, everywhere it lies: datasets, then the store, then datasets again.
 
-In this order, so that a kill in between leaves words in the store, where the erasure can be
-repeated, and never in a file that nothing points to any more. Words are erased when a person
-wishes it, and when they were kept for as long as they may be.
+Datasets first, so that a kill in between leaves words in the store, where the erasure can be
+repeated, and never in a file that nothing points to any more; and again afterwards, for one that
+was recorded meanwhile. A dataset that is recorded later is looked at by the cycle that made it.
+Words are erased when a person wishes it, and when they were kept for as long as they may be.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -78,13 +80,14 @@ def erase(
     Safe to repeat: what is gone is not found again. Raises Unavailable.
     """
     found = privacy.find(store, scope, name)
-    went = privacy.where_it_went(store, found.experiences)
-    rows = _forget(store, went, set(found.ids), dry_run=dry_run)
+    went, rows = _forget(store, found.experiences, set(found.ids), dry_run=dry_run)
     erasure = None
     emptied = False
     if not dry_run:
         erasure = privacy.erase(store, scope, name, reason=reason, actor=actor)
         emptied = store.scrub()
+        went, more = _forget(store, found.experiences, set(found.ids))
+        rows |= {name: count for name, count in more.items() if name not in rows}
     return Receipt(
         id=None if erasure is None else erasure.id,
         scope=scope,
@@ -120,8 +123,8 @@ def retain(
         for consented, days in settings.classes
     }
     some = [one for found in old.values() for one in found]
-    went = privacy.where_it_went(store, [one.position for one in some])
-    rows = _forget(store, went, {one.id for one in some}, dry_run=dry_run)
+    positions, ids = [one.position for one in some], {one.id for one in some}
+    went, rows = _forget(store, positions, ids, dry_run=dry_run)
     erasures: list[Erasure] = []
     for consented, days in () if dry_run else settings.classes:
         erasures += retention.erase_aged(
@@ -133,6 +136,9 @@ def retain(
             actor=actor,
         )
     emptied = bool(erasures) and store.scrub()
+    if erasures:
+        went, more = _forget(store, positions, ids)
+        rows |= {name: count for name, count in more.items() if name not in rows}
     return Retained(
         ids=tuple(erasure.id for erasure in erasures),
         dry_run=dry_run,
@@ -166,10 +172,11 @@ def retain_daily(parts: Parts) -> None:
 
 
 def _forget(
-    store: Store, went: privacy.Went, ids: set[str], *, dry_run: bool
-) -> dict[Identifier, int]:
-    """Takes experiences out of the datasets' files; how many rows of each."""
-    return {
+    store: Store, positions: Sequence[int], ids: set[str], *, dry_run: bool = False
+) -> tuple[privacy.Went, dict[Identifier, int]]:
+    """Where experiences went, and how many rows of each dataset's files were taken out."""
+    went = privacy.where_it_went(store, positions)
+    return went, {
         dataset_id: datasets.forget(dataset, ids, dry_run=dry_run)
         for dataset_id in went.datasets
         if (dataset := cycles.by_id(store, Dataset, dataset_id)) is not None

@@ -6,15 +6,16 @@ disk. One object; or a list, or lines of NDJSON, with a result for each item.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from starlette.concurrency import run_in_threadpool
 
 from daemon import bodies, metrics
 from daemon.bodies import Disconnected, Receive
@@ -34,7 +35,7 @@ from daemon.results import (
 )
 from daemon.texts import is_plain, normal
 from store import experiences
-from store.errors import BhavanaError, Unavailable
+from store.errors import BhavanaError, QueueFull, Unavailable
 from store.events import Store
 from store.log import Appended, Fact, Line, line
 from store.records import Assessment, Experience, Feedback, new_id
@@ -48,6 +49,8 @@ Item = Any
 """An Experience or a Feedback, whichever the door is for."""
 Judge = Callable[[Sequence[Experience]], list[Assessment]]
 """Says what the panel finds; blocks."""
+MOST_JUDGING = 8
+"""Requests whose words may wait to be judged."""
 OURSELVES = "bhavana"
 """The actor of what the daemon finds out by itself."""
 
@@ -239,6 +242,9 @@ class House:
         self.limits = limits
         self._redact = redact
         self._judge = judge
+        self._judging = 0
+        # A thread of its own: it is slow, and everybody else's questions share the others.
+        self._judges = ThreadPoolExecutor(1, thread_name_prefix="judge")
         self._replies = Replies()
         self._is_open = is_open
 
@@ -264,8 +270,19 @@ class House:
         """What the panel says of words before they are gone. Raises Unavailable."""
         if not aside:
             return []
-        found = await run_in_threadpool(self._judge, aside)
-        return [line(experiences.judged(assessment), OURSELVES) for assessment in found]
+        if self._judging >= MOST_JUDGING:
+            raise QueueFull
+        self._judging += 1
+        try:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._judges, self._judge, aside)
+        finally:
+            self._judging -= 1
+        facts = [experiences.judged(assessment) for assessment in found]
+        # Along with its words' own record: what is refused has no assessment either.
+        return [
+            line(msgspec.structs.replace(fact, along_with=fact.about), OURSELVES) for fact in facts
+        ]
 
     def accept(self, item: Item, source: str | None, aside: list[Experience]) -> Item:
         """The item with its parts fitting each other, its moment in UTC and secrets redacted."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from scorers.assess import PanelSettings, Worker, ended_when, worker
+from scorers.assess import BATCH, PanelSettings, Worker, ended_when, worker
 from store.errors import ChildFailed, Unavailable
 from store.records import Assessment, Experience
 
@@ -30,7 +30,7 @@ class StandingWorker:
         self._one_at_a_time = threading.Lock()
         self._stop = threading.Event()
 
-    def assess(self, batch: Sequence[Experience]) -> list[Assessment]:
+    def assess(self, some: Sequence[Experience]) -> list[Assessment]:
         """One assessment per experience, in order. Raises Unavailable when the worker fails."""
         with self._one_at_a_time:
             if self._stop.is_set():
@@ -38,7 +38,12 @@ class StandingWorker:
             try:
                 child = self._open(self._settings())
                 with ended_when(child, self._stop):
-                    return child.assess(batch)
+                    # No more at once than it reads before it answers: the pipe would fill.
+                    return [
+                        assessment
+                        for start in range(0, len(some), BATCH)
+                        for assessment in child.assess(some[start : start + BATCH])
+                    ]
             except (ChildFailed, Unavailable) as error:
                 self._end()
                 raise Unavailable(

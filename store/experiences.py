@@ -54,18 +54,19 @@ class Assessed(Noun, frozen=True, kw_only=True):
 def recorded(e: Experience) -> Fact:
     """The fact that an experience was recorded."""
     name = f"experience/{e.id}"
-    return Fact(type="experience.recorded", stream=name, key=name, noun=e)
+    about = f"conversation/{e.conversation_id}" if e.conversation_id else None
+    return Fact(type="experience.recorded", stream=name, key=name, noun=e, about=about)
 
 
 def given(f: Feedback) -> Fact:
     """The fact that feedback was given."""
-    about = f"experience/{f.experience_id}" if f.experience_id else None
+    on = f"experience/{f.experience_id}" if f.experience_id else f"conversation/{f.conversation_id}"
     return Fact(
         type="feedback.given",
-        stream=about or f"conversation/{f.conversation_id}",
+        stream=on,
         key=f"feedback/{f.id}",
         noun=f,
-        about=about,
+        about=on,
     )
 
 
@@ -76,6 +77,7 @@ def consent_changed(c: ConsentChange) -> Fact:
         stream=f"{c.scope}/{c.scope_id}",
         key=f"consent/{c.id}",
         noun=c,
+        about=f"{c.scope}/{c.scope_id}",
     )
 
 

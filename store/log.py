@@ -20,8 +20,8 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
-    insert,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.postgresql import JSON as JSON_TEXT
@@ -52,6 +52,10 @@ NEW_HEAD = (
     .where(tables.heads.c.name == LOG)
     .values(position=bindparam("end"), chain=bindparam("link"))
 )
+DRAWN = text(
+    "INSERT INTO secrets (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
+)
+BURIED = text("INSERT INTO tombstones (hash) VALUES (:hash) ON CONFLICT (hash) DO NOTHING")
 ANY_TOMBSTONE = select(tables.tombstones.c.hash).limit(1)
 """Made once: to build a statement costs more than to run it."""
 
@@ -64,7 +68,10 @@ class Fact(Noun, frozen=True, kw_only=True):
     key: str
     noun: Noun
     about: str | None = None
-    """The key of the fact that this one speaks of: erased with it, and not taken after it."""
+    """What this one belongs to or speaks of: where that was erased, this is not taken."""
+    along_with: str | None = None
+    """The key of the fact without which this one means nothing: recorded in one transaction with
+    it, or not at all."""
 
 
 class Appended(NamedTuple):
@@ -101,8 +108,8 @@ def link(chain: str, position: int, kind: str, recorded_at: str, actor: str, dig
 
     The body is in it by its digest only, so erasing words does not break the chain.
     """
-    text = f"{chain}|{position}|{kind}|{recorded_at}|{actor}|{digest}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    linked = f"{chain}|{position}|{kind}|{recorded_at}|{actor}|{digest}"
+    return hashlib.sha256(linked.encode()).hexdigest()
 
 
 def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> list[Appended]:
@@ -121,6 +128,7 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
     )
     recorded_at = now().isoformat(timespec="microseconds")
     results: list[Appended] = []
+    fresh: set[str] = set()
     rows: list[bulk.Row] = []
     projected: list[Projected] = []
     seals: list[bulk.Row] = []
@@ -129,6 +137,9 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
         if fact.key in erased or fact.about in erased:
             results.append(Appended(0, "erased"))
             continue
+        if fact.along_with is not None and fact.along_with not in fresh:
+            results.append(Appended(0, "conflict"))
+            continue
         found = known.get(fact.key)
         if found is not None:
             same = found[1] == entry.digest
@@ -136,6 +147,7 @@ def append(connection: Connection, lines: Sequence[Line], *, after: int = 0) -> 
             continue
         position += 1
         known[fact.key] = (position, entry.digest)
+        fresh.add(fact.key)
         chain = link(chain, position, fact.type, recorded_at, entry.actor, entry.digest)
         if position % SEAL_EVERY == 0:
             seals.append((position, chain))
@@ -196,11 +208,12 @@ def salt(connection: Connection) -> bytes:
 def secret(connection: Connection, name: str) -> bytes:
     """A random value of the store's own, the same each time; drawn in this transaction if new."""
     column = tables.secrets.c
-    value = connection.execute(select(column.value).where(column.name == name)).scalar()
+    query = select(column.value).where(column.name == name)
+    value = connection.execute(query).scalar()
     if value is None:
         drawn = random.token_hex(SECRET_BYTES)
-        value = drawn + _checksum(name, drawn)
-        connection.execute(insert(tables.secrets).values(name=name, value=value))
+        connection.execute(DRAWN, {"name": name, "value": drawn + _checksum(name, drawn)})
+        value = connection.execute(query).scalar_one()  # maybe another process was first
     return bytes.fromhex(value[: SECRET_BYTES * 2])
 
 
@@ -217,6 +230,13 @@ def _checksum(name: str, drawn: str) -> str:
 def tombstone(salt: bytes, key: str) -> str:
     """What stands for the key of an erased fact: it can be compared, not read."""
     return hmac.digest(salt, key.encode(), "sha256").hex()
+
+
+def bury(connection: Connection, hashes: Iterable[str]) -> None:
+    """What these tombstones stand for is not taken any more. Safe to repeat."""
+    rows = [{"hash": stone} for stone in hashes]
+    if rows:
+        connection.execute(BURIED, rows)
 
 
 def _erased(connection: Connection, keys: Iterable[str]) -> set[str]:

@@ -7,11 +7,12 @@ hash of each id stays, too, and keeps the same thing from being taken again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, func, select, update
 
 from store import log, tables
 from store.engine import in_our_words
@@ -34,6 +35,8 @@ class Found(NamedTuple):
     assessments: tuple[int, ...]
     consents: tuple[int, ...]
     ids: tuple[str, ...]
+    conversations: tuple[str, ...]
+    """Of which nothing is left without these."""
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -61,10 +64,12 @@ def find(store: Store, scope: Scope, name: str) -> Found:
 def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> Erasure | None:
     """Erases the words and ids from the store, in one transaction; None when nothing is there.
 
-    SQLite overwrites what is deleted; `scrub` afterwards empties its write-ahead log.
+    What belongs to an erased experience or conversation and comes later is not taken. SQLite
+    overwrites what is deleted; `scrub` afterwards empties its write-ahead log.
     """
 
     def work(connection: Connection) -> Erasure | None:
+        log.head_of(connection, lock=True)  # nobody records anything between finding and erasing
         found = _find(connection, scope, name)
         return erase_found(store, connection, found, (scope, name), reason=reason, actor=actor)
 
@@ -161,11 +166,19 @@ def with_what_is_on(
     said: set[int],
     consented: set[int],
 ) -> Found:
-    """Experiences, by position and id, and what is on each; beside what was found already."""
+    """Experiences, by position and id, and what is on each, and on conversations that hold
+    nothing else; beside what was found already.
+    """
     feedback, assessments = tables.feedback.c, tables.assessments.c
     consents = tables.consents.c
     ids = tuple(name for _, name in some)
     judged: set[int] = set()
+    conversations = _emptied(connection, [position for position, _ in some])
+    for batch in batches(conversations):
+        on = feedback.conversation.in_(batch)
+        said |= set(connection.execute(select(feedback.position).where(on)).scalars())
+        on_all = (consents.scope == "conversation") & consents.scope_id.in_(batch)
+        consented |= set(connection.execute(select(consents.position).where(on_all)).scalars())
     for batch in batches(ids):
         on = feedback.experience_id.in_(batch)
         said |= set(connection.execute(select(feedback.position).where(on)).scalars())
@@ -179,7 +192,23 @@ def with_what_is_on(
         assessments=tuple(sorted(judged)),
         consents=tuple(sorted(consented)),
         ids=ids,
+        conversations=conversations,
     )
+
+
+def _emptied(connection: Connection, positions: Sequence[int]) -> tuple[str, ...]:
+    """The conversations of which these experiences are all that there is."""
+    conversation = tables.experiences.c.conversation
+    ours: Counter[str] = Counter()
+    for batch in batches(positions):
+        query = select(conversation).where(tables.experiences.c.position.in_(batch))
+        ours.update(connection.execute(query.where(conversation.is_not(None))).scalars())
+    emptied: list[str] = []
+    for names in batches(ours):
+        counted = select(conversation, func.count()).where(conversation.in_(names))
+        rows = connection.execute(counted.group_by(conversation))
+        emptied += [name for name, count in rows if count == ours[name]]
+    return tuple(sorted(emptied))
 
 
 def erase_found(
@@ -191,13 +220,20 @@ def erase_found(
     reason: str,
     actor: str,
 ) -> Erasure | None:
-    """Empties what was found and records that, in the caller's transaction."""
+    """Empties what was found and records that, in the caller's transaction.
+
+    The caller holds the log's lock. None when nothing was found.
+    """
+    salt = log.salt(connection)
+    scope, name = of
+    if scope != "age":
+        closed = {f"conversation/{conversation}" for conversation in found.conversations}
+        closed |= set() if scope == "subject" else {f"{scope}/{name}"}  # a person may come back
+        log.bury(connection, (log.tombstone(salt, what) for what in sorted(closed)))
     if not found.positions:
         return None
-    salt = log.salt(connection)
     for positions in batches(found.positions):
         _empty(connection, positions, salt)
-    scope, name = of
     erasure = Erasure(
         id=new_id("erasure"),
         scope=scope,
@@ -229,7 +265,7 @@ def _empty(connection: Connection, positions: Sequence[int], salt: bytes) -> Non
         .values(body=log.ERASED, stream=log.ERASED_STREAM, key=bindparam("stone")),
         [{"at": p, "stone": f"{log.ERASED_STREAM}/{h}"} for p, h in hashes.items()],
     )
-    connection.execute(insert(tables.tombstones), [{"hash": h} for h in hashes.values()])
+    log.bury(connection, hashes.values())
     withdraw(connection, positions)
 
 

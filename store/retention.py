@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Select, and_, func, or_, select
 from store import tables
 from store.engine import in_our_words
 from store.events import Store
+from store.log import head_of
 from store.privacy import batches, erase_found, with_what_is_on
 from store.records import Erasure
 from store.sources import OURS
@@ -45,23 +46,30 @@ def erase_aged(
     """Erases aged experiences, and what was said about them, in transactions of BATCH.
 
     One whose consent changed since it was found stays. Feedback on a conversation goes with
-    the conversation's last experience. Safe to repeat.
+    the conversation's last experience; feedback on what never came, with what has no consent.
+    Safe to repeat.
     """
-    erasures = []
+    erasures: list[Erasure | None] = []
     name = "consented" if consented else "unconsented"
     for positions in batches(one.position for one in some):
 
         def work(connection: Connection, among: list[int] = positions) -> Erasure | None:
+            head_of(connection, lock=True)  # nobody records anything between finding and erasing
             query = _aged(before, consented).where(tables.experiences.c.position.in_(among))
             still = [Aged(*row) for row in connection.execute(query)]
-            said = _feedback_on_nothing_else(connection, [one.position for one in still])
-            found = with_what_is_on(connection, still, said, set())
+            found = with_what_is_on(connection, still, set(), set())
             return erase_found(store, connection, found, ("age", name), reason=reason, actor=actor)
 
-        erasure = store.write(work)
-        if erasure is not None:
-            erasures.append(erasure)
-    return erasures
+        erasures.append(store.write(work))
+
+    def orphans(connection: Connection) -> Erasure | None:
+        head_of(connection, lock=True)
+        found = with_what_is_on(connection, (), _waiting(connection, before), set())
+        return erase_found(store, connection, found, ("age", name), reason=reason, actor=actor)
+
+    if not consented:
+        erasures.append(store.write(orphans))
+    return [erasure for erasure in erasures if erasure is not None]
 
 
 def _aged(before: datetime, consented: bool) -> Select[Any]:
@@ -91,13 +99,19 @@ def _aged(before: datetime, consented: bool) -> Select[Any]:
     )
 
 
-def _feedback_on_nothing_else(connection: Connection, positions: Sequence[int]) -> set[int]:
-    """Feedback on conversations of which nothing is left without these experiences."""
-    experiences, feedback = tables.experiences.c, tables.feedback.c
-    others = tables.experiences.alias().c
-    of_them = select(experiences.conversation).where(experiences.position.in_(positions))
-    kept = select(others.position).where(
-        others.conversation == feedback.conversation, others.position.not_in(positions)
+def _waiting(connection: Connection, before: datetime) -> set[int]:
+    """Feedback recorded before a moment, on an experience or a conversation that never came."""
+    events, feedback, experiences = tables.events.c, tables.feedback.c, tables.experiences.c
+    its = tables.events.alias().c
+    on_one = select(its.position).where(its.key == "experience/" + feedback.experience_id)
+    on_all = select(experiences.position).where(experiences.conversation == feedback.conversation)
+    query = (
+        select(feedback.position)
+        .join(tables.events, events.position == feedback.position)
+        .where(
+            events.recorded_at < before.isoformat(timespec="microseconds"),
+            ~on_one.exists(),
+            ~on_all.exists(),
+        )
     )
-    query = select(feedback.position).where(feedback.conversation.in_(of_them), ~kept.exists())
     return set(connection.execute(query).scalars())
