@@ -157,9 +157,11 @@ class Store(StoreReader):
         actor: str = "bhavana",
         fence: Guard | None = None,
     ) -> Appended:
-        """Records one fact; raises Conflict when its key holds other content."""
+        """Records one fact; raises Conflict when its key holds other content, or was erased."""
         [appended] = self.append([fact], actor=actor, fence=fence)
-        if appended.status in ("conflict", "erased"):
+        if appended.status == "erased":
+            raise Conflict(f"{fact.key} belongs to what was erased on a person's wish.")
+        if appended.status == "conflict":
             raise Conflict(f"{fact.key} was recorded before with other content.")
         return appended
 

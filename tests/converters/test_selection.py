@@ -230,3 +230,14 @@ def test_selecting_is_repeatable_and_keeps_the_order(make_assessed, seed):
     first, second = (select(crowd, Policy(), forbidden=[GATE]) for _ in range(2))
     assert first == second
     assert _ids(first) == sorted(_ids(first))
+
+
+def test_a_source_keeps_its_share_of_what_the_other_caps_leave(make_assessed):
+    """Practice that is capped makes the whole smaller, and the share of one source with it."""
+    assessed = [make_assessed(f"practice-{n}", source="practice") for n in range(300)]
+    assessed += [make_assessed(f"own-{n}", source="exemplar") for n in range(40)]
+    assessed += [make_assessed(f"web-{n}", source="web", tier="untrusted") for n in range(40)]
+    selection = select(assessed, Policy(min_examples=1))
+    from_web = sum(a.experience.source == "web" for a in selection.chosen)
+    assert 0 < from_web <= len(selection.chosen) * Policy().max_single_share
+    assert sum(selection.funnel.values()) == 2 * selection.funnel["recorded"]

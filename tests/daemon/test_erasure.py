@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import msgspec
 import pytest
@@ -133,4 +134,27 @@ def test_a_kill_between_the_files_and_the_store_costs_nothing(monkeypatch, kept,
             _erase(store, "canary-001")
     assert experiences.get(store, "of-canary-001")
     _erase(store, "canary-001")
+    assert _hits(data, ["canary-001"]) == set()
+
+
+def test_a_dataset_that_is_recorded_meanwhile_loses_the_words_too(monkeypatch, kept, data):
+    """It was not there when datasets were asked for, and its cycle saw nothing erased yet."""
+    from store import privacy
+
+    store, first = kept
+    late = data / "datasets" / "dataset-2"
+    real = privacy.erase
+
+    def erase_after_a_record(*arguments, **options):
+        shutil.copytree(first.path, late)
+        second = {"id": "dataset-2", "cycle_id": "cycle-2", "path": str(late)}
+        cycles.leave(store, msgspec.structs.replace(first, **second))
+        shutil.copyfile(data / "before", late / "train.jsonl")
+        return real(*arguments, **options)
+
+    shutil.copyfile(data / "datasets" / "dataset-1" / "train.jsonl", data / "before")
+    monkeypatch.setattr(privacy, "erase", erase_after_a_record)
+    receipt = _erase(store, "canary-001")
+    (data / "before").unlink()
+    assert receipt.dataset_rows == {"dataset-1": 1, "dataset-2": 1}
     assert _hits(data, ["canary-001"]) == set()

@@ -79,6 +79,28 @@ def test_where_nobody_can_judge_nothing_is_kept(store, key):
     assert store.position() == before
 
 
+def test_a_refused_resend_leaves_no_assessment(store, key, make_assessment):
+    """Other words under a known id are not kept, and neither is what was found in them."""
+    panels = iter(("panel-1", "panel-2"))
+
+    def judge(items):
+        panel = next(panels)
+        return [make_assessment(item.id, panel=panel) for item in items]
+
+    client = _posting(store, key, judge)
+    assert client.post("/v1/experiences", json=SAID | {"id": "w"}).status_code == 201
+    other = SAID | {"id": "w", "response": "Something else."}
+    assert client.post("/v1/experiences", json=other).status_code == 409
+    assert len(list(store.follow(types=["experience.assessed"]))) == 1
+
+
+def test_more_than_a_pipe_holds_is_judged(make_experience):
+    """The worker answers before it has read everything."""
+    many = [make_experience(f"e-{n}", response="I am here. " * 2_000) for n in range(150)]
+    with StandingWorker(PanelSettings) as worker:
+        assert [a.experience_id for a in worker.assess(many)] == [e.id for e in many]
+
+
 def test_a_standing_worker_that_died_is_followed_by_another(make_experience, tmp_path):
     """The question in between is refused, the next one is answered; closed, it refuses."""
     broken = tmp_path / "broken"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import pytest
 from sqlalchemy import text
 
 from store import experiences, privacy
-from store.errors import NotFound
+from store.errors import Conflict, NotFound
+from store.events import Store
 from store.log import Fact
 from store.records import ConsentChange, Dataset, Feedback, Policy, TrainingRun, now
 from store.verify import verify
@@ -113,6 +116,81 @@ def test_nothing_more_is_taken_about_what_was_erased(said, make_assessment):
     assert statuses == ["erased", "recorded", "recorded"]
     assert experiences.assess(said, [make_assessment("mine-2")])[0].status == "erased"
     assert verify(said).faults == ()
+
+
+def _comment(name, **on):
+    return Feedback(id=name, kind="comment", given_at=now(), text=CANARY, **on)
+
+
+@pytest.mark.parametrize(("scope", "name"), [("subject", "person-7"), ("experience", "mine")])
+def test_what_was_said_on_a_whole_conversation_goes_with_the_last_of_it(
+    store, make_experience, scope, name
+):
+    """Nobody signs it, and with the last experience nothing points to it any more."""
+    mine = make_experience("mine", subject="person-7", conversation_id="talk-7")
+    shared = make_experience("shared", subject="person-7", conversation_id="talk-8")
+    others = make_experience("others", subject="person-8", conversation_id="talk-8")
+    experiences.record(store, [mine, shared, others])
+    given = [
+        _comment("on-mine", conversation_id="talk-7"),
+        _comment("on-8", conversation_id="talk-8"),
+    ]
+    experiences.give_feedback(store, given, actor="test")
+    _erase(store, scope, name)
+    left = [e.key for e in store.follow(types=["feedback.given"]) if e.body != b"null"]
+    assert left == ["feedback/on-8"]
+    again = [_comment("late", conversation_id="talk-7"), _comment("fine", conversation_id="talk-8")]
+    statuses = [a.status for a in experiences.give_feedback(store, again, actor="test")]
+    assert statuses == ["erased", "recorded"]
+    goes_on = [
+        make_experience("goes-on", subject="person-7", conversation_id="talk-7"),
+        make_experience("anew", subject="person-7", conversation_id="talk-9"),
+    ]
+    assert [a.status for a in experiences.record(store, goes_on)] == ["erased", "recorded"]
+    assert verify(store).faults == ()
+
+
+def test_what_is_on_its_way_is_not_taken_after_the_wish(store, make_experience):
+    """Erased before it came; so is what belongs to it, and the consent on it."""
+    assert _erase(store, "experience", "coming") is None
+    assert _erase(store, "conversation", "talk-3") is None
+    coming = [make_experience("coming"), make_experience("other", conversation_id="talk-3")]
+    assert [a.status for a in experiences.record(store, coming)] == ["erased", "erased"]
+    change = ConsentChange(
+        id="c", scope="experience", scope_id="coming", training=True, changed_at=now()
+    )
+    with pytest.raises(Conflict, match="erased"):
+        experiences.change_consent(store, change, actor="test")
+    assert store.position() == 0
+
+
+def test_erasing_beside_another_process_costs_neither_anything(
+    postgresql_url, make_experience, make_assessment
+):
+    """Both record and erase at once; no word comes in between finding and erasing."""
+    names = [f"e-{n}" for n in range(40)]
+    with Store(postgresql_url) as one, Store(postgresql_url) as other:
+        experiences.record(one, [make_experience(name, subject="s") for name in names])
+
+        def speaks(n):
+            experiences.record(other, [make_experience(f"more-{n}")])
+            experiences.give_feedback(
+                other, [_comment(f"f-{n}", experience_id=names[n])], actor="test"
+            )
+            experiences.assess(other, [make_assessment(names[n])])
+
+        with ThreadPoolExecutor(3) as pool:
+            spoken = pool.map(speaks, range(len(names)))
+            erased = pool.map(lambda name: _erase(one, "experience", name), names)
+            beside = pool.map(lambda name: _erase(other, "experience", name), names)
+            assert len(list(spoken)) == len(names)
+            wished = [*erased, *beside]
+        assert sum(erasure is not None for erasure in wished) == len(names)
+        left = {e.key for e in one.follow() if e.body != b"null"}
+        for n, name in enumerate(names):
+            assert left.isdisjoint({f"experience/{name}", f"feedback/f-{n}"})
+            assert not any(key.startswith(f"assessment/{name}/") for key in left)
+        assert verify(one).faults == ()
 
 
 def test_the_log_keeps_order_and_digests(said):

@@ -1,0 +1,71 @@
+"""What a cycle does about words that were erased while it turned."""
+
+from __future__ import annotations
+
+import pytest
+
+from daemon import cycle
+from daemon.settings import Settings
+from daemon.wiring import Parts
+from scorers.assess import panel_id
+from store import cycles, experiences, privacy, sources
+from store.errors import Halted
+from store.records import Cycle, Policy, now
+from trainer.targets import TARGETS
+
+CANARY = "the heron waits at the weir"
+
+
+@pytest.fixture
+def parts(store, tmp_path, make_experience, make_assessment):
+    """What a cycle works with: three experiences of a trusted source, one of them of a canary."""
+    settings = Settings(data_dir=str(tmp_path), policy=Policy(min_examples=1, max_single_share=1.0))
+    panel = panel_id(settings.panel)
+    items = [make_experience(f"e-{n}", f"What waits there? {n}") for n in range(2)]
+    items.append(make_experience("canary", response=f"I know that {CANARY}."))
+    experiences.record(store, items)
+    experiences.assess(store, [make_assessment(item.id, panel=panel) for item in items])
+    sources.change(store, "web", "trusted", actor="test")
+    target = TARGETS["local"](tmp_path / "releases")
+    return Parts(settings=settings, store=store, target=target)
+
+
+@pytest.fixture
+def begun(parts):
+    """A cycle that has begun."""
+    cycle = Cycle(
+        id="cycle-1", state="running", reason="test", position=parts.store.position(),
+        started_at=now(),
+    )  # fmt: skip
+    cycles.start(parts.store, cycle)
+    return cycle
+
+
+def _erase(store):
+    return privacy.erase(store, "experience", "canary", reason="asked", actor="test")
+
+
+def _holding_words(folder):
+    return {path for path in folder.rglob("*.jsonl") if CANARY in path.read_text()}
+
+
+def test_what_a_killed_build_left_is_built_anew(parts, begun, tmp_path, monkeypatch):
+    """No record points to it, so no erasure reached it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(cycles, "leave", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            cycle.build(parts, begun)
+    assert _holding_words(tmp_path)
+    _erase(parts.store)
+    dataset = cycle.build(parts, begun)
+    assert dataset.funnel["selected"] == 2
+    assert not _holding_words(tmp_path)
+
+
+def test_a_candidate_that_learned_from_what_was_erased_goes_no_further(parts, begun):
+    """Nothing to say before; afterwards the cycle halts and says why."""
+    dataset = cycle.build(parts, begun)
+    cycle.require_unerased(parts, dataset)
+    _erase(parts.store)
+    with pytest.raises(Halted, match="erased"):
+        cycle.require_unerased(parts, dataset)
