@@ -180,11 +180,13 @@ def test_erasing_beside_another_process_costs_neither_anything(
             experiences.assess(other, [make_assessment(names[n])])
 
         with ThreadPoolExecutor(3) as pool:
-            spoken = pool.map(speaks, range(len(names)))
-            erased = pool.map(lambda name: _erase(one, "experience", name), names)
-            beside = pool.map(lambda name: _erase(other, "experience", name), names)
-            assert len(list(spoken)) == len(names)
-            wished = [*erased, *beside]
+            speaking = pool.submit(lambda: [speaks(n) for n in range(len(names))])
+            asked = [
+                pool.submit(lambda s=s: [_erase(s, "experience", name) for name in names])
+                for s in (one, other)
+            ]
+            speaking.result()
+            wished = [*asked[0].result(), *asked[1].result()]
         assert sum(erasure is not None for erasure in wished) == len(names)
         left = {e.key for e in one.follow() if e.body != b"null"}
         for n, name in enumerate(names):
