@@ -34,7 +34,8 @@ RESET_BUG = ((3, 7, 0), (3, 51, 3))
 ONE_CONNECTION: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
 MIGRATION_LOCK = 0x62686176
 """PostgreSQL's advisory lock while the schema changes; any number of our own."""
-BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", 26: "not a database"}
+NO_DATABASE = 26
+BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", NO_DATABASE: "not a database"}
 """SQLite's primary result codes after which nothing may be acknowledged any more."""
 
 
@@ -188,13 +189,16 @@ def _require_writable(path: Path) -> None:
 
 
 @contextmanager
-def in_our_words() -> Iterator[None]:
-    """Turns the driver's storage faults into ours, so that no caller sees a traceback."""
+def in_our_words(*, opening: bool = False) -> Iterator[None]:
+    """Turns the driver's storage faults into ours, so that no caller sees a traceback.
+
+    `opening`: a file that is no database was then named by mistake; later it is damage.
+    """
     try:
         yield
     except DBAPIError as error:
         code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
-        if "not a database" in str(error.orig):
+        if opening and code == NO_DATABASE:
             raise Misconfigured("The store's file is not a Bhavana database.") from error
         if code in BROKEN_STORAGE:
             raise StorageFault(
@@ -237,8 +241,11 @@ def newest_revision() -> str | None:
 
 
 def revision(engine: Engine) -> str | None:
-    """The revision of the schema that the database has; None for an empty one."""
-    with in_our_words(), engine.connect() as connection:
+    """The revision of the schema that the database has; None for an empty one.
+
+    Raises Misconfigured for a file that is no database.
+    """
+    with in_our_words(opening=True), engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -259,7 +266,7 @@ def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: No
     """
     config = alembic_config()
     newest = newest_revision()
-    with in_our_words(), engine.begin() as connection:
+    with in_our_words(opening=True), engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # two daemons may start at once
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         if MigrationContext.configure(connection).get_current_revision() == newest:

@@ -14,7 +14,7 @@ from daemon.api import make_app
 from daemon.bodies import MAX_BODY_BYTES, MAX_LINES
 from daemon.limits import LimitSettings
 from store import experiences, keys, privacy, sources
-from store.errors import QueueFull, StorageFault
+from store.errors import Misconfigured, QueueFull, StorageFault
 from store.records import now
 
 LINES = {"Content_Type": "application/x-ndjson"}
@@ -367,7 +367,7 @@ def test_a_crowd_keeps_nobody_out_once_its_buckets_are_full_again(
 # --- when the store cannot ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [QueueFull(), StorageFault()])
+@pytest.mark.parametrize("fault", [QueueFull(), StorageFault(), Misconfigured()])
 def test_what_cannot_be_written_now_is_to_be_sent_again(
     monkeypatch, post, problem, store, experience, fault
 ):
@@ -380,6 +380,21 @@ def test_what_cannot_be_written_now_is_to_be_sent_again(
     response = post(experience)
     problem(response, 503)
     assert int(response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_file_that_is_a_database_no_more_is_no_fault_of_the_sender(
+    monkeypatch, sqlite_only, post, problem, store, experience, many
+):
+    """A client that is told 422 throws away what it was to send again."""
+    monkeypatch.setattr("daemon.keyring.BELIEVED_SECONDS", 0)
+    assert post(experience).status_code == 201
+    assert store.scrub()
+    store.reading.dispose()  # what a connection has read already it does not read again
+    with store.database.open("r+b") as file:
+        file.write(b"not SQLite")
+    another = experience | {"id": "e-2"}
+    problem(post([another] if many else another), 503, "unavailable")
 
 
 def test_what_was_erased_is_gone_for_good(post, problem, store, experience):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from store import experiences
 from store.engine import alembic_config, migrate
-from store.errors import Misconfigured, Unavailable
+from store.errors import Misconfigured, StorageFault, Unavailable
 from store.events import Store
 from store.tables import events
 
@@ -97,12 +97,22 @@ def test_a_bad_url_does_not_show_its_password():
 
 
 def test_a_file_that_is_no_database_is_told_in_our_words(tmp_path):
-    """A text file where the store should be gives Misconfigured or Unavailable, and stays."""
+    """A text file where the store should be was named by mistake, and stays as it is."""
     path = tmp_path / "store.db"
     path.write_text("This was never a database.\n" * 100)
-    with pytest.raises((Misconfigured, Unavailable), match=r"store|database"):
+    with pytest.raises(Misconfigured, match="not a Bhavana database"):
         Store(f"sqlite:///{path}")
     assert path.read_text().startswith("This was never")
+
+
+def test_a_database_that_is_none_any_more_is_damaged(sqlite_only, store):
+    """Once it was open nobody named it by mistake: the disk did that."""
+    assert store.scrub()
+    store.reading.dispose()
+    with store.database.open("r+b") as file:
+        file.write(b"not SQLite")
+    with pytest.raises(StorageFault, match="damaged"):
+        store.position()
 
 
 def test_a_database_that_does_not_answer_is_unavailable(unused_tcp_port):
