@@ -37,6 +37,10 @@ MIGRATION_LOCK = 0x62686176
 NO_DATABASE = 26
 BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", NO_DATABASE: "not a database"}
 """SQLite's primary result codes after which nothing may be acknowledged any more."""
+BROKEN_STATES = {"XX001": "data corrupted", "XX002": "index corrupted"}
+"""The same for PostgreSQL, by SQLSTATE."""
+PASSING_STATES = {"25006": "read-only transaction", "25P03": "idle in transaction too long"}
+"""States that pass, as after a failover, though psycopg does not count them as operational."""
 
 
 def sqlite_module() -> ModuleType:
@@ -198,14 +202,15 @@ def in_our_words(*, opening: bool = False) -> Iterator[None]:
         yield
     except DBAPIError as error:
         code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
+        state = getattr(error.orig, "sqlstate", None)
         if opening and code == NO_DATABASE:
             raise Misconfigured("The store's file is not a Bhavana database.") from error
-        if code in BROKEN_STORAGE:
+        if code in BROKEN_STORAGE or state in BROKEN_STATES:
             raise StorageFault(
                 f"The store's disk or file is damaged: {error.orig}.",
                 hint="Look at the disk, then `bhavana store verify`.",
             ) from error
-        if isinstance(error, OperationalError | InterfaceError):
+        if isinstance(error, OperationalError | InterfaceError) or state in PASSING_STATES:
             raise Unavailable(f"The store cannot answer now: {error.orig}.") from error
         if error.connection_invalidated:
             raise Unavailable(f"The connection to the store was lost: {error.orig}.") from error

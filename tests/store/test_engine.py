@@ -11,7 +11,8 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from store import experiences
-from store.engine import alembic_config, migrate
+from store.bulk import STREAMED
+from store.engine import alembic_config, in_our_words, migrate
 from store.errors import Misconfigured, StorageFault, Unavailable
 from store.events import Store
 from store.tables import events
@@ -119,6 +120,37 @@ def test_a_database_that_does_not_answer_is_unavailable(unused_tcp_port):
     """A PostgreSQL that is not there is to be tried again later."""
     with pytest.raises(Unavailable, match="cannot answer now"):
         Store(f"postgresql+psycopg://u@127.0.0.1:{unused_tcp_port}/db?connect_timeout=5")
+
+
+def test_a_database_that_turned_read_only_is_unavailable(postgresql_url, make_experience):
+    """As after a failover: the writer says so until it may write again."""
+    turn = "SET SESSION CHARACTERISTICS AS TRANSACTION READ"
+    with Store(postgresql_url) as store:
+        store.write(lambda c: c.exec_driver_sql(f"{turn} ONLY"))
+        for count in (1, 2 * STREAMED):
+            items = [make_experience(f"e-{i}") for i in range(count)]
+            with pytest.raises(Unavailable, match="cannot answer now"):
+                experiences.record(store, items)
+            assert isinstance(store.writer.fault, Unavailable)
+        store.write(lambda c: c.exec_driver_sql(f"{turn} WRITE"))
+        assert {a.status for a in experiences.record(store, items)} == {"recorded"}
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("25006", Unavailable),
+        ("25P03", Unavailable),
+        ("XX001", StorageFault),
+        ("XX002", StorageFault),
+    ],
+)
+def test_what_postgresql_cannot_help_is_no_fault_of_the_program(state, kind):
+    """Whatever psycopg calls it: what passes is to be tried again, and damage is damage."""
+    errors = pytest.importorskip("psycopg.errors")
+    with pytest.raises(Unavailable) as caught, in_our_words():
+        raise DBAPIError("SELECT", None, errors.lookup(state)())
+    assert type(caught.value) is kind
 
 
 def test_faults_of_the_database_do_not_repeat_what_people_said(store, make_experience):
