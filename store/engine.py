@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -27,6 +28,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from store.errors import Misconfigured, StorageFault, Unavailable
 
+log = structlog.get_logger()
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 10.0
 RESET_BUG = ((3, 7, 0), (3, 51, 3))
@@ -196,30 +198,53 @@ def _require_writable(path: Path) -> None:
 def in_our_words(*, opening: bool = False) -> Iterator[None]:
     """Turns the driver's storage faults into ours, so that no caller sees a traceback.
 
-    `opening`: a file that is no database was then named by mistake; later it is damage.
+    `opening`: a file that is no database was then named by mistake; later it is damage. And
+    whoever opens may read where the database is; later the message may go to anybody.
     """
     try:
         yield
     except DBAPIError as error:
+        _forget_rows(error)
         code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
         state = getattr(error.orig, "sqlstate", None)
         if opening and code == NO_DATABASE:
             raise Misconfigured("The store's file is not a Bhavana database.") from error
-        if code in BROKEN_STORAGE or state in BROKEN_STATES:
+        broken = code in BROKEN_STORAGE or state in BROKEN_STATES
+        passing = isinstance(error, OperationalError | InterfaceError) or state in PASSING_STATES
+        if not (broken or passing or error.connection_invalidated):
+            raise
+        said = str(error.orig) if opening else _without_address(error)
+        if broken:
             raise StorageFault(
-                f"The store's disk or file is damaged: {error.orig}.",
+                f"The store's disk or file is damaged: {said}.",
                 hint="Look at the disk, then `bhavana store verify`.",
             ) from error
-        if isinstance(error, OperationalError | InterfaceError) or state in PASSING_STATES:
-            raise Unavailable(f"The store cannot answer now: {error.orig}.") from error
-        if error.connection_invalidated:
-            raise Unavailable(f"The connection to the store was lost: {error.orig}.") from error
-        raise
+        if passing:
+            raise Unavailable(f"The store cannot answer now: {said}.") from error
+        raise Unavailable(f"The connection to the store was lost: {said}.") from error
     except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its message
         raise StorageFault(
             "The store's disk or file is damaged: its schema is no text.",
             hint="Look at the disk, then `bhavana store verify`.",
         ) from error
+
+
+def _forget_rows(error: DBAPIError) -> None:
+    """Leaves what the server says first: its detail and its context quote rows, and are logged."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None and diagnosis.message_primary is not None:
+        assert error.orig is not None
+        error.orig.args = (diagnosis.message_primary,)
+        error.args = (f"({type(error.orig).__name__}) {diagnosis.message_primary}",)
+
+
+def _without_address(error: DBAPIError) -> str:
+    """What the driver says; where that is not the server's word it names host and user: logged."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is None or diagnosis.message_primary is not None:
+        return str(error.orig)
+    log.warning("database_not_reached", error=str(error.orig))
+    return type(error.orig).__name__
 
 
 def alembic_config() -> Config:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 
 import pytest
 from alembic import command
 from sqlalchemy import insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from structlog.testing import capture_logs
 
 from store import experiences
 from store.bulk import STREAMED
@@ -161,6 +163,41 @@ def test_faults_of_the_database_do_not_repeat_what_people_said(store, make_exper
     with pytest.raises(DBAPIError) as caught, store._write.begin() as connection:
         connection.execute(insert(events).values(row))
     assert "nobody but you" not in str(caught.value)
+
+
+FULL_DISK = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON experiences FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+FORBIDDEN = "ALTER TABLE experiences ADD CONSTRAINT refused CHECK (source <> 'web')"
+
+
+@pytest.mark.parametrize("refusal", [FULL_DISK, FORBIDDEN])
+@pytest.mark.parametrize("count", [1, 2 * STREAMED])
+def test_no_error_of_postgresql_quotes_a_row(postgresql_url, make_experience, refusal, count):
+    """Foreseen or not: its detail and its context hold the row, which is of a person."""
+    items = [make_experience(f"e-{i}", subject="somebody") for i in range(count)]
+    with Store(postgresql_url) as store:
+        store.write(lambda c: c.exec_driver_sql(refusal))
+        with pytest.raises((Unavailable, DBAPIError), match="refused") as caught:
+            experiences.record(store, items)
+    assert "somebody" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("opening", [False, True])
+def test_where_the_database_is_stays_among_those_who_run_it(opening):
+    """Whoever starts the daemon is told, and the log, but nobody who asks an open one."""
+    psycopg = pytest.importorskip("psycopg")
+    fault = psycopg.OperationalError("connection to db.internal as bob failed")
+    with (
+        capture_logs() as logged,
+        pytest.raises(Unavailable, match=r"cannot answer now: \w+") as caught,
+        in_our_words(opening=opening),
+    ):
+        raise OperationalError("SELECT", None, fault)
+    assert ("db.internal" in str(caught.value)) == opening
+    assert ("db.internal" in str(logged)) != opening
 
 
 def _in_another_process(url, code):
