@@ -280,6 +280,21 @@ def test_a_feedback_token_is_for_one_conversation(client, post, problem, secret,
     problem(post(mine, FEEDBACK, key=keys.sign(ended, keys.token_secret(store))), 401, "bad_key")
 
 
+@pytest.mark.parametrize(("hours", "status"), [(1, 201), (-1, 401)])
+def test_a_feedback_token_ends_with_its_key(post, store, hours, status):
+    """However much longer it would last by itself: expired is as good as revoked."""
+    ends = now() + timedelta(hours=hours)
+    key, _ = keys.create(
+        store, name="t", scopes=("feedback",), source="web", actor="t", expires_at=ends
+    )
+    token = keys.Token(
+        conversation_id="talk-1", key_id=key.id, expires_at=now() + timedelta(days=1)
+    )
+    thumb = {"id": "f-1", "kind": "thumb", "value": 1, "given_at": "2026-01-02T03:04:05Z"}
+    text = keys.sign(token, keys.token_secret(store))
+    assert post(thumb | {"conversation_id": "talk-1"}, FEEDBACK, key=text).status_code == status
+
+
 def test_an_expired_key_is_refused(post, problem, store, experience):
     """From the moment on that it was made for."""
     moment = now() - timedelta(seconds=1)
