@@ -20,7 +20,7 @@ from daemon.ingest import in_utc
 from daemon.keyring import Caller, KeyRing
 from daemon.problems import Problem, pointer_of
 from daemon.texts import normal
-from store import experiences, keys, privacy
+from store import experiences, keys, privacy, sources
 from store.errors import NotFound
 from store.events import Store
 from store.keys import Token
@@ -59,7 +59,11 @@ class Shown(Noun, frozen=True, kw_only=True):
 
 
 class ConsentWish(Noun, frozen=True, kw_only=True):
-    """Give or withdraw consent to training, for what there is and what will come."""
+    """Give or withdraw consent to training, for what there is and what will come.
+
+    Any server's key with the scope feedback may withdraw. To give, all that the id covers so far
+    must be of the key's own source; a key with the scope operate may always give.
+    """
 
     scope: Literal["experience", "conversation", "subject"]
     scope_id: Identifier
@@ -163,6 +167,16 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
             raise Problem(
                 403, "wrong_key", "Consent is changed by a server's key, not from a browser."
             )
+        if wish.training and not caller.operates:
+            covered = await run_in_threadpool(sources.covered, store, wish.scope, wish.scope_id)
+            if covered != {caller.key.source}:
+                raise Problem(
+                    403,
+                    "wrong_source",
+                    "This key gives consent for what its own source recorded, and nothing else.",
+                    hint="Record it first, or use a key with the scope operate.",
+                    pointer="/scope_id",
+                )
         change = ConsentChange(
             id=wish.id or new_id("consent"),
             scope=wish.scope,
