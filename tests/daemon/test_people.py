@@ -87,6 +87,15 @@ def test_consent_is_withdrawn_and_counts(ask, five, store, make_assessment):
     assert {a.experience.id for a in found if not a.consented} == {"e-1", "e-3"}
 
 
+def test_a_wish_without_a_moment_may_be_repeated(ask, problem, store):
+    """Under its id it is one change, made when it first came; another under it is a conflict."""
+    wish = {"id": "c-1", "scope": "subject", "scope_id": "p-1", "training": False}
+    statuses = [ask("POST", "/v1/consent", "feedback", json=wish).status_code for _ in range(2)]
+    assert statuses == [201, 200]
+    problem(ask("POST", "/v1/consent", "feedback", json=wish | {"scope_id": "p-2"}), 409)
+    assert len(list(store.follow(types=["consent.changed"]))) == 1
+
+
 COVERED = [
     {"scope": "experience", "scope_id": "e-1"},
     {"scope": "conversation", "scope_id": "talk"},
