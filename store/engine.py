@@ -130,6 +130,16 @@ def _postgresql(url: URL, *, writes: bool) -> Engine:
         **(ONE_CONNECTION if writes else {}),
     )
 
+    @event.listens_for(engine, "connect", insert=True)  # first: the dialect asks in text, too
+    def _holds_any_text(connection: Any, _record: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise Misconfigured(
+                f"The store's database has the encoding {encoding}, which cannot hold all text.",
+                hint="Make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+            )
+
     @event.listens_for(engine, "connect")
     def _plain_json(connection: Any, _record: Any) -> None:
         from psycopg.types.json import set_json_loads

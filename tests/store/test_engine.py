@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 from alembic import command
-from sqlalchemy import insert, select, text
+from sqlalchemy import NullPool, create_engine, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from structlog.testing import capture_logs
 
@@ -122,6 +122,23 @@ def test_a_database_that_does_not_answer_is_unavailable(unused_tcp_port):
     """A PostgreSQL that is not there is to be tried again later."""
     with pytest.raises(Unavailable, match="cannot answer now"):
         Store(f"postgresql+psycopg://u@127.0.0.1:{unused_tcp_port}/db?connect_timeout=5")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_all_text_is_misconfigured(postgresql_url, encoding):
+    """At once, not when somebody first writes a character that it lacks."""
+    narrow = make_url(postgresql_url).set(database=f"narrow_{encoding.lower()}")
+    admin = create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with admin.connect() as connection:
+        made = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        connection.execute(text(f"CREATE DATABASE {narrow.database} {made}"))
+    try:
+        with pytest.raises(Misconfigured, match=encoding) as caught:
+            Store(narrow.render_as_string(hide_password=False))
+        assert "UTF8" in caught.value.hint
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {narrow.database} WITH (FORCE)"))
 
 
 def test_a_database_that_turned_read_only_is_unavailable(postgresql_url, make_experience):
