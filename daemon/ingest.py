@@ -21,7 +21,7 @@ from daemon import bodies, metrics
 from daemon.bodies import Disconnected, Receive
 from daemon.cors import App, CrossOrigin, Send
 from daemon.keyring import Caller, KeyRing
-from daemon.limits import Limits
+from daemon.limits import Limits, LimitSettings
 from daemon.problems import Problem, pointer_of, problem_of, respond
 from daemon.redaction import Redactor
 from daemon.replies import Replies
@@ -39,6 +39,7 @@ from store.errors import BhavanaError, QueueFull, Unavailable
 from store.events import Store
 from store.log import Appended, Fact, Line, line
 from store.records import Assessment, Experience, Feedback, new_id
+from store.redaction import RedactionSettings
 from store.sources import OURS
 
 log = structlog.get_logger()
@@ -248,6 +249,11 @@ class House:
         self._replies = Replies()
         self._is_open = is_open
 
+    def apply(self, limits: LimitSettings, redaction: RedactionSettings) -> None:
+        """Holds what comes from now on to these settings. Safe from any thread."""
+        self.limits.settings = limits
+        self._redact = Redactor(redaction)
+
     def require_open(self) -> None:
         """Raises Problem 503 while the daemon starts or stops."""
         if not self._is_open():
@@ -296,9 +302,10 @@ class House:
             moment = in_utc(item.occurred_at, "/occurred_at")
             if moment is not item.occurred_at:
                 item = msgspec.structs.replace(item, occurred_at=moment)
-        if isinstance(item, Experience) and self._redact.withholds(source):
+        redact = self._redact  # once: another may be put in its place meanwhile
+        if isinstance(item, Experience) and redact.withholds(source):
             aside.append(item)
-        return self._redact(item, source)
+        return redact(item, source)
 
 
 def doors(house: House) -> dict[str, App]:

@@ -98,9 +98,9 @@ class KeyRing:
         if text.startswith(keys.TOKEN_PREFIX):
             token = keys.read_token(text, self._signing, moment)
             key = None if token is None else await self._find(token.key_id)
-            if token is not None and key is not None and key.revoked_at is None:
+            if token is not None and key is not None and keys.stands(key, moment):
                 return Caller(key, token.conversation_id)
-            raise _unproven("This feedback token is unknown, expired, or its key was revoked.")
+            raise _unproven("This feedback token is unknown or expired, or its key has ended.")
         public = keys.public_id(text)
         key = None if public is None else await self._find(public)
         if key is None or not keys.proves(key, text, moment):

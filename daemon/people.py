@@ -5,7 +5,7 @@ For operators and servers, not for browsers; the ingest routes are in ingest.py.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -20,9 +20,9 @@ from daemon.ingest import in_utc
 from daemon.keyring import Caller, KeyRing
 from daemon.problems import Problem, pointer_of
 from daemon.texts import normal
-from store import experiences, keys, privacy
+from store import experiences, keys, privacy, sources
 from store.errors import NotFound
-from store.events import Store
+from store.events import Store, body_under
 from store.keys import Token
 from store.records import (
     IDENTIFIER,
@@ -59,7 +59,11 @@ class Shown(Noun, frozen=True, kw_only=True):
 
 
 class ConsentWish(Noun, frozen=True, kw_only=True):
-    """Give or withdraw consent to training, for what there is and what will come."""
+    """Give or withdraw consent to training, for what there is and what will come.
+
+    Any server's key with the scope feedback may withdraw. To give, all that the id covers so far
+    must be of the key's own source; a key with the scope operate may always give.
+    """
 
     scope: Literal["experience", "conversation", "subject"]
     scope_id: Identifier
@@ -163,12 +167,23 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
             raise Problem(
                 403, "wrong_key", "Consent is changed by a server's key, not from a browser."
             )
+        if wish.training and not caller.operates:
+            covered = await run_in_threadpool(sources.covered, store, wish.scope, wish.scope_id)
+            if covered != {caller.key.source}:
+                raise Problem(
+                    403,
+                    "wrong_source",
+                    "This key gives consent for what its own source recorded, and nothing else.",
+                    hint="Record it first, or use a key with the scope operate.",
+                    pointer="/scope_id",
+                )
+        moment = wish.changed_at or await run_in_threadpool(_first_moment, store, wish) or now()
         change = ConsentChange(
             id=wish.id or new_id("consent"),
             scope=wish.scope,
             scope_id=wish.scope_id,
             training=wish.training,
-            changed_at=in_utc(wish.changed_at or now(), "/changed_at"),
+            changed_at=in_utc(moment, "/changed_at"),
             policy=wish.policy,
         )
         appended = await run_in_threadpool(
@@ -225,6 +240,12 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
         return _json(TokenGiven(token=text, expires_at=token.expires_at), 201)
 
     return router
+
+
+def _first_moment(store: Store, wish: ConsentWish) -> datetime | None:
+    """When a change under this id was made, so that a repeat without a moment is a repeat."""
+    body = None if wish.id is None else body_under(store, f"consent/{wish.id}")
+    return None if body is None else msgspec.json.decode(body, type=ConsentChange).changed_at
 
 
 def _described(summary: str, body: type | None, answer: type | None) -> dict[str, Any]:

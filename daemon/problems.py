@@ -12,6 +12,7 @@ from store.errors import (
     BhavanaError,
     Busy,
     Conflict,
+    Misconfigured,
     NotFound,
     Rejected,
     Unavailable,
@@ -50,6 +51,7 @@ def problem_of(error: BhavanaError) -> Problem:
     known: list[tuple[type[BhavanaError], int, str]] = [
         (Conflict, 409, "conflict"),
         (NotFound, 404, "not_found"),
+        (Misconfigured, 503, "misconfigured"),  # by us, so the request may be well
         (Rejected, 422, "rejected"),
         (Busy, 503, "busy"),
         (Unavailable, 503, "unavailable"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from store.writer import Outcome
@@ -29,7 +30,8 @@ class Replies:
             self._ready.append((future, outcome))
             if not self._woken:
                 self._woken = True
-                loop.call_soon_threadsafe(self._deliver)
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(self._deliver)
 
         return future, done
 

@@ -347,6 +347,8 @@ class Service:
             kept = {"data_dir": old.data_dir, "store": old.store, "server": old.server}
             settings = msgspec.structs.replace(new, **kept)
             self.parts = msgspec.structs.replace(self.parts, settings=settings)
+            if self._house is not None:
+                self._house.apply(settings.limits, settings.redaction)
             metrics.RELOAD_FAILED.set(0)
             log.info("reloaded")
         notify("READY=1")

@@ -14,9 +14,13 @@ from daemon.settings import Settings
 from store.errors import Misconfigured
 from store.events import Store, StoreReader
 from store.log import Guard
-from trainer.job import Heartbeat, write_record
+from store.records import new_id
+from trainer.job import Heartbeat, write_atomically, write_record
 from trainer.targets import TARGETS
 from trainer.targets.target import Target
+
+LONGEST_HOLDER = 160
+"""What the lease's column takes; a path may be longer."""
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -40,7 +44,16 @@ class Parts(Struct, frozen=True, kw_only=True):
     @property
     def holder(self) -> str:
         """Who turns the loop, for the lease: one daemon a data folder, which is locked."""
-        return f"{socket.gethostname()}:{self.settings.data}"
+        data = self.settings.data
+        return f"{socket.gethostname()}:{_name_of(data)}:{data}"[:LONGEST_HOLDER]
+
+
+def _name_of(data: Path) -> str:
+    """The folder's own name, given once: containers may share a host name and a path."""
+    path = data / "folder-id"
+    if not path.exists():
+        write_atomically(path, new_id("folder").encode())
+    return path.read_text()
 
 
 def make_data(settings: Settings) -> Path:

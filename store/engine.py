@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -27,6 +28,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from store.errors import Misconfigured, StorageFault, Unavailable
 
+log = structlog.get_logger()
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 BUSY_TIMEOUT_SECONDS = 10.0
 RESET_BUG = ((3, 7, 0), (3, 51, 3))
@@ -34,8 +36,13 @@ RESET_BUG = ((3, 7, 0), (3, 51, 3))
 ONE_CONNECTION: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
 MIGRATION_LOCK = 0x62686176
 """PostgreSQL's advisory lock while the schema changes; any number of our own."""
-BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", 26: "not a database"}
+NO_DATABASE = 26
+BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", NO_DATABASE: "not a database"}
 """SQLite's primary result codes after which nothing may be acknowledged any more."""
+BROKEN_STATES = {"XX001": "data corrupted", "XX002": "index corrupted"}
+"""The same for PostgreSQL, by SQLSTATE."""
+PASSING_STATES = {"25006": "read-only transaction", "25P03": "idle in transaction too long"}
+"""States that pass, as after a failover, though psycopg does not count them as operational."""
 
 
 def sqlite_module() -> ModuleType:
@@ -123,6 +130,16 @@ def _postgresql(url: URL, *, writes: bool) -> Engine:
         **(ONE_CONNECTION if writes else {}),
     )
 
+    @event.listens_for(engine, "connect", insert=True)  # first: the dialect asks in text, too
+    def _holds_any_text(connection: Any, _record: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            connection.close()
+            raise Misconfigured(
+                f"The store's database has the encoding {encoding}, which cannot hold all text.",
+                hint="Make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+            )
+
     @event.listens_for(engine, "connect")
     def _plain_json(connection: Any, _record: Any) -> None:
         from psycopg.types.json import set_json_loads
@@ -188,29 +205,56 @@ def _require_writable(path: Path) -> None:
 
 
 @contextmanager
-def in_our_words() -> Iterator[None]:
-    """Turns the driver's storage faults into ours, so that no caller sees a traceback."""
+def in_our_words(*, opening: bool = False) -> Iterator[None]:
+    """Turns the driver's storage faults into ours, so that no caller sees a traceback.
+
+    `opening`: a file that is no database was then named by mistake; later it is damage. And
+    whoever opens may read where the database is; later the message may go to anybody.
+    """
     try:
         yield
     except DBAPIError as error:
+        _forget_rows(error)
         code = (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF
-        if "not a database" in str(error.orig):
+        state = getattr(error.orig, "sqlstate", None)
+        if opening and code == NO_DATABASE:
             raise Misconfigured("The store's file is not a Bhavana database.") from error
-        if code in BROKEN_STORAGE:
+        broken = code in BROKEN_STORAGE or state in BROKEN_STATES
+        passing = isinstance(error, OperationalError | InterfaceError) or state in PASSING_STATES
+        if not (broken or passing or error.connection_invalidated):
+            raise
+        said = str(error.orig) if opening else _without_address(error)
+        if broken:
             raise StorageFault(
-                f"The store's disk or file is damaged: {error.orig}.",
+                f"The store's disk or file is damaged: {said}.",
                 hint="Look at the disk, then `bhavana store verify`.",
             ) from error
-        if isinstance(error, OperationalError | InterfaceError):
-            raise Unavailable(f"The store cannot answer now: {error.orig}.") from error
-        if error.connection_invalidated:
-            raise Unavailable(f"The connection to the store was lost: {error.orig}.") from error
-        raise
+        if passing:
+            raise Unavailable(f"The store cannot answer now: {said}.") from error
+        raise Unavailable(f"The connection to the store was lost: {said}.") from error
     except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its message
         raise StorageFault(
             "The store's disk or file is damaged: its schema is no text.",
             hint="Look at the disk, then `bhavana store verify`.",
         ) from error
+
+
+def _forget_rows(error: DBAPIError) -> None:
+    """Leaves what the server says first: its detail and its context quote rows, and are logged."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is not None and diagnosis.message_primary is not None:
+        assert error.orig is not None
+        error.orig.args = (diagnosis.message_primary,)
+        error.args = (f"({type(error.orig).__name__}) {diagnosis.message_primary}",)
+
+
+def _without_address(error: DBAPIError) -> str:
+    """What the driver says; where that is not the server's word it names host and user: logged."""
+    diagnosis = getattr(error.orig, "diag", None)
+    if diagnosis is None or diagnosis.message_primary is not None:
+        return str(error.orig)
+    log.warning("database_not_reached", error=str(error.orig))
+    return type(error.orig).__name__
 
 
 def alembic_config() -> Config:
@@ -237,8 +281,11 @@ def newest_revision() -> str | None:
 
 
 def revision(engine: Engine) -> str | None:
-    """The revision of the schema that the database has; None for an empty one."""
-    with in_our_words(), engine.connect() as connection:
+    """The revision of the schema that the database has; None for an empty one.
+
+    Raises Misconfigured for a file that is no database.
+    """
+    with in_our_words(opening=True), engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
@@ -259,7 +306,7 @@ def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: No
     """
     config = alembic_config()
     newest = newest_revision()
-    with in_our_words(), engine.begin() as connection:
+    with in_our_words(opening=True), engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # two daemons may start at once
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         if MigrationContext.configure(connection).get_current_revision() == newest:

@@ -183,6 +183,14 @@ def _disposed_on_error(engine: Engine) -> Iterator[None]:
         raise
 
 
+def body_under(store: StoreReader, key: str) -> bytes | None:
+    """The body of the event with this key; None where there is none, or it was erased."""
+    query = select(tables.events.c.body).where(tables.events.c.key == key)
+    with in_our_words(), store.reading.connect() as connection:
+        body: bytes | None = connection.execute(query).scalar()
+    return body
+
+
 def bodies(table: Table) -> Select[bytes]:
     """The bodies of a projection's rows, to be narrowed and ordered."""
     events = tables.events

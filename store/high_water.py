@@ -6,6 +6,7 @@ comes after it, and every check of SQLite's own still says ok) is shorter than i
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -35,14 +36,20 @@ class HighWater:
         return int(text)
 
     def rise(self, position: int) -> None:
-        """Notes that everything up to this position is committed.
+        """Notes that everything up to this position is committed; a higher mark stays.
 
         Not synced: after a power cut the mark may be too low, which hides nothing that it knew
         before, and costs no commit an extra sync.
         """
         if self._file is None:
             self._file = self._opened()
-        os.pwrite(self._file, _line(position), 0)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # another process may have come further
+        try:
+            known = os.pread(self._file, DIGITS, 0)
+            if not known.isdigit() or int(known) < position:
+                os.pwrite(self._file, _line(position), 0)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def _opened(self) -> int:
         """The file's descriptor; a new file is there whole or not at all, after a power cut too."""
@@ -59,7 +66,7 @@ class HighWater:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        return os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        return os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Closes the file."""

@@ -132,11 +132,14 @@ def public_id(text: str) -> str | None:
     return public if _checksum(text[:-8]) == text[-8:] else None
 
 
+def stands(key: ApiKey, moment: datetime) -> bool:
+    """Whether the key is neither revoked nor expired."""
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > moment)
+
+
 def proves(key: ApiKey, text: str, moment: datetime) -> bool:
     """Whether this text is the key's secret, and the key neither revoked nor expired."""
-    if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= moment):
-        return False
-    return hmac.compare_digest(key.secret_hash, _hash(text))
+    return stands(key, moment) and hmac.compare_digest(key.secret_hash, _hash(text))
 
 
 def verify(store: Store, text: str) -> ApiKey | None:

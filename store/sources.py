@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
+from sqlalchemy import select
 
 from store.engine import in_our_words
 from store.events import Store, StoreReader, bodies
 from store.log import Fact
 from store.records import CURATED, PRACTICE, Source, Tier, new_id, now
-from store.tables import sources
+from store.tables import events, experiences, sources
 
 OURS = (CURATED, PRACTICE)
 """Only an operator's key may name these; they need no trial."""
@@ -61,6 +63,21 @@ def _as_of(store: StoreReader, position: int) -> list[Source]:
         source = msgspec.json.decode(event.body, type=Source)
         newest[source.name] = source
     return [newest[name] for name in sorted(newest)]
+
+
+def covered(
+    store: StoreReader, scope: Literal["experience", "conversation", "subject"], name: str
+) -> set[str]:
+    """The sources that recorded what an experience's, a conversation's or a person's id covers."""
+    of = {"conversation": experiences.c.conversation, "subject": experiences.c.subject}
+    query = select(experiences.c.source).distinct()
+    if scope == "experience":
+        query = query.join(events, events.c.position == experiences.c.position)
+        query = query.where(events.c.key == f"experience/{name}")
+    else:
+        query = query.where(of[scope] == name)
+    with in_our_words(), store.reading.connect() as connection:
+        return set(connection.execute(query).scalars())
 
 
 def tiers(store: Store, *, as_of: int, moment: datetime) -> dict[str, Tier]:

@@ -161,6 +161,28 @@ class Writer:
         self._changed.notify_all()
 
     def _serve(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._refuse_what_waits()
+
+    def _refuse_what_waits(self) -> None:
+        """However the thread ends, nobody waits for it for ever."""
+        closed = Unavailable("The store is closed.")
+        with self._changed:
+            if not self._closing:
+                self.fault = self.fault or Unavailable("The writer has ended by itself.")
+            self._closing = True
+            left = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in left:
+            if isinstance(job, _Append):
+                _tell(job, closed)
+            else:
+                job.done.set_exception(closed)
+
+    def _work(self) -> None:
         while (jobs := self._next()) is not None:
             if not jobs:
                 self._probe()
@@ -216,7 +238,7 @@ class Writer:
         start = 0
         for job in jobs:
             end = start + len(job.lines)
-            job.done(outcome[start:end] if isinstance(outcome, list) else outcome)
+            _tell(job, outcome[start:end] if isinstance(outcome, list) else outcome)
             start = end
 
     def _do(self, job: _Run) -> None:
@@ -288,6 +310,14 @@ class Writer:
         except BhavanaError:
             pass  # somebody else holds the lock: the next time
         return False
+
+
+def _tell(job: _Append, outcome: Outcome) -> None:
+    """A caller that can no longer be told must not keep the others waiting."""
+    try:
+        job.done(outcome)
+    except Exception as error:  # noqa: BLE001  # somebody else's code must not end the thread
+        log_line.warning("caller_not_told", error=type(error).__name__)
 
 
 def _size(job: _Append | _Run) -> int:

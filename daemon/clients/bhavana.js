@@ -31,6 +31,9 @@ let lastTime = 0; // of the last id
 const KEPT = ["recorded", "duplicate"];
 /** Answers that may be the fault of a single item. Other 3xx and 4xx are wrong for all items. */
 const ITEM_FAULTS = { 400: "invalid", 409: "conflict", 413: "invalid", 422: "invalid" };
+const TEMPORARY = [408, 425, 429];
+/** So begins the type of what the daemon itself says is wrong; a proxy's 400 drops no item. */
+const PROBLEM = "urn:bhavana:problem:";
 
 /** As many items wait as may; this one was not taken. */
 export class QueueFull extends Error {}
@@ -177,15 +180,16 @@ export class Client {
       const { status, document, retryAfter } = await this.#post(lane, batch);
       const results = resultsOf(status, document, batch);
       if (results) return this.#settle(lane, batch, results);
-      if (!(status in ITEM_FAULTS)) {
-        if (status >= 300 && status < 500 && ![408, 425, 429].includes(status)) {
+      const mayBeAnItems = status in ITEM_FAULTS;
+      if (!mayBeAnItems || batch.length === 1) {
+        if (status >= 300 && status < 500 && !TEMPORARY.includes(status) && !mayBeAnItems) {
           lane.fault = `${lane.path} answered ${status} ${document.code ?? ""}`;
           console.error(`bhavana: ${lane.fault}: sending stopped; ${lane.waiting.length} unsent`);
           return;
         }
         if (!this.#closed) await this.#pause(attempt, retryAfter);
       }
-      if (status in ITEM_FAULTS || (status === 429 && attempt && batch.length > 1)) {
+      if (batch.length > 1 && (mayBeAnItems || (status === 429 && attempt))) {
         // The fault is somewhere in this list, or so many will never be let in at once.
         const middle = batch.length >> 1;
         await this.#deliver(lane, batch.slice(0, middle));
@@ -286,7 +290,8 @@ function resultsOf(status, document, batch) {
     typeof result?.status === "string" &&
     (!KEPT.includes(result.status) || result.id === batch[i].id);
   if (results?.length === batch.length && Array.from(results).every(fits)) return results;
-  if (!(status in ITEM_FAULTS) || batch.length > 1) return null;
+  const ours = String(document.type).startsWith(PROBLEM);
+  if (!(status in ITEM_FAULTS) || batch.length > 1 || !ours) return null;
   return [{ ...document, id: batch[0].id, status: ITEM_FAULTS[status] }];
 }
 

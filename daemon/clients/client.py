@@ -48,6 +48,9 @@ KINDS = {
 KEPT = ("recorded", "duplicate")
 ITEM_FAULTS = {400: "invalid", 409: "conflict", 413: "invalid", 422: "invalid"}
 """Answers that may be the fault of a single item. Any other 3xx or 4xx is wrong for all items."""
+TEMPORARY = (408, 425, 429)
+PROBLEM = "urn:bhavana:problem:"
+"""So begins the type of what the daemon itself says is wrong; a proxy's 400 drops no item."""
 
 log = logging.getLogger("bhavana.client")
 
@@ -240,13 +243,13 @@ class _Sender:
             if results is not None:
                 self._settle(lane, batch, results)
                 return
-            if status not in ITEM_FAULTS:
-                if 300 <= status < 500 and status not in (408, 425, 429):
+            if status not in ITEM_FAULTS or len(batch) == 1:
+                if 300 <= status < 500 and status not in (*TEMPORARY, *ITEM_FAULTS):
                     code = _problem(answer).get("code")
                     self._stop(lane, f"{lane.path} answered {status} {code}")
                     return
                 self._pause(attempt, _retry_after(answer), str(status))
-            if status in ITEM_FAULTS or (status == 429 and attempt and len(batch) > 1):
+            if len(batch) > 1 and (status in ITEM_FAULTS or (status == 429 and attempt)):
                 # The fault is somewhere in this list, or so many will never be let in at once.
                 middle = len(batch) // 2
                 self._deliver(http, lane, batch[:middle])
@@ -533,7 +536,8 @@ def _results_of(answer: httpx.Response, batch: Sequence[_Entry]) -> list[Item] |
     given: list[Item] = results if isinstance(results, list) else []
     if len(given) == len(batch) and all(map(_fits, given, batch)):
         return given
-    if status in ITEM_FAULTS and len(batch) == 1:
+    ours = str(document.get("type")).startswith(PROBLEM)
+    if status in ITEM_FAULTS and len(batch) == 1 and ours:
         return [{**document, "id": batch[0].id, "status": ITEM_FAULTS[status]}]
     return None
 

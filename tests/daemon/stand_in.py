@@ -28,6 +28,8 @@ FAULTS = (
     "a stranger",  # a proxy's 200
     "a mix-up",  # an acknowledgement for as many other items, which were not these
 )
+PROXY = "proxy "
+"""So begins the fault that a proxy answers by itself with a status: `proxy 400`."""
 STATUSES = {"busy": 503, "too many": 429, "broken": 500, "revoked": 401}
 DOORS = ("/v1/experiences", "/v1/feedback")
 
@@ -149,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._problem(401, "bad_key")
         elif fault in STATUSES:
             self._problem(STATUSES[fault], fault)
+        elif fault is not None and fault.startswith(PROXY):
+            self._answer(int(fault.removeprefix(PROXY)), b'{"type":"about:blank"}')
         elif fault == "unheard":
             self._reset()
         elif fault == "a stranger":
@@ -182,7 +186,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(status, json.dumps(document).encode(), torn=fault == "ack torn")
 
     def _problem(self, status: int, code: str) -> None:
-        document = {"type": "about:blank", "title": code, "status": status, "code": code}
+        document = {
+            "type": f"urn:bhavana:problem:{code}",
+            "title": code,
+            "status": status,
+            "code": code,
+        }
         self._answer(status, json.dumps(document).encode(), "application/problem+json")
 
     def _answer(

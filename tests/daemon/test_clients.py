@@ -21,10 +21,11 @@ import pytest
 
 from daemon.clients import AsyncClient, Client, QueueFull, Stopped
 from daemon.clients import client as module
+from daemon.clients.client import ITEM_FAULTS
 from store import experiences, keys
 from store.events import Store
 from tests import canaries
-from tests.daemon.stand_in import FAULTS, StandIn
+from tests.daemon.stand_in import FAULTS, PROXY, StandIn
 
 WORDS = canaries.SENTENCE
 KEY = "bhv_stand-in"
@@ -258,6 +259,22 @@ def test_after_a_fault_the_same_items_are_sent_again(stand_in, make, item, fault
     assert list(stand_in.rows) == names
     assert stand_in.conflicts == []
     assert [a.items for a in stand_in.arrivals] == [stand_in.arrivals[0].items] * 2
+
+
+@pytest.mark.parametrize("status", ITEM_FAULTS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_proxy_refuses_is_sent_again(stand_in, item, tmp_path, status, count):
+    """Only the daemon's own word drops an item: a proxy in between may be mended."""
+    stand_in.faults = itertools.repeat(f"{PROXY}{status}")
+    refused = []
+    told = {"on_rejected": lambda *told: refused.append(told), "spool": tmp_path}
+    with Client(stand_in.url, KEY, **told) as client:
+        names = [client.record(item) for _ in range(count)]
+        assert not client.flush(0.5)
+        assert (client.unsent, client.stopped) == (count, None)
+        stand_in.faults = iter(())
+        assert client.flush()
+    assert (list(stand_in.rows), refused) == (names, [])
 
 
 @pytest.mark.parametrize("fault", ["busy", "too many"])

@@ -15,7 +15,7 @@ import pytest
 from daemon import clients
 from store import experiences, keys
 from store.events import Store
-from tests.daemon.stand_in import FAULTS, StandIn
+from tests.daemon.stand_in import FAULTS, PROXY, StandIn
 
 MODULE = Path(clients.__file__).parent / "bhavana.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -138,6 +138,22 @@ await report({ ids: many(client, 3), sent: await client.flush() });
     assert list(door.rows) == found["ids"]
     assert door.conflicts == []
     assert [a.items for a in door.arrivals] == [door.arrivals[0].items] * 2
+
+
+@in_browser
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_proxy_refuses_a_page_sends_again(visit, reported, door, count):
+    """Only the daemon's own word drops an item: a proxy in between may be mended."""
+    door.faults = iter([f"{PROXY}400"] * 3)
+    visit(f"""
+const refused = [];
+const onRejected = (item, result) => refused.push([item.id, result.status]);
+const client = new Client(url, key, {{ onRejected, spool: localStorage }});
+await report({{ ids: many(client, {count}), sent: await client.flush(), refused }});
+""")
+    found = reported()
+    assert (found["sent"], found["refused"]) == (True, [])
+    assert list(door.rows) == found["ids"]
 
 
 @in_browser

@@ -14,7 +14,7 @@ from daemon.api import make_app
 from daemon.bodies import MAX_BODY_BYTES, MAX_LINES
 from daemon.limits import LimitSettings
 from store import experiences, keys, privacy, sources
-from store.errors import QueueFull, StorageFault
+from store.errors import Misconfigured, QueueFull, StorageFault
 from store.records import now
 
 LINES = {"Content_Type": "application/x-ndjson"}
@@ -280,6 +280,21 @@ def test_a_feedback_token_is_for_one_conversation(client, post, problem, secret,
     problem(post(mine, FEEDBACK, key=keys.sign(ended, keys.token_secret(store))), 401, "bad_key")
 
 
+@pytest.mark.parametrize(("hours", "status"), [(1, 201), (-1, 401)])
+def test_a_feedback_token_ends_with_its_key(post, store, hours, status):
+    """However much longer it would last by itself: expired is as good as revoked."""
+    ends = now() + timedelta(hours=hours)
+    key, _ = keys.create(
+        store, name="t", scopes=("feedback",), source="web", actor="t", expires_at=ends
+    )
+    token = keys.Token(
+        conversation_id="talk-1", key_id=key.id, expires_at=now() + timedelta(days=1)
+    )
+    thumb = {"id": "f-1", "kind": "thumb", "value": 1, "given_at": "2026-01-02T03:04:05Z"}
+    text = keys.sign(token, keys.token_secret(store))
+    assert post(thumb | {"conversation_id": "talk-1"}, FEEDBACK, key=text).status_code == status
+
+
 def test_an_expired_key_is_refused(post, problem, store, experience):
     """From the moment on that it was made for."""
     moment = now() - timedelta(seconds=1)
@@ -367,7 +382,7 @@ def test_a_crowd_keeps_nobody_out_once_its_buckets_are_full_again(
 # --- when the store cannot ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [QueueFull(), StorageFault()])
+@pytest.mark.parametrize("fault", [QueueFull(), StorageFault(), Misconfigured()])
 def test_what_cannot_be_written_now_is_to_be_sent_again(
     monkeypatch, post, problem, store, experience, fault
 ):
@@ -380,6 +395,21 @@ def test_what_cannot_be_written_now_is_to_be_sent_again(
     response = post(experience)
     problem(response, 503)
     assert int(response.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_file_that_is_a_database_no_more_is_no_fault_of_the_sender(
+    monkeypatch, sqlite_only, post, problem, store, experience, many
+):
+    """A client that is told 422 throws away what it was to send again."""
+    monkeypatch.setattr("daemon.keyring.BELIEVED_SECONDS", 0)
+    assert post(experience).status_code == 201
+    assert store.scrub()
+    store.reading.dispose()  # what a connection has read already it does not read again
+    with store.database.open("r+b") as file:
+        file.write(b"not SQLite")
+    another = experience | {"id": "e-2"}
+    problem(post([another] if many else another), 503, "unavailable")
 
 
 def test_what_was_erased_is_gone_for_good(post, problem, store, experience):

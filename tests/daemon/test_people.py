@@ -87,6 +87,41 @@ def test_consent_is_withdrawn_and_counts(ask, five, store, make_assessment):
     assert {a.experience.id for a in found if not a.consented} == {"e-1", "e-3"}
 
 
+def test_a_wish_without_a_moment_may_be_repeated(ask, problem, store):
+    """Under its id it is one change, made when it first came; another under it is a conflict."""
+    wish = {"id": "c-1", "scope": "subject", "scope_id": "p-1", "training": False}
+    statuses = [ask("POST", "/v1/consent", "feedback", json=wish).status_code for _ in range(2)]
+    assert statuses == [201, 200]
+    problem(ask("POST", "/v1/consent", "feedback", json=wish | {"scope_id": "p-2"}), 409)
+    assert len(list(store.follow(types=["consent.changed"]))) == 1
+
+
+COVERED = [
+    {"scope": "experience", "scope_id": "e-1"},
+    {"scope": "conversation", "scope_id": "talk"},
+    {"scope": "subject", "scope_id": "anna"},
+]
+
+
+@pytest.mark.parametrize("covered", COVERED)
+def test_consent_is_given_for_the_own_source_only(ask, problem, store, make_experience, covered):
+    """A key of one source never makes what another recorded teachable; withdrawing it may."""
+    give, withdraw = covered | {"training": True}, covered | {"training": False}
+
+    def record(name, source):
+        item = make_experience(name, source=source, conversation_id="talk", subject="anna")
+        experiences.record(store, [item])
+
+    problem(ask("POST", "/v1/consent", "feedback", json=give), 403, "wrong_source")
+    record("e-1", "web")
+    assert ask("POST", "/v1/consent", "feedback", json=give).status_code == 201
+    record("e-2", "forum")
+    theirs = give | ({"scope_id": "e-2"} if covered["scope"] == "experience" else {})
+    problem(ask("POST", "/v1/consent", "feedback", json=theirs), 403, "wrong_source")
+    assert ask("POST", "/v1/consent", "feedback", json=withdraw).status_code == 201
+    assert ask("POST", "/v1/consent", "feedback", "operate", json=theirs).status_code == 201
+
+
 def test_a_person_is_erased_after_a_dry_run(ask, five, problem):
     """The receipt counts; afterwards nothing is found, and one by DELETE, too."""
     wish = {"scope": "subject", "scope_id": "p-1", "dry_run": True}

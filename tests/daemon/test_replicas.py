@@ -6,9 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from daemon.settings import Settings
+from daemon.wiring import Parts
 from store import cycles, experiences, keys, schedule
+from store.errors import Busy
 from store.events import Store
 from store.records import now
+from store.tables import leases
+from trainer.targets.local import LocalTarget
 
 
 @pytest.fixture
@@ -21,6 +26,32 @@ def both(serving, tmp_path, postgresql_url):
         Store(postgresql_url) as store,
     ):
         yield first, second, store
+
+
+def test_two_folders_of_one_name_are_two_holders_of_the_lease(store, tmp_path):
+    """As in two containers: each keeps its own through a restart, and neither takes the other's."""
+
+    def holder():
+        settings = Settings(data_dir=str(tmp_path / "data"))
+        return Parts(settings=settings, store=store, target=LocalTarget(tmp_path)).holder
+
+    (tmp_path / "data").mkdir()
+    first = holder()
+    assert holder() == first
+    (tmp_path / "data").rename(tmp_path / "of-another-container")
+    (tmp_path / "data").mkdir()
+    schedule.acquire(store, first)
+    with pytest.raises(Busy):
+        schedule.acquire(store, holder())
+
+
+def test_a_folder_of_a_long_name_may_hold_the_lease(store, tmp_path):
+    """Its path is a part of the holder's name, for which PostgreSQL has only so much room."""
+    data = tmp_path / ("x" * 200)
+    data.mkdir()
+    parts = Parts(settings=Settings(data_dir=str(data)), store=store, target=LocalTarget(tmp_path))
+    assert schedule.acquire(store, parts.holder) == 1
+    assert len(parts.holder) <= leases.c.holder.type.length
 
 
 def test_each_experience_is_kept_once_whoever_takes_it(both, experience):

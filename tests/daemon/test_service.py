@@ -14,12 +14,17 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
+from starlette.testclient import TestClient
 
+from daemon.limits import LimitSettings
 from daemon.service import Service, running_daemon, sole_daemon
 from daemon.settings import load
 from daemon.wiring import wire
+from store import experiences, keys
 from store.errors import Busy
+from store.redaction import RedactionSettings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 UNAVAILABLE = 75
@@ -200,6 +205,29 @@ def test_a_broken_reload_keeps_the_old_settings(serving, eventually, data, tmp_p
         daemon.process.send_signal(signal.SIGHUP)
         eventually(refused("0.0"), "the metric says that the reload was taken")
         assert _events(daemon)[-1] == "reloaded"
+
+
+def test_a_reload_counts_at_the_door(service, experience):
+    """From then on: whoever tightens a limit or a rule in a hurry needs no restart."""
+    made = service.parts.settings
+    loose = msgspec.structs.replace(made, redaction=RedactionSettings(kinds=()))
+    service.parts = msgspec.structs.replace(service.parts, settings=loose)
+    store = service.parts.store
+    secret = keys.create(store, name="t", scopes=("ingest",), source="web", actor="t")[1]
+    client = TestClient(service._app(), headers={"Authorization": f"Bearer {secret}"})
+    service._ready = True
+
+    def said(name):
+        item = experience | {"id": name, "response": "Write to ada@example.org."}
+        assert client.post("/v1/experiences", json=[item]).status_code == 201
+        return experiences.get(store, name).response
+
+    assert "ada@example.org" in said("before")
+    service._reload = lambda: msgspec.structs.replace(made, limits=LimitSettings(key_burst=1))
+    service.reload()
+    assert "ada@example.org" not in said("after")
+    two = [experience | {"id": f"e-{i}"} for i in range(2)]
+    assert client.post("/v1/experiences", json=two).status_code == 413
 
 
 def test_looking_at_the_daemon_never_keeps_one_from_starting(data):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
 
 import pytest
 from alembic import command
-from sqlalchemy import insert, select, text
+from sqlalchemy import NullPool, create_engine, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from structlog.testing import capture_logs
 
 from store import experiences
-from store.engine import alembic_config, migrate
-from store.errors import Misconfigured, Unavailable
+from store.bulk import STREAMED
+from store.engine import alembic_config, in_our_words, migrate
+from store.errors import Misconfigured, StorageFault, Unavailable
 from store.events import Store
 from store.tables import events
 
@@ -97,18 +100,76 @@ def test_a_bad_url_does_not_show_its_password():
 
 
 def test_a_file_that_is_no_database_is_told_in_our_words(tmp_path):
-    """A text file where the store should be gives Misconfigured or Unavailable, and stays."""
+    """A text file where the store should be was named by mistake, and stays as it is."""
     path = tmp_path / "store.db"
     path.write_text("This was never a database.\n" * 100)
-    with pytest.raises((Misconfigured, Unavailable), match=r"store|database"):
+    with pytest.raises(Misconfigured, match="not a Bhavana database"):
         Store(f"sqlite:///{path}")
     assert path.read_text().startswith("This was never")
+
+
+def test_a_database_that_is_none_any_more_is_damaged(sqlite_only, store):
+    """Once it was open nobody named it by mistake: the disk did that."""
+    assert store.scrub()
+    store.reading.dispose()
+    with store.database.open("r+b") as file:
+        file.write(b"not SQLite")
+    with pytest.raises(StorageFault, match="damaged"):
+        store.position()
 
 
 def test_a_database_that_does_not_answer_is_unavailable(unused_tcp_port):
     """A PostgreSQL that is not there is to be tried again later."""
     with pytest.raises(Unavailable, match="cannot answer now"):
         Store(f"postgresql+psycopg://u@127.0.0.1:{unused_tcp_port}/db?connect_timeout=5")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_all_text_is_misconfigured(postgresql_url, encoding):
+    """At once, not when somebody first writes a character that it lacks."""
+    narrow = make_url(postgresql_url).set(database=f"narrow_{encoding.lower()}")
+    admin = create_engine(postgresql_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with admin.connect() as connection:
+        made = f"ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        connection.execute(text(f"CREATE DATABASE {narrow.database} {made}"))
+    try:
+        with pytest.raises(Misconfigured, match=encoding) as caught:
+            Store(narrow.render_as_string(hide_password=False))
+        assert "UTF8" in caught.value.hint
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {narrow.database} WITH (FORCE)"))
+
+
+def test_a_database_that_turned_read_only_is_unavailable(postgresql_url, make_experience):
+    """As after a failover: the writer says so until it may write again."""
+    turn = "SET SESSION CHARACTERISTICS AS TRANSACTION READ"
+    with Store(postgresql_url) as store:
+        store.write(lambda c: c.exec_driver_sql(f"{turn} ONLY"))
+        for count in (1, 2 * STREAMED):
+            items = [make_experience(f"e-{i}") for i in range(count)]
+            with pytest.raises(Unavailable, match="cannot answer now"):
+                experiences.record(store, items)
+            assert isinstance(store.writer.fault, Unavailable)
+        store.write(lambda c: c.exec_driver_sql(f"{turn} WRITE"))
+        assert {a.status for a in experiences.record(store, items)} == {"recorded"}
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("25006", Unavailable),
+        ("25P03", Unavailable),
+        ("XX001", StorageFault),
+        ("XX002", StorageFault),
+    ],
+)
+def test_what_postgresql_cannot_help_is_no_fault_of_the_program(state, kind):
+    """Whatever psycopg calls it: what passes is to be tried again, and damage is damage."""
+    errors = pytest.importorskip("psycopg.errors")
+    with pytest.raises(Unavailable) as caught, in_our_words():
+        raise DBAPIError("SELECT", None, errors.lookup(state)())
+    assert type(caught.value) is kind
 
 
 def test_faults_of_the_database_do_not_repeat_what_people_said(store, make_experience):
@@ -119,6 +180,41 @@ def test_faults_of_the_database_do_not_repeat_what_people_said(store, make_exper
     with pytest.raises(DBAPIError) as caught, store._write.begin() as connection:
         connection.execute(insert(events).values(row))
     assert "nobody but you" not in str(caught.value)
+
+
+FULL_DISK = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON experiences FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+FORBIDDEN = "ALTER TABLE experiences ADD CONSTRAINT refused CHECK (source <> 'web')"
+
+
+@pytest.mark.parametrize("refusal", [FULL_DISK, FORBIDDEN])
+@pytest.mark.parametrize("count", [1, 2 * STREAMED])
+def test_no_error_of_postgresql_quotes_a_row(postgresql_url, make_experience, refusal, count):
+    """Foreseen or not: its detail and its context hold the row, which is of a person."""
+    items = [make_experience(f"e-{i}", subject="somebody") for i in range(count)]
+    with Store(postgresql_url) as store:
+        store.write(lambda c: c.exec_driver_sql(refusal))
+        with pytest.raises((Unavailable, DBAPIError), match="refused") as caught:
+            experiences.record(store, items)
+    assert "somebody" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("opening", [False, True])
+def test_where_the_database_is_stays_among_those_who_run_it(opening):
+    """Whoever starts the daemon is told, and the log, but nobody who asks an open one."""
+    psycopg = pytest.importorskip("psycopg")
+    fault = psycopg.OperationalError("connection to db.internal as bob failed")
+    with (
+        capture_logs() as logged,
+        pytest.raises(Unavailable, match=r"cannot answer now: \w+") as caught,
+        in_our_words(opening=opening),
+    ):
+        raise OperationalError("SELECT", None, fault)
+    assert ("db.internal" in str(caught.value)) == opening
+    assert ("db.internal" in str(logged)) != opening
 
 
 def _in_another_process(url, code):
