@@ -41,7 +41,11 @@ BROKEN_STORAGE = {10: "disk I/O error", 11: "malformed database", NO_DATABASE: "
 """SQLite's primary result codes after which nothing may be acknowledged any more."""
 BROKEN_STATES = {"XX001": "data corrupted", "XX002": "index corrupted"}
 """The same for PostgreSQL, by SQLSTATE."""
-PASSING_STATES = {"25006": "read-only transaction", "25P03": "idle in transaction too long"}
+PASSING_STATES = {
+    "25006": "read-only transaction",
+    "25P03": "idle in transaction too long",
+    "25P04": "transaction too long",
+}
 """States that pass, as after a failover, though psycopg does not count them as operational."""
 
 

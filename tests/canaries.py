@@ -21,9 +21,9 @@ LEAK = """
 import sys
 from daemon.ingest import House
 accept = House.accept
-def leak(house, item, source):
+def leak(house, item, *others):
     print(item, file=sys.stderr, flush=True)
-    return accept(house, item, source)
+    return accept(house, item, *others)
 House.accept = leak
 """
 """Makes a daemon log what people said: a program for the negative controls to run first."""
