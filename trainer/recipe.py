@@ -21,7 +21,7 @@ class Recipe(Noun, frozen=True, kw_only=True):
     base: what a request intends is plainest there (a linear probe on the last 10 of 30 layers
     separates harmful from ordinary ones at an AUROC of .99, on the first 10 at .93), and a step
     takes half the time, since nothing flows back through the layers below."""
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 9e-4
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 7e-4
     lr_scheduler_type: str = "cosine"
     warmup_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.05
     num_train_epochs: Annotated[float, Meta(gt=0)] = 2.0
