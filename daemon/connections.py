@@ -39,6 +39,7 @@ MOST_PIPELINED = 100
 """Requests that one connection may send ahead of their answers; uvicorn would keep them all."""
 LEAST_BYTES_PER_SECOND = 1_000
 """What a streamed upload must bring, and a large answer find taken, to be waited for."""
+VERSIONS = ("1.1", "1.0")
 STREAMS = tuple(media.encode() for media in LINES)
 """Bodies that may be long: these need a pace, all others an end."""
 _TCP_INFO_ACKED = struct.Struct("120xQ")
@@ -126,6 +127,9 @@ class Connection(HttpToolsProtocol):
         """Starts the application, or answers 431 in its place."""
         if len(self.pipeline) >= MOST_PIPELINED:
             raise OverflowError  # the parser makes it one of its own errors: the connection ends
+        # llhttp takes "GET /path" without a version for HTTP/0.9, whose answers have no head.
+        if self.parser.get_http_version() not in VERSIONS:
+            raise ValueError
         # The sum is taken only where it can be too large. A head that shares its first read with
         # the request before it may slip through with what that read held: never much.
         if self._received - self._counted_from > MOST_HEAD_BYTES < self._head_bytes():
