@@ -75,6 +75,7 @@ def select(
         "quarantined": lambda a: a.tier != "quarantined",
         "burst": lambda a: a.position not in burst,
         "abstained": _judged,
+        "doubted": lambda a: _curated(a) or not a.assessment.doubts,
         "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
         "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
         "label_not_admitted": lambda a: _curated(a) or a.assessment.label in policy.labels,
@@ -173,7 +174,7 @@ def route_of(assessment: Assessment, policy: Policy) -> Route:
     """Where an answer that somebody gave goes by its assessment alone: to training, to a person
     who looks at what the panel could not say, or nowhere.
     """
-    if not _complete(assessment):
+    if assessment.doubts or not _complete(assessment):
         return "review"
     admitted = (
         (assessment.actual_harm or 0.0) < policy.max_harm

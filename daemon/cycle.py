@@ -21,7 +21,8 @@ import structlog
 
 from converters import dataset as datasets
 from daemon.wiring import Parts
-from scorers.assess import assess_pending, panel_id
+from scorers.assess import assess_pending
+from scorers.panel import panel_id
 from store import cycles, schedule
 from store.errors import Halted, NotEnoughData, Rejected
 from store.losses import require_whole

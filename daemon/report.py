@@ -9,7 +9,7 @@ from msgspec import to_builtins
 
 from daemon.service import running_daemon
 from daemon.settings import Settings
-from scorers.assess import panel_id
+from scorers.panel import panel_id
 from store import cycles, experiences, schedule
 from store.events import Store
 from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict

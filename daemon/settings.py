@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from daemon.limits import LimitSettings
-from scorers.assess import PanelSettings
+from scorers import SCORERS
+from scorers.settings import PanelSettings
 from store.errors import Misconfigured
 from store.records import PHASES, Noun, Policy
 from store.redaction import RedactionSettings
@@ -157,6 +158,11 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     settings = _convert(merged, tree, problems)
     if settings.trainer.target not in TARGETS:
         problems.append(_unknown("trainer.target", settings.trainer.target, list(TARGETS)))
+    problems += [
+        _unknown("scorer in panel.scorers", name, list(SCORERS))
+        for name in settings.panel.scorers
+        if name not in SCORERS
+    ]
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)

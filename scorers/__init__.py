@@ -9,32 +9,45 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from scorers import antijudge, heads
 from scorers.scorer import Scorer
+from scorers.settings import PanelSettings
+from store.errors import Misconfigured
 
 
 class Entry(NamedTuple):
     """A scorer on the roster: its version is known without loading it."""
 
     module: str
-    version: Callable[[], str]
+    version: Callable[[PanelSettings], str]
+    dear: bool = False
+    """Asked after the others, and only about what the cascade of the settings lets through."""
 
-    def load(self) -> Scorer:
+    def load(self, settings: PanelSettings) -> Scorer:
         """The scorer, ready; imports what it needs only now, models included."""
-        scorer: Scorer = importlib.import_module(self.module).load()
+        scorer: Scorer = importlib.import_module(self.module).load(settings)
         return scorer
 
 
 SCORERS: dict[str, Entry] = {
-    "antijudge": Entry("scorers.antijudge", antijudge.version),
-    "harm": Entry("scorers.harm", partial(heads.version, "harm")),
-    "principles": Entry("scorers.principles", partial(heads.version, "principles")),
+    "antijudge": Entry("scorers.antijudge", lambda _: antijudge.version()),
+    "harm": Entry("scorers.harm", lambda _: heads.version("harm")),
+    "principles": Entry("scorers.principles", lambda _: heads.version("principles")),
 }
 
 
-def versions() -> dict[str, str]:
-    """The version of every scorer on the roster, by name."""
-    return {name: entry.version() for name, entry in SCORERS.items()}
+def chosen(settings: PanelSettings) -> dict[str, Entry]:
+    """The scorers at work, by name, in the order of the roster. Raises Misconfigured."""
+    if unknown := sorted(set(settings.scorers) - SCORERS.keys()):
+        raise Misconfigured(
+            f"panel.scorers: there is no scorer {', '.join(unknown)}.",
+            hint=f"There are {', '.join(SCORERS)}.",
+        )
+    return {name: entry for name, entry in SCORERS.items() if name in settings.scorers}
+
+
+def versions(settings: PanelSettings) -> dict[str, str]:
+    """The version of every scorer at work, by name."""
+    return {name: entry.version(settings) for name, entry in chosen(settings).items()}

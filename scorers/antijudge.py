@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from scorers.settings import PanelSettings
 from store.records import Evidence, Experience, Finding
 
 NAME = "antijudge"
@@ -567,7 +568,7 @@ class AntiJudge:
         return tuple(findings)
 
 
-def load() -> AntiJudge:
+def load(_: PanelSettings) -> AntiJudge:
     """The scorer, ready."""
     return AntiJudge()
 

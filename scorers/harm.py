@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from scorers import features, heads
 from scorers.embedding import encoder
 from scorers.judgeable import objection
+from scorers.settings import PanelSettings
 from store.records import Experience, Finding
 
 NAME = "harm"
@@ -45,6 +46,6 @@ class HarmScorer:
         )
 
 
-def load() -> HarmScorer:
+def load(_: PanelSettings) -> HarmScorer:
     """The scorer, ready."""
     return HarmScorer()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from scorers import features, heads, signals
 from scorers.embedding import encoder
 from scorers.judgeable import objection
+from scorers.settings import PanelSettings
 from store.records import Experience, Finding
 
 NAME = "principles"
@@ -49,6 +50,6 @@ class PrinciplesScorer:
         )
 
 
-def load() -> PrinciplesScorer:
+def load(_: PanelSettings) -> PrinciplesScorer:
     """The scorer, ready."""
     return PrinciplesScorer()

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from scorers.assess import BATCH, PanelSettings, Worker, ended_when, worker
+from scorers.assess import BATCH, Worker, ended_when, worker
+from scorers.settings import PanelSettings
 from store.errors import ChildFailed, Unavailable
 from store.records import Assessment, Experience
 

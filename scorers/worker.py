@@ -1,6 +1,4 @@
-"""The scoring process: `python -m scorers.worker [NAME…]`, fed by scorers.assess over a pipe.
-
-Names are of scorers on the roster: without any, all of them.
+"""The scoring process: `python -m scorers.worker`, fed by scorers.assess over a pipe.
 
 Protocol, one JSON document per line: first PanelSettings, then Experiences; an empty line ends a
 batch, and the worker answers one Assessment per experience, in order, and flushes. It ends when
@@ -18,25 +16,61 @@ from typing import IO
 import msgspec
 import torch
 
-from scorers import SCORERS
-from scorers.assess import BATCH, PanelSettings, combine, panel_id
+from scorers import chosen
+from scorers.assess import BATCH
+from scorers.panel import combine, panel_id
 from scorers.scorer import Scorer
+from scorers.settings import PanelSettings
 from store.errors import BhavanaError
 from store.records import Assessment, Experience, Finding, to_json
 
 
-def assess(
-    experiences: list[Experience], panel: list[Scorer], settings: PanelSettings, name: str
-) -> list[Assessment]:
-    """One assessment per experience, in order, by every scorer of the panel."""
-    findings: list[list[Finding]] = [[] for _ in experiences]
-    for scorer in panel:
+class Panel:
+    """The scorers at work: the cheap ones, and the dear ones that are asked about some only."""
+
+    def __init__(self, settings: PanelSettings) -> None:
+        """Loads every scorer. Raises Misconfigured, IntegrityError."""
+        self.id = panel_id(settings)
+        self._settings = settings
+        entries = chosen(settings).values()
+        self._cheap = [entry.load(settings) for entry in entries if not entry.dear]
+        self._dear = [entry.load(settings) for entry in entries if entry.dear]
+
+    def assess(self, experiences: Sequence[Experience]) -> list[Assessment]:
+        """One assessment per experience, in order."""
+        findings: list[list[Finding]] = [[] for _ in experiences]
+        _collect(self._cheap, experiences, findings)
+        if self._dear:
+            screened = self._combined(experiences, findings)
+            asked = [at for at, one in enumerate(screened) if _is_asked(one, self._settings)]
+            some = [findings[at] for at in asked]
+            _collect(self._dear, [experiences[at] for at in asked], some)
+        return self._combined(experiences, findings)
+
+    def _combined(
+        self, experiences: Sequence[Experience], findings: Sequence[Sequence[Finding]]
+    ) -> list[Assessment]:
+        return [
+            combine(experience, found, self._settings, self.id)
+            for experience, found in zip(experiences, findings, strict=True)
+        ]
+
+
+def _collect(
+    scorers: Sequence[Scorer], experiences: Sequence[Experience], findings: list[list[Finding]]
+) -> None:
+    for scorer in scorers:
         for collected, found in zip(findings, scorer.score(experiences), strict=True):
             collected.extend(found)
-    return [
-        combine(experience, found, settings, name)
-        for experience, found in zip(experiences, findings, strict=True)
-    ]
+
+
+def _is_asked(screened: Assessment, settings: PanelSettings) -> bool:
+    """Whether the dear scorers are asked: for what is suspicious, or may be learned from."""
+    cascade = settings.cascade
+    if cascade.all or screened.actual_harm is None or screened.weighted is None:
+        return True
+    suspicious = screened.actual_harm >= cascade.harm_from
+    return suspicious or screened.weighted >= cascade.weighted_from
 
 
 def batches(lines: IO[bytes]) -> Iterator[list[Experience]]:
@@ -52,17 +86,16 @@ def batches(lines: IO[bytes]) -> Iterator[list[Experience]]:
         yield batch
 
 
-def serve(lines: IO[bytes], answers: IO[bytes], names: Sequence[str] = ()) -> int:
+def serve(lines: IO[bytes], answers: IO[bytes]) -> int:
     """Answers until the lines end; returns how many experiences it assessed."""
     first = lines.readline()
     if not first:
         return 0
     settings = msgspec.json.decode(first, type=PanelSettings)
-    name = panel_id(settings)
-    panel = [entry.load() for key, entry in SCORERS.items() if not names or key in names]
+    panel = Panel(settings)
     served = 0
     for batch in batches(lines):
-        for assessment in assess(batch, panel, settings, name):
+        for assessment in panel.assess(batch):
             answers.write(to_json(assessment) + b"\n")
         answers.flush()
         served += len(batch)
@@ -74,7 +107,7 @@ def main() -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     started = time.monotonic()
     try:
-        served = serve(sys.stdin.buffer, sys.stdout.buffer, sys.argv[1:])
+        served = serve(sys.stdin.buffer, sys.stdout.buffer)
     except BhavanaError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

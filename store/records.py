@@ -276,6 +276,8 @@ class Assessment(Noun, frozen=True, kw_only=True):
     """Weighted mean of the principles; None when one of them is unknown."""
     label: Label | None
     abstained: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
+    """Why a person should look although all was judged: `unsure:…`, `disagreed:…`."""
     assessed_at: datetime
 
 

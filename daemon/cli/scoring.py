@@ -17,6 +17,7 @@ from daemon.cli.app import app, progress, settings
 from scorers import SCORERS
 from scorers.assess import worker
 from scorers.measure import Measured, measure
+from scorers.settings import PanelSettings
 from store.errors import Rejected
 from store.records import HARMS, PRINCIPLES, Policy
 
@@ -38,9 +39,8 @@ def assess(
     Lines come out as they are ready, in the order of the input. A line that is no row is told
     on stderr with its number; the others go on.
     """
-    chosen = _chosen(scorers)
     house = settings()
-    command = (sys.executable, "-m", "scorers.worker", *chosen)
+    panel = _only(scorers, house.panel)
     faults = 0
 
     def on_fault(number: int, reason: str) -> None:
@@ -51,7 +51,7 @@ def assess(
     done = 0
     with _reading(input) as lines, _writing(output) as answers, progress() as told:
         told("assessing", 0, 0)
-        with worker(house.panel, command) as child:
+        with worker(panel) as child:
             for batch in measure(lines, child, on_fault):
                 answers.write(
                     msgspec.json.Encoder().encode_lines([_shown(m, house.policy) for m in batch])
@@ -64,14 +64,13 @@ def assess(
     click.echo(f"{done} assessed, {faults} lines were no rows", err=True)
 
 
-def _chosen(names: str) -> list[str]:
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = sorted(set(chosen) - SCORERS.keys())
-    if unknown:
+def _only(names: str, panel: PanelSettings) -> PanelSettings:
+    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    if unknown := sorted(set(wanted) - SCORERS.keys()):
         raise Rejected(
             f"There is no scorer {', '.join(unknown)}.", hint=f"There are {', '.join(SCORERS)}."
         )
-    return chosen
+    return msgspec.structs.replace(panel, scorers=wanted or panel.scorers)
 
 
 def _shown(measured: Measured, policy: Policy) -> dict[str, Any]:
@@ -88,6 +87,7 @@ def _shown(measured: Measured, policy: Policy) -> dict[str, Any]:
             "weighted": found.weighted,
             "label": found.label,
             "abstained": found.abstained,
+            "doubts": found.doubts,
             "eligible": route == "training",
             "route": route,
             "panel": found.panel,

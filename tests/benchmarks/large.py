@@ -15,7 +15,7 @@ import msgspec
 
 from daemon import report
 from daemon.settings import Settings
-from scorers.assess import combine, panel_id
+from scorers.panel import combine, panel_id
 from store import experiences
 from store.engine import sqlite_module
 from store.events import Store

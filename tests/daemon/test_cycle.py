@@ -7,7 +7,7 @@ import pytest
 from daemon import cycle
 from daemon.settings import Settings
 from daemon.wiring import Parts
-from scorers.assess import panel_id
+from scorers.panel import panel_id
 from store import cycles, experiences, privacy, sources
 from store.errors import Halted
 from store.records import Cycle, Policy, now

@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 
 from converters.selection import select
 from daemon.api import make_app
-from scorers.assess import PanelSettings, panel_id
+from scorers.panel import panel_id
+from scorers.settings import PanelSettings
 from scorers.standing import StandingWorker
 from store import experiences, keys
 from store.errors import Unavailable

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from daemon.settings import load
-from scorers.assess import panel_id
+from scorers.panel import panel_id
 from store import cycles, experiences, schedule, sources
 from store.events import Store
 from store.records import (

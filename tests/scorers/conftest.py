@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from scorers import SCORERS
-from scorers.assess import PanelSettings, combine
+from scorers.panel import combine
 from scorers.scorer import Scorer
+from scorers.settings import PanelSettings
 from store.records import Assessment, Context, Experience, Message, Vulnerability
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -41,7 +42,7 @@ def _experience() -> MakeExperience:
 @pytest.fixture(scope="session")
 def scorers() -> dict[str, Scorer]:
     """Every scorer of the roster, loaded once."""
-    return {name: entry.load() for name, entry in SCORERS.items()}
+    return {name: entry.load(PanelSettings()) for name, entry in SCORERS.items()}
 
 
 @pytest.fixture(scope="session")

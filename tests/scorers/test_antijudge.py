@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scorers import antijudge
+from scorers.settings import PanelSettings
 from store.records import Experience, Finding
 
 MakeExperience = Callable[..., Experience]
@@ -52,7 +53,7 @@ CLEAN = [
 
 def found(item: Experience) -> dict[str, Finding]:
     """The anti-judge's findings by dimension."""
-    [findings] = antijudge.load().score([item])
+    [findings] = antijudge.load(PanelSettings()).score([item])
     return {finding.dimension: finding for finding in findings}
 
 

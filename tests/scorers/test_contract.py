@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from scorers import SCORERS, versions
+from scorers import versions
 from scorers.scorer import Scorer
+from scorers.settings import PanelSettings
 from store.records import PRINCIPLES, Experience, Finding
 
 MakeExperience = Callable[..., Experience]
@@ -26,7 +27,7 @@ ODD = {
 }
 
 
-@pytest.fixture(params=sorted(SCORERS))
+@pytest.fixture(params=sorted(PanelSettings().scorers))
 def scorer(request: pytest.FixtureRequest, scorers: dict[str, Scorer]) -> Scorer:
     """Each scorer of the roster in turn."""
     loaded: Scorer = scorers[request.param]
@@ -74,7 +75,7 @@ def test_signs_with_name_and_version(scorer: Scorer, odd: list[Experience]) -> N
     """Findings carry the scorer's name and the version that the roster tells without loading it."""
     for finding in scorer.score(odd)[0]:
         assert finding.scorer == scorer.name
-        assert finding.version == scorer.version == versions()[scorer.name]
+        assert finding.version == scorer.version == versions(PanelSettings())[scorer.name]
 
 
 def test_has_nothing_to_say_about_nothing(scorer: Scorer) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from scorers.assess import PanelSettings, combine, panel_id
+from scorers.panel import combine, panel_id
 from scorers.scorer import HARMFUL_COMPLIANCE
+from scorers.settings import PanelSettings
 from store.records import PRINCIPLES, Assessment, Experience, Finding, Label, to_json
 
 MakeExperience = Callable[..., Experience]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scorers.assess import PanelSettings, assess_pending, panel_id
+from scorers.assess import assess_pending
+from scorers.panel import panel_id
+from scorers.settings import PanelSettings
 from store import experiences as recorded
 from store.errors import ChildFailed
 from store.events import Store
@@ -39,8 +41,8 @@ def python(code: str) -> tuple[str, ...]:
 def test_importing_scorers_loads_no_torch() -> None:
     """The daemon's process asks for versions and panels without a model in memory."""
     code = (
-        "import sys, scorers, scorers.scorer, scorers.antijudge, scorers.assess as a\n"
-        "a.panel_id(a.PanelSettings())\n"
+        "import sys, scorers.assess, scorers.antijudge, scorers.panel as p, scorers.settings as s\n"
+        "p.panel_id(s.PanelSettings())\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'sklearn')))"
     )
     assert subprocess.run(python(code), cwd=ROOT, check=False).returncode == 0

@@ -213,7 +213,7 @@ def framing() -> Iterator[Hostile]:
         ("newlines", b"\r\n" * 1000, MALFORMED),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), MALFORMED),
         ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), {400, 405, 505, CLOSED}),
-                ("HTTP/9.9", b"GET /healthz HTTP/9.9\r\n\r\n", {400, 505, CLOSED}),
+        ("HTTP/9.9", b"GET /healthz HTTP/9.9\r\n\r\n", {400, 505, CLOSED}),
         ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n", MALFORMED),
         ("noise", random.Random(7).randbytes(100_000), MALFORMED),
         ("NULs", bytes(100_000), MALFORMED),
