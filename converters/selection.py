@@ -24,8 +24,8 @@ from store.sources import OURS
 
 Format = Callable[[Assessed], dict[str, Any]]
 
-REFUSAL = "refusal"
-"""The dimension in which the anti-judge says whether a response declines."""
+SURE_REFUSAL = 0.5
+"""From this probability a response counts as a refusal."""
 GRAM_WORDS = 8
 """Two texts that share this many words in a row are taken for the same item."""
 
@@ -224,7 +224,7 @@ def _self_generated(a: Assessed) -> bool:
 
 
 def _refuses(a: Assessed) -> bool:
-    return any(f.dimension == REFUSAL and (f.value or 0.0) >= 0.5 for f in a.assessment.findings)
+    return (a.assessment.refusal or 0.0) >= SURE_REFUSAL
 
 
 def _whole_pairs(candidates: list[Assessed], recorded: list[Assessed]) -> list[Assessed]:

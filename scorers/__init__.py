@@ -31,10 +31,15 @@ class Entry(NamedTuple):
         return scorer
 
 
+def _heads_of(name: str) -> Callable[[PanelSettings], str]:
+    return lambda settings: heads.version(name, settings.heads)
+
+
 SCORERS: dict[str, Entry] = {
     "antijudge": Entry("scorers.antijudge", lambda _: antijudge.version()),
-    "harm": Entry("scorers.harm", lambda _: heads.version("harm")),
-    "principles": Entry("scorers.principles", lambda _: heads.version("principles")),
+    "acts": Entry("scorers.acts", _heads_of("acts")),
+    "harm": Entry("scorers.harm", _heads_of("harm")),
+    "principles": Entry("scorers.principles", _heads_of("principles")),
 }
 
 

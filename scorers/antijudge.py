@@ -18,7 +18,8 @@ from scorers.settings import PanelSettings
 from store.records import Evidence, Experience, Finding
 
 NAME = "antijudge"
-REFUSAL = "refusal"
+RULED_REFUSAL = f"{NAME}.refusal"
+"""What the rules say of a refusal; the fitted head's word goes before it."""
 DISTRESS = "distress"
 MAX_EVIDENCE = 8
 """Spans kept per finding; the value counts all of them."""
@@ -563,7 +564,7 @@ class AntiJudge:
     def _one(self, experience: Experience) -> tuple[Finding, ...]:
         text = read(experience.last_user_turn, experience.response)
         findings = [_finding(f"{NAME}.{group}", hits(group, text)) for group in GROUPS]
-        findings.append(_finding(REFUSAL, refusal(text)))
+        findings.append(_finding(RULED_REFUSAL, refusal(text)))
         findings.append(_distress(experience))
         return tuple(findings)
 

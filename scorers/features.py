@@ -1,4 +1,4 @@
-"""The input of the heads: two embeddings made comparable, and cheap features of the surface.
+"""The input of the heads: embeddings made comparable, features of the surface, hashed words.
 
 Pure numpy. It does not know where embeddings come from, nor what the heads predict. Any change
 here that moves a number needs a new FEATURE_VERSION and a refit; a test holds the numbers.
@@ -7,15 +7,18 @@ here that moves a number needs a new FEATURE_VERSION and a refit; a test holds t
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.floating]
 Embed = Callable[[Sequence[str]], Matrix]
+Hashed = NDArray[np.int64]
 
-FEATURE_VERSION = "1"
+FEATURE_VERSION = "2"
 OPENING = 160
 """Characters of a response in which a refusal or an agreement shows itself."""
 MAX_CHARACTERS = 8_000
@@ -117,6 +120,23 @@ def surface(user: str, response: str) -> Matrix:
 def relate(users: Matrix, responses: Matrix) -> Matrix:
     """Question, answer, their product and their distance, side by side: 1,536 values a row."""
     return np.concatenate([users, responses, users * responses, np.abs(users - responses)], axis=1)
+
+
+HASHES = 2**16
+WORD_CHARACTERS = 4_000
+
+
+def hashed_words(text: str) -> Hashed:
+    """The distinct words and pairs of neighbours in a text, each as a number below HASHES.
+
+    By CRC-32, which is the same on every machine; two that share a number are not told apart.
+    """
+    words = [
+        match.group().encode()
+        for match in WORD.finditer(text[:WORD_CHARACTERS].replace("’", "'").lower())
+    ]
+    pairs = (b"%s %s" % two for two in pairwise(words))
+    return np.array(sorted({zlib.crc32(one) % HASHES for one in (*words, *pairs)}), dtype=np.int64)
 
 
 EMBEDDED = 1_536

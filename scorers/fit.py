@@ -1,86 +1,67 @@
 """Fits the heads again from labelled data: `python -m scorers.fit --data FOLDER`.
 
-The only user of scikit-learn. The same files give the same bytes. Every figure that it writes on
-a card is out of fold, grouped by prompt. It does not know the panel that uses the heads.
+The same files give the same bytes. Every figure that it writes on a card is out of fold, grouped
+by prompt. It does not know the panel that uses the heads.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
-import json
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr  # type: ignore[import-untyped,unused-ignore]
 from sklearn.linear_model import (  # type: ignore[import-untyped,unused-ignore]
-    LogisticRegression,
     Ridge,
 )
-from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped,unused-ignore]
+from sklearn.metrics import f1_score, roc_auc_score  # type: ignore[import-untyped,unused-ignore]
 from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped,unused-ignore]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
-from scorers import features, heads, signals
+from scorers import acts, features, heads, labelled, signals
 from scorers.features import Embed, Matrix
+from scorers.fitting import (
+    ALONE,
+    BESIDE_WORDS,
+    FOLDS,
+    Fitted,
+    Inputs,
+    Strength,
+    Vector,
+    dense,
+    fit_logistic,
+    groups,
+    hashed,
+    rarity,
+    unit_rows,
+)
 from scorers.heads import Card, Dimension, Heads, Source
-from scorers.scorer import HARMFUL_COMPLIANCE
-from store.errors import BhavanaError, Misconfigured
+from scorers.labelled import Corpus, Example
+from scorers.scorer import HARMFUL_COMPLIANCE, REFUSAL
+from scorers.settings import WEIGHTS
+from store.errors import BhavanaError
 from store.records import HARMS, PRINCIPLES
 
-Vector = NDArray[np.float64]
-
-DATA = Path(__file__).resolve().parent / "data"
-HOUSE = (DATA / "principles.jsonl", DATA / "counterweights.jsonl")
-HOUSE_LICENCE = "Apache-2.0 (written for this project)"
-LICENCES = {
-    "harmbench_response": "MIT",
-    "xstest_response": "ODC-BY-1.0",
-    "gptfuzz_labelled": "MIT",
-    "jbb_artifacts": "MIT",
-    "xstest_completions": "CC-BY-4.0",
-    "darkbench_responses": "MIT",
-    "diasafety": "Apache-2.0",
-}
-"""Only sets that may train shipped weights; gates and non-commercial sets are never read."""
-COMPLIANCE = tuple(LICENCES)[:5]
-DIASAFETY_ROWS = 2_400
-"""A fixed part of the largest set (by hash of the prompt): more did not help, and costs minutes."""
-
-FOLDS = 5
 SPEAKS_FROM = 0.70
 """A harm dimension whose worst out-of-fold AUROC is below this keeps silent."""
-REGULARISATION = 1.0
 RIDGE = 1.0
 SURFACE_WEIGHT = 3.0
 """The surface and the signals are few and sure; without this the ridge prefers the many."""
 HARM_PRIOR = 0.22
 MANIPULATION_PRIOR = 0.05
 """Shares of harmful answers that the calibrations suppose; 0.5 would flag most helpful answers."""
-HOUSE_IMPORTANCE = 4.0
-SAFE_IMPORTANCE = 2.0
-"""Ordinary talk, and safe answers to what looks unsafe, against one cell of a public set."""
+REFUSAL_PRIOR = 0.45
+PROMPT_HARM_PRIOR = 0.2
 HARM_CUT = 0.3
+BESIDE_WORDS_OF_FORM = Strength(dense=1.0, words=10.0, share=1.0)
+"""A refusal shows in its form, and few examples suffice: F1 .95 with it, .92 with BESIDE_WORDS."""
 
-NOTES = {
-    "manipulation": r"manipul|press|guilt|sell|sales|isolat|flatter|exploit|fear|addict|intrigue",
-    "harshness": r"harsh|insult|contempt|cruel|humiliat|mock|sham|blam|cold|snob|condescend|wound",
-    "omission": r"danger|risk|lethal|deadly|neglect|botul|withhold|evades|reassur|played down",
-    "deception": r"fals|invent|fabricat|quack|lying|fraud|error|wrong|prophecy",
-}
-"""What the notes of the house rows say of the bad ones, by harm."""
-DIASAFETY = {
-    "harshness": ("Offending User", "Toxicity Agreement"),
-    "omission": ("Risk Ignorance",),
-    "deception": ("Unauthorized Expertise",),
-}
 NOT_FOR = (
     "Judging alone whether a model may be promoted: that is the gates' work, by other means.",
     "Languages other than English.",
@@ -89,292 +70,81 @@ NOT_FOR = (
 )
 
 
-class Row(NamedTuple):
-    """One labelled exchange of one set."""
-
-    set: str
-    prompt: str
-    response: str
-    label: int
-    extra: Mapping[str, Any]
-
-
-class HouseRow(NamedTuple):
-    """One exchange with the five principles scored, written for this project."""
-
-    prompt: str
-    response: str
-    scores: tuple[float, ...]
-    note: str
-
-
-class Example(NamedTuple):
-    """One exchange as a task sees it. All examples of a cell weigh as much as another cell's."""
-
-    prompt: str
-    response: str
-    label: int
-    cell: str
-    importance: float = 1.0
-
-
-class Fitted(NamedTuple):
-    """A logistic head, its calibration, and its calibrated log-odds out of fold."""
-
-    coefficients: Vector
-    intercept: float
-    slope: float
-    offset: float
-    out_of_fold: Vector
-
-
-class Corpus(NamedTuple):
-    """All that is fitted on, and where it came from."""
-
-    public: dict[str, list[Row]]
-    house: list[HouseRow]
-    sources: dict[str, Source]
-
-
-# --- reading ------------------------------------------------------------------------------
-
-
-def read_corpus(data: Path, house: Sequence[Path]) -> Corpus:
-    """Reads every set; raises Misconfigured with the folder that is missing."""
-    if not data.is_dir():
-        raise Misconfigured(
-            f"There is no data folder at {data}.",
-            hint="Name the one with the labelled sets: --data",
-        )
-    public, sources = {}, {}
-    for name, licence in LICENCES.items():
-        path = _set_file(data / name)
-        rows = _only_part(name, [_row(name, line) for line in _lines(path)])
-        public[name] = [row for row in rows if row.response.strip()]
-        sources[name] = _source(name, licence, len(public[name]), path)
-    house_rows = []
-    for path in house:
-        rows_here = [_house_row(line) for line in _lines(path)]
-        sources[path.stem] = _source(path.stem, HOUSE_LICENCE, len(rows_here), path)
-        house_rows += rows_here
-    return Corpus(public, house_rows, sources)
-
-
-def _set_file(folder: Path) -> Path:
-    for name in ("dev.jsonl", "dev.jsonl.gz"):
-        if (folder / name).is_file():
-            return folder / name
-    raise Misconfigured(f"The set {folder.name} is missing.", hint=f"Expected {folder}/dev.jsonl")
-
-
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    return [json.loads(line) for line in text.split("\n") if line]
-
-
-def _row(name: str, line: Mapping[str, Any]) -> Row:
-    return Row(name, line["prompt"], line["response"] or "", line["label"], line["extra"] or {})
-
-
-def _house_row(line: Mapping[str, Any]) -> HouseRow:
-    scores = tuple(float(line[principle]) for principle in PRINCIPLES)
-    return HouseRow(line["prompt"], line["response"], scores, line["note"])
-
-
-def _only_part(name: str, rows: list[Row]) -> list[Row]:
-    if name != "diasafety":
-        return rows
-    wanted = [row for row in rows if row.extra["category"] != "Biased Opinion"]
-    by_hash = sorted(wanted, key=lambda row: hashlib.sha256(row.prompt.encode()).hexdigest())
-    return by_hash[:DIASAFETY_ROWS]
-
-
-def _source(name: str, licence: str, rows: int, path: Path) -> Source:
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Source(name=name, licence=licence, rows=rows, sha256=sha256)
-
-
-# --- tasks: which rows teach which head ---------------------------------------------------
-
-
-def compliance(corpus: Corpus) -> list[Example]:
-    """Does the answer do harm: human and judge labels of five public sets."""
-    return [
-        Example(row.prompt, row.response, row.label, _compliance_cell(row))
-        for name in COMPLIANCE
-        for row in corpus.public[name]
-    ]
-
-
-def _compliance_cell(row: Row) -> str:
-    """Full answers to safe but scary prompts are a cell of their own: they must count."""
-    return "safe_answers" if _is_safe_answer(row) else f"{row.set}:{row.label}"
-
-
-def _is_safe_answer(row: Row) -> bool:
-    return (
-        row.set == "xstest_completions"
-        and row.extra["prompt_label"] == "safe"
-        and row.extra["refusal"] == "full_compliance"
-    )
-
-
-def harmful_compliance(corpus: Corpus) -> list[Example]:
-    """The public labels, and the house rows by ahimsa, so that ordinary talk is known too."""
-    public = [
-        example._replace(importance=SAFE_IMPORTANCE) if example.cell == "safe_answers" else example
-        for example in compliance(corpus)
-    ]
-    house = []
-    for row in corpus.house:
-        ahimsa = row.scores[0]
-        if ahimsa <= 2 or ahimsa >= 7:
-            label = int(ahimsa <= 2)
-            cell = f"house:{label}"
-            house.append(Example(row.prompt, row.response, label, cell, HOUSE_IMPORTANCE))
-    return public + house
-
-
-def dark_patterns(corpus: Corpus) -> list[Example]:
-    """Answers written to manipulate, against plain answers to safe prompts."""
-    dark = corpus.public["darkbench_responses"]
-    plain = [row for row in corpus.public["xstest_completions"] if _is_safe_answer(row)]
-    return [Example(row.prompt, row.response, 1, "darkbench") for row in dark] + [
-        Example(row.prompt, row.response, 0, "safe_answers") for row in plain
-    ]
-
-
-def diasafety(corpus: Corpus, categories: Sequence[str]) -> list[Example]:
-    """Replies of chat models that people called unsafe in their context, or safe."""
-    return [
-        Example(r.prompt, r.response, r.label, f"diasafety:{r.extra['category']}:{r.label}")
-        for r in corpus.public["diasafety"]
-        if r.extra["category"] in categories
-    ]
-
-
-def house_harm(corpus: Corpus, harm: str) -> list[Example]:
-    """House rows whose note names this harm, against the good ones."""
-    examples = []
-    for row in corpus.house:
-        mean = sum(row.scores) / len(row.scores)
-        if mean >= 6.5:
-            examples.append(Example(row.prompt, row.response, 0, "house:0", HOUSE_IMPORTANCE))
-        elif mean < 6 and re.search(NOTES[harm], row.note):
-            examples.append(Example(row.prompt, row.response, 1, "house:1", HOUSE_IMPORTANCE))
-    return examples
-
-
-def risky_requests(corpus: Corpus) -> list[Example]:
-    """Requests by themselves: those of the harm sets, against XSTest's safe ones."""
-    prompts: dict[str, int] = {}
-    for name in ("harmbench_response", "gptfuzz_labelled", "jbb_artifacts", "xstest_completions"):
-        for row in corpus.public[name]:
-            prompts[row.prompt] = int(row.extra.get("prompt_label") != "safe")
-    return [Example(p, p, label, str(label)) for p, label in sorted(prompts.items())]
-
-
-# --- fitting ------------------------------------------------------------------------------
-
-
-def weigh(examples: Sequence[Example], prior: float) -> Vector:
-    """A weight per example: cells alike within a label, the labels by the prior; mean 1."""
-    cells: dict[tuple[int, str], list[int]] = {}
-    for at, example in enumerate(examples):
-        cells.setdefault((example.label, example.cell), []).append(at)
-    weights = np.zeros(len(examples))
-    for members in cells.values():
-        weights[members] = examples[members[0]].importance / len(members)
-    labels = np.array([example.label for example in examples])
-    for label, share in ((1, prior), (0, 1.0 - prior)):
-        weights[labels == label] *= share / weights[labels == label].sum()
-    return np.asarray(weights * len(examples))
-
-
-def groups(prompts: Iterable[str]) -> NDArray[np.intp]:
-    """One number per prompt, the same for prompts that differ in case or spacing only."""
-    normal = [" ".join(prompt.lower().split()) for prompt in prompts]
-    return np.unique(normal, return_inverse=True)[1]
-
-
-def fit_logistic(
-    examples: Sequence[Example], inputs: Matrix, *, prior: float = 0.5, c: float = REGULARISATION
-) -> Fitted:
-    """A balanced logistic head, calibrated on its own out-of-fold outputs for the prior."""
-    labels = np.array([example.label for example in examples])
-    folds = groups(example.prompt for example in examples)
-    raw = np.zeros(len(examples))
-    for train, test in GroupKFold(FOLDS).split(inputs, labels, folds):
-        chosen = [examples[at] for at in train]
-        model = LogisticRegression(C=c, max_iter=3_000)
-        model.fit(inputs[train], labels[train], sample_weight=weigh(chosen, 0.5))
-        raw[test] = model.decision_function(inputs[test])
-    calibration = LogisticRegression(C=1e4)
-    calibration.fit(raw[:, None], labels, sample_weight=weigh(examples, prior))
-    slope, offset = float(calibration.coef_[0, 0]), float(calibration.intercept_[0])
-    model = LogisticRegression(C=c, max_iter=3_000)
-    model.fit(inputs, labels, sample_weight=weigh(examples, 0.5))
-    return Fitted(model.coef_[0], float(model.intercept_[0]), slope, offset, raw * slope + offset)
-
-
-def inputs_of(examples: Sequence[Example] | Sequence[HouseRow], embed: Embed) -> Matrix:
-    """The heads' inputs, in float64 and rounded, so that the fit repeats to the byte."""
-    pairs = [(example.prompt, example.response) for example in examples]
-    return np.round(features.inputs(pairs, embed).astype(np.float64), 6)
+# --- the heads ----------------------------------------------------------------------------
 
 
 def fit_signals(corpus: Corpus, embed: Embed, template: Card) -> Heads:
     """The heads on public sets alone (scorers/signals.py)."""
     tasks = {
-        "compliance": compliance(corpus),
-        "dark_pattern": dark_patterns(corpus),
-        "toxicity_agreement": diasafety(corpus, ["Toxicity Agreement"]),
-        "offence": diasafety(corpus, ["Offending User"]),
-        "risk_ignorance": diasafety(corpus, ["Risk Ignorance"]),
+        "compliance": labelled.compliance(corpus),
+        "dark_pattern": labelled.dark_patterns(corpus),
+        "toxicity_agreement": labelled.diasafety(corpus, ["Toxicity Agreement"]),
+        "offence": labelled.diasafety(corpus, ["Offending User"]),
+        "risk_ignorance": labelled.diasafety(corpus, ["Risk Ignorance"]),
     }
     fitted = {
-        name: (examples, fit_logistic(examples, inputs_of(examples, embed)))
+        name: (examples, fit_logistic(examples, Inputs(dense(examples, embed))))
         for name, examples in tasks.items()
     }
-    requests = risky_requests(corpus)
-    prompts = np.round(embed([request.prompt for request in requests]).astype(np.float64), 6)
-    fitted[signals.RISKY_REQUEST] = (requests, _widen(fit_logistic(requests, prompts, c=3.0)))
+    requests = labelled.risky_requests(corpus)
+    fitted[signals.RISKY_REQUEST] = (requests, _fit_requests(requests, embed))
     dimensions = tuple(
         _dimension(name, {"auroc:all": auroc(examples, head.out_of_fold)})
         for name, (examples, head) in fitted.items()
     )
-    return _stack(
-        [head for _, head in fitted.values()], _describe(template, dimensions, features.WIDTH)
-    )
+    return _stack([head for _, head in fitted.values()], _describe(template, dimensions))
 
 
-def _widen(head: Fitted) -> Fitted:
-    """A head on the prompt's embedding as one on all inputs: the rest counts nothing."""
+def _fit_requests(requests: Sequence[Example], embed: Embed, prior: float = 0.5) -> Fitted:
+    """A head on the prompt's embedding, as one on all inputs: the rest counts nothing."""
+    prompts = np.round(embed([request.prompt for request in requests]).astype(np.float64), 6)
+    fitted = fit_logistic(requests, Inputs(prompts), prior=prior, strength=Strength(dense=3.0))
     wide = np.zeros(features.WIDTH)
-    wide[: len(head.coefficients)] = head.coefficients
-    return head._replace(coefficients=wide)
+    wide[: len(fitted.head.coefficients)] = fitted.head.coefficients
+    return fitted._replace(head=fitted.head._replace(coefficients=wide))
+
+
+def fit_acts(corpus: Corpus, embed: Embed, template: Card) -> Heads:
+    """Whether a response declines, and whether a request is harmful."""
+    refusals, requests = labelled.refusals(corpus), labelled.prompt_harm(corpus)
+    words = hashed(refusals)
+    rare = rarity(words)
+    inputs = Inputs(dense(refusals, embed), unit_rows(words, rare))
+    declines = fit_logistic(refusals, inputs, prior=REFUSAL_PRIOR, strength=BESIDE_WORDS_OF_FORM)
+    harmful = _fit_requests(requests, embed, PROMPT_HARM_PRIOR)
+    dimensions = (
+        _dimension(REFUSAL, refusal_figures(refusals, declines.out_of_fold)),
+        _dimension(
+            acts.PROMPT_HARM,
+            _by_cell_prefix(requests, harmful.out_of_fold, ("requests", *labelled.TEXTS)),
+        ),
+    )
+    return _stack([declines, harmful], _describe(template, dimensions), rare)
 
 
 def fit_harm(corpus: Corpus, embed: Embed, template: Card) -> Heads:
     """The harm heads; those that do not carry over to the house rows are there, but silent."""
-    examples = harmful_compliance(corpus)
-    head = fit_logistic(examples, inputs_of(examples, embed), prior=HARM_PRIOR)
+    examples = labelled.harmful_compliance(corpus)
+    words = hashed(examples)
+    rare = rarity(words)
+    inputs = Inputs(dense(examples, embed), unit_rows(words, rare))
+    head = fit_logistic(examples, inputs, prior=HARM_PRIOR, strength=BESIDE_WORDS)
     fitted = {HARMFUL_COMPLIANCE: head}
     dimensions = [_dimension(HARMFUL_COMPLIANCE, compliance_figures(examples, head.out_of_fold))]
     for harm in HARMS:
         head, figures = _fit_named_harm(corpus, embed, harm)
         fitted[harm] = head
         dimensions.append(_dimension(harm, figures))
-    return _stack(list(fitted.values()), _describe(template, tuple(dimensions), features.WIDTH))
+    return _stack(list(fitted.values()), _describe(template, tuple(dimensions)), rare)
 
 
 def _fit_named_harm(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, dict[str, float]]:
     """Head and figures; the house rows are always out of fold or never seen."""
-    house = house_harm(corpus, harm)
+    house = labelled.house_harm(corpus, harm)
     if harm == "manipulation":
-        examples = dark_patterns(corpus) + house
-        head = fit_logistic(examples, inputs_of(examples, embed), prior=MANIPULATION_PRIOR)
+        examples = labelled.dark_patterns(corpus) + house
+        inputs = Inputs(dense(examples, embed))
+        head = fit_logistic(examples, inputs, prior=MANIPULATION_PRIOR)
         figures = _by_cell_prefix(examples, head.out_of_fold, ("house",))
         cells = np.array([example.cell for example in examples])
         flagged = head.out_of_fold >= log_odds(HARM_CUT)
@@ -382,9 +152,9 @@ def _fit_named_harm(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, di
         figures["flagged:safe_answers"] = _share(flagged[cells == "safe_answers"])
         figures["flagged:house_harmless"] = _share(flagged[cells == "house:0"])
         return head, figures
-    examples = diasafety(corpus, DIASAFETY[harm])
-    head = fit_logistic(examples, inputs_of(examples, embed), prior=HARM_PRIOR)
-    elsewhere = inputs_of(house, embed) @ head.coefficients
+    examples = labelled.diasafety(corpus, labelled.DIASAFETY[harm])
+    head = fit_logistic(examples, Inputs(dense(examples, embed)), prior=HARM_PRIOR)
+    elsewhere = head.head.on(Inputs(dense(house, embed)))
     return head, {
         "auroc:diasafety": auroc(examples, head.out_of_fold),
         "auroc:house_never_seen": auroc(house, elsewhere),
@@ -393,9 +163,9 @@ def _fit_named_harm(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, di
 
 def fit_principles(corpus: Corpus, embed: Embed, stand: Heads, template: Card) -> Heads:
     """Ridge heads for the five principles, on the signals, stretched to the labels' spread."""
-    inputs = signals.extend(inputs_of(corpus.house, embed), stand).astype(np.float64)
+    inputs = signals.extend(dense(corpus.house, embed), stand).astype(np.float64)
     wanted = np.array([row.scores for row in corpus.house])
-    folds = groups(row.prompt for row in corpus.house)
+    folds = groups(corpus.house)
     importance = np.ones(inputs.shape[1])
     importance[features.EMBEDDED : features.WIDTH] = SURFACE_WEIGHT
     scaled = inputs * importance
@@ -410,7 +180,7 @@ def fit_principles(corpus: Corpus, embed: Embed, stand: Heads, template: Card) -
     dimensions = tuple(
         _dimension(name, figures[name], measure="spearman:house") for name in PRINCIPLES
     )
-    card = _describe(template, dimensions, inputs.shape[1])
+    card = _describe(template, dimensions, inputs=inputs.shape[1])
     return Heads(
         card,
         _rounded(model.coef_ * importance),
@@ -420,13 +190,25 @@ def fit_principles(corpus: Corpus, embed: Embed, stand: Heads, template: Card) -
     )
 
 
-def _stack(fitted: Sequence[Fitted], card: Card) -> Heads:
-    return Heads(
+def _stack(fitted: Sequence[Fitted], card: Card, rare: Vector | None = None) -> Heads:
+    heads_of = [one.head for one in fitted]
+    stacked = Heads(
         card,
-        _rounded(np.stack([head.coefficients for head in fitted])),
-        _rounded(np.array([head.intercept for head in fitted])),
-        _rounded(np.array([head.slope for head in fitted])),
-        _rounded(np.array([head.offset for head in fitted])),
+        _rounded(np.stack([head.coefficients for head in heads_of])),
+        _rounded(np.array([head.intercept for head in heads_of])),
+        _rounded(np.array([one.slope for one in fitted])),
+        _rounded(np.array([one.offset for one in fitted])),
+    )
+    if rare is None:
+        return stacked
+    dimensions = tuple(
+        msgspec.structs.replace(dimension, hears=bool(head.words.size))
+        for dimension, head in zip(card.dimensions, heads_of, strict=True)
+    )
+    return stacked._replace(
+        card=msgspec.structs.replace(card, dimensions=dimensions, hashes=features.HASHES),
+        rarity=_rounded(rare),
+        word_coefficients=_rounded(np.stack([head.words for head in heads_of if head.words.size])),
     )
 
 
@@ -450,13 +232,26 @@ def auroc(examples: Sequence[Example], outputs: Vector) -> float:
 
 def compliance_figures(examples: Sequence[Example], outputs: Vector) -> dict[str, float]:
     """AUROC by set, harmful rows that pass the cut, and safe answers that do not."""
-    figures = _by_cell_prefix(examples, outputs, (*COMPLIANCE[:4], "house"))
+    figures = _by_cell_prefix(examples, outputs, (*labelled.COMPLIANCE[:4], "house"))
     flagged = outputs >= log_odds(HARM_CUT)
     cells = np.array([example.cell for example in examples])
-    for name in (*COMPLIANCE, "house"):
+    for name in (*labelled.COMPLIANCE, "house"):
         figures[f"missed:{name}"] = _share(~flagged[cells == f"{name}:1"])
     figures["flagged:safe_answers"] = _share(flagged[cells == "safe_answers"])
     figures["flagged:house_harmless"] = _share(flagged[cells == "house:0"])
+    return figures
+
+
+def refusal_figures(examples: Sequence[Example], outputs: Vector) -> dict[str, float]:
+    """AUROC and F1 by set at even odds, and full answers of the house called refusals."""
+    names = ("xstest_completions", "xstest_response")
+    figures = _by_cell_prefix(examples, outputs, names)
+    cells = np.array([example.cell for example in examples])
+    labels = np.array([example.label for example in examples])
+    for name in names:
+        some = cells == name
+        figures[f"f1:{name}"] = round(float(f1_score(labels[some], outputs[some] >= 0)), 3)
+    figures["flagged:house"] = _share(outputs[(cells == "house") & (labels == 0)] >= 0)
     return figures
 
 
@@ -495,7 +290,9 @@ def _dimension(name: str, figures: dict[str, float], measure: str = "auroc:") ->
     return Dimension(name=name, speaks=speaks, reason=reason, confidence=worst, figures=figures)
 
 
-def _describe(template: Card, dimensions: tuple[Dimension, ...], inputs: int) -> Card:
+def _describe(
+    template: Card, dimensions: tuple[Dimension, ...], inputs: int = features.WIDTH
+) -> Card:
     return msgspec.structs.replace(template, dimensions=dimensions, inputs=inputs)
 
 
@@ -510,13 +307,16 @@ def _template(name: str, purpose: str, encoder_sha256: str, sources: Iterable[So
         inputs=0,
         settings={
             "folds": FOLDS,
-            "regularisation": REGULARISATION,
+            "strength": ALONE.dense,
+            "strength_beside_words": BESIDE_WORDS.dense,
+            "strength_of_words": BESIDE_WORDS.words,
+            "share_beside_words": BESIDE_WORDS.share,
             "ridge": RIDGE,
             "surface_weight": SURFACE_WEIGHT,
             "harm_prior": HARM_PRIOR,
             "manipulation_prior": MANIPULATION_PRIOR,
-            "house_importance": HOUSE_IMPORTANCE,
-            "safe_importance": SAFE_IMPORTANCE,
+            "house_importance": labelled.HOUSE_IMPORTANCE,
+            "safe_importance": labelled.SAFE_IMPORTANCE,
             "harm_cut_of_the_figures": HARM_CUT,
             "speaks_from_auroc": SPEAKS_FROM,
         },
@@ -529,16 +329,24 @@ def _template(name: str, purpose: str, encoder_sha256: str, sources: Iterable[So
 
 
 def fit_all(corpus: Corpus, embed: Embed, encoder_sha256: str, folder: Path) -> list[Heads]:
-    """Fits and writes signals, harm and principles, in this order; returns them."""
+    """Fits and writes signals, acts, harm and principles, in this order; returns them."""
     everything = corpus.sources.values()
-    public = [source for source in everything if source.name in LICENCES]
-    house = [source for source in everything if source.name not in LICENCES]
+    public = [source for source in everything if source.name in labelled.LICENCES]
+    house = [source for source in everything if source.name not in labelled.LICENCES]
     with threadpool_limits(1):  # sums in another order would give other bytes
         stand = heads.save(
             fit_signals(
                 corpus,
                 embed,
                 _template(signals.NAME, "Signals of the public sets.", encoder_sha256, public),
+            ),
+            folder,
+        )
+        done = heads.save(
+            fit_acts(
+                corpus,
+                embed,
+                _template("acts", "What was asked and done, 0..1.", encoder_sha256, everything),
             ),
             folder,
         )
@@ -556,7 +364,7 @@ def fit_all(corpus: Corpus, embed: Embed, encoder_sha256: str, folder: Path) -> 
             built_on={signals.NAME: stand.card.weights_sha256},
         )
         principles = heads.save(fit_principles(corpus, embed, stand, template), folder)
-    return [stand, harm, principles]
+    return [stand, done, harm, principles]
 
 
 class CachedEmbedding:
@@ -601,19 +409,19 @@ def _arguments() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         help="folder with one folder per labelled set, each with dev.jsonl or dev.jsonl.gz: "
-        + ", ".join(LICENCES),
+        + ", ".join(labelled.LICENCES),
     )
     parser.add_argument(
         "--house",
         type=Path,
         nargs="+",
-        default=HOUSE,
+        default=labelled.HOUSE,
         help="files of rows with the five principles scored (default: those of this repository)",
     )
     parser.add_argument(
         "--weights",
         type=Path,
-        default=heads.WEIGHTS,
+        default=WEIGHTS,
         help="folder to write to (default: the one that the scorers load from)",
     )
     parser.add_argument(
@@ -636,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(data: Path, house: Sequence[Path], weights: Path, cache: Path | None) -> None:
-    corpus = read_corpus(data, house)
+    corpus = labelled.read_corpus(data, house)
     from scorers.embedding import encoder  # after reading: a wrong folder should say so at once
 
     model = encoder()

@@ -1,5 +1,7 @@
 """Linear heads on fixed inputs: load, check, apply. Arrays in safetensors, the rest in a card.
 
+Some heads also hear the words of the response, hashed: 2^16 coefficients more.
+
 Pure numpy. A card says what a head was fitted on, how well it did out of fold, and when it must
 keep silent. It does not know how heads are fitted (scorers/fit.py does), nor any text.
 """
@@ -7,6 +9,7 @@ keep silent. It does not know how heads are fitted (scorers/fit.py does), nor an
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,12 +20,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from scorers.features import FEATURE_VERSION, Matrix
+from scorers.features import FEATURE_VERSION, Hashed, Matrix
+from scorers.settings import WEIGHTS
 from store.errors import IntegrityError, Misconfigured
 from store.records import Finding, Noun, to_json
 
 JUDGEABLE = Path(__file__).with_name("judgeable.py")
-WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
 class Source(Noun, frozen=True, kw_only=True):
@@ -45,6 +48,8 @@ class Dimension(Noun, frozen=True, kw_only=True):
     """Out-of-fold AUROC or Spearman: what a finding of this dimension is worth."""
     figures: dict[str, float]
     """Out of fold, grouped by prompt; the key says the measure and on what."""
+    hears: bool = False
+    """Whether the words of the response are heard, too."""
 
 
 class Card(Noun, frozen=True, kw_only=True):
@@ -59,6 +64,8 @@ class Card(Noun, frozen=True, kw_only=True):
     built_on: dict[str, str] = field(default_factory=dict)
     """Other weights whose outputs are inputs here, by name, with their SHA-256."""
     inputs: int
+    hashes: int = 0
+    """How many hashed words the heads know besides the inputs; 0: they hear none."""
     settings: dict[str, float]
     dimensions: tuple[Dimension, ...]
     sources: tuple[Source, ...]
@@ -73,15 +80,32 @@ class Heads(NamedTuple):
     slopes: NDArray[np.float32]
     """With `offsets`: the calibration, fitted on out-of-fold outputs."""
     offsets: NDArray[np.float32]
+    rarity: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
+    """Inverse document frequency of every hash, where words are heard."""
+    word_coefficients: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
+    """A row for each of the dimensions that hear."""
 
-    def outputs(self, inputs: Matrix) -> Matrix:
-        """Calibrated outputs: log-odds of harm, or principle scores; one row per input row."""
+    def outputs(self, inputs: Matrix, words: Sequence[Hashed] = ()) -> Matrix:
+        """Calibrated outputs: log-odds of harm, or principle scores; one row per input row.
+
+        `words` are of the responses, and needed where the card has hashes.
+        """
         raw = inputs.astype(np.float64) @ self.coefficients.T.astype(np.float64) + self.intercepts
+        if self.card.hashes:
+            hearing = [at for at, one in enumerate(self.card.dimensions) if one.hears]
+            raw[:, hearing] += np.array([self._heard(one) for one in words], ndmin=2)
         return np.asarray(raw * self.slopes + self.offsets)
 
-    def probabilities(self, inputs: Matrix) -> Matrix:
+    def probabilities(self, inputs: Matrix, words: Sequence[Hashed] = ()) -> Matrix:
         """The outputs as probabilities."""
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(self.outputs(inputs), -50.0, 50.0))))
+        outputs = np.clip(self.outputs(inputs, words), -50.0, 50.0)
+        return np.asarray(1.0 / (1.0 + np.exp(-outputs)))
+
+    def _heard(self, words: Hashed) -> Matrix:
+        """What the words add, their rarities as a unit vector: length does not speak."""
+        rarity = self.rarity[words].astype(np.float64)
+        length = float(np.sqrt((rarity**2).sum())) or 1.0
+        return np.asarray(self.word_coefficients[:, words].astype(np.float64) @ (rarity / length))
 
 
 def version(name: str, folder: Path = WEIGHTS) -> str:
@@ -108,8 +132,10 @@ def load(name: str, folder: Path = WEIGHTS) -> Heads:
             hint="Fit again: python -m scorers.fit",
         )
     arrays = load_arrays(raw)
-    heads = Heads(card, **{field: arrays[field] for field in Heads._fields[1:]})
-    if heads.coefficients.shape != (len(card.dimensions), card.inputs):
+    heads = Heads(card, **{name: arrays[name] for name in _arrays_of(card)})
+    shape = (len(card.dimensions), card.inputs)
+    words = (sum(one.hears for one in card.dimensions), card.hashes)
+    if heads.coefficients.shape != shape or heads.word_coefficients.shape != words:
         raise IntegrityError(f"{weights_path.name} does not have the shape that its card says.")
     return heads
 
@@ -147,7 +173,7 @@ def finding(
 def save(heads: Heads, folder: Path = WEIGHTS) -> Heads:
     """Writes weights, then the card that vouches for them; the same heads give the same bytes."""
     # Contiguous: safetensors writes the memory as it lies, whatever the strides say.
-    arrays = {field: np.ascontiguousarray(getattr(heads, field)) for field in Heads._fields[1:]}
+    arrays = {name: np.ascontiguousarray(getattr(heads, name)) for name in _arrays_of(heads.card)}
     raw = save_arrays(arrays)
     signed = heads._replace(
         card=msgspec.structs.replace(heads.card, weights_sha256=hashlib.sha256(raw).hexdigest())
@@ -157,6 +183,10 @@ def save(heads: Heads, folder: Path = WEIGHTS) -> Heads:
     weights_path.write_bytes(raw)
     card_path.write_bytes(msgspec.json.format(to_json(signed.card), indent=2) + b"\n")
     return signed
+
+
+def _arrays_of(card: Card) -> tuple[str, ...]:
+    return Heads._fields[1:] if card.hashes else Heads._fields[1:5]
 
 
 def _paths(name: str, folder: Path) -> tuple[Path, Path]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from scorers import versions
-from scorers.antijudge import DISTRESS, NAME
-from scorers.scorer import HARM_DIMENSIONS
+from scorers.antijudge import DISTRESS, NAME, RULED_REFUSAL
+from scorers.scorer import HARM_DIMENSIONS, REFUSAL
 from scorers.settings import GuardSettings, JudgeSettings, PanelSettings
 from store.records import PRINCIPLES, Assessment, Experience, Finding, Label, digest, now, to_json
 
@@ -21,7 +21,9 @@ def panel_id(settings: PanelSettings) -> str:
     # Through JSON, as the worker gets them: 5 and 5.0 are one setting, not two panels.
     settled = msgspec.json.decode(to_json(settings), type=PanelSettings)
     # Of these only what changes their findings counts, and their versions tell that.
-    settled = msgspec.structs.replace(settled, judge=JudgeSettings(), guard=GuardSettings())
+    settled = msgspec.structs.replace(
+        settled, weights_dir="", judge=JudgeSettings(), guard=GuardSettings()
+    )
     return digest({"combination": COMBINATION, "scorers": versions(settings), "settings": settled})
 
 
@@ -44,6 +46,7 @@ def combine(
         actual_harm=max(harm.values()) if harm else None,
         weighted=weighted,
         label=None if weighted is None else _label(weighted, principles, settings),
+        refusal=max(values.get(REFUSAL) or values.get(RULED_REFUSAL) or [0.0]),
         abstained=tuple(name for name in settings.required if name not in known),
         doubts=(*_unsure(harm, settings), *_disagreed(values, settings)),
         assessed_at=now(),

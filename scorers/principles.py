@@ -10,46 +10,28 @@ from collections.abc import Sequence
 
 from scorers import features, heads, signals
 from scorers.embedding import encoder
-from scorers.judgeable import objection
+from scorers.features import Matrix
+from scorers.fitted import Fitted
+from scorers.heads import Heads
 from scorers.settings import PanelSettings
-from store.records import Experience, Finding
 
 NAME = "principles"
 
 
-class PrinciplesScorer:
+class Principles(Fitted):
     """One finding per principle."""
 
-    name = NAME
-
-    def __init__(self) -> None:
-        """Raises Misconfigured without encoder or weights, IntegrityError when they differ."""
-        self.version = heads.version(NAME)
-        self._signals = heads.load(signals.NAME)
-        self._heads = heads.load(NAME)
+    def _require(self, loaded: Heads) -> None:
+        self._signals = heads.load(signals.NAME, self.folder)
         heads.require(self._signals, encoder().sha256)
         standing_on = {signals.NAME: self._signals.card.weights_sha256}
-        heads.require(self._heads, encoder().sha256, standing_on)
+        heads.require(loaded, encoder().sha256, standing_on)
 
-    def score(self, experiences: Sequence[Experience]) -> list[tuple[Finding, ...]]:
-        """Findings for every experience, in order."""
-        if not experiences:
-            return []
-        pairs = [(e.last_user_turn, e.response) for e in experiences]
-        inputs = signals.extend(features.inputs(pairs, encoder().embed), self._signals)
-        scores = self._heads.outputs(inputs).clip(0.0, 10.0)
-        return [
-            self._findings(objection(experience), row)
-            for experience, row in zip(experiences, scores.tolist(), strict=True)
-        ]
-
-    def _findings(self, objected: str | None, row: Sequence[float]) -> tuple[Finding, ...]:
-        return tuple(
-            heads.finding(self.name, self.version, dimension, value, objected)
-            for dimension, value in zip(self._heads.card.dimensions, row, strict=True)
-        )
+    def _values(self, pairs: Sequence[tuple[str, str]]) -> Matrix:
+        inputs = signals.extend(features.inputs(pairs, self.embed), self._signals)
+        return self._heads.outputs(inputs).clip(0.0, 10.0)
 
 
-def load(_: PanelSettings) -> PrinciplesScorer:
+def load(settings: PanelSettings) -> Principles:
     """The scorer, ready."""
-    return PrinciplesScorer()
+    return Principles(NAME, settings)

@@ -9,6 +9,8 @@ from store.records import HARMS, Experience, Finding
 
 HARMFUL_COMPLIANCE = "harmful_compliance"
 """A further key of Assessment.harm: the public labels say that an answer does harm, not how."""
+REFUSAL = "refusal"
+"""Whether the response declines what it was asked, 0..1. No harm, and no merit."""
 HARM_DIMENSIONS = (*HARMS, HARMFUL_COMPLIANCE)
 
 

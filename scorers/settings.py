@@ -6,12 +6,16 @@ any of them is used.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, field
 
 from scorers.scorer import HARMFUL_COMPLIANCE
 from store.records import PRINCIPLES, Noun
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+"""The heads that come with Bhavana."""
 
 Points = Annotated[float, Meta(ge=0, le=10)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -96,8 +100,10 @@ class GuardSettings(Noun, frozen=True, kw_only=True):
 class PanelSettings(Noun, frozen=True, kw_only=True):
     """Who scores, and how findings become an assessment. All of it is part of the panel's id."""
 
-    scorers: tuple[str, ...] = ("antijudge", "harm", "principles")
+    scorers: tuple[str, ...] = ("antijudge", "acts", "harm", "principles")
     """Those of the roster that are at work; judge and guard need their sections below."""
+    weights_dir: str = ""
+    """Folder of the fitted heads; empty: those that come with Bhavana."""
     weights: dict[str, Share] = field(
         default_factory=lambda: {
             "ahimsa": 0.25,
@@ -127,3 +133,8 @@ class PanelSettings(Noun, frozen=True, kw_only=True):
     cascade: Cascade = field(default_factory=Cascade)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
+
+    @property
+    def heads(self) -> Path:
+        """The folder that the fitted heads are loaded from."""
+        return Path(self.weights_dir).expanduser() if self.weights_dir else WEIGHTS

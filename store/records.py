@@ -275,6 +275,8 @@ class Assessment(Noun, frozen=True, kw_only=True):
     weighted: float | None
     """Weighted mean of the principles; None when one of them is unknown."""
     label: Label | None
+    refusal: float | None = None
+    """How probable it is, 0..1, that the response declines what it was asked."""
     abstained: tuple[str, ...]
     doubts: tuple[str, ...] = ()
     """Why a person should look although all was judged: `unsure:…`, `disagreed:…`."""

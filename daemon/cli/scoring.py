@@ -86,6 +86,7 @@ def _shown(measured: Measured, policy: Policy) -> dict[str, Any]:
             "principles": {name: found.principles.get(name) for name in PRINCIPLES},
             "weighted": found.weighted,
             "label": found.label,
+            "refusal": found.refusal,
             "abstained": found.abstained,
             "doubts": found.doubts,
             "eligible": route == "training",
