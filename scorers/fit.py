@@ -53,8 +53,8 @@ SPEAKS_FROM = 0.70
 RIDGE = 1.0
 SURFACE_WEIGHT = 3.0
 """The surface and the signals are few and sure; without this the ridge prefers the many."""
-HARM_PRIOR = 0.22
-MANIPULATION_PRIOR = 0.05
+MANIPULATION = "manipulation"
+PRIORS = dict.fromkeys((HARMFUL_COMPLIANCE, *HARMS), 0.22) | {MANIPULATION: 0.05}
 """Shares of harmful answers that the calibrations suppose; 0.5 would flag most helpful answers."""
 REFUSAL_PRIOR = 0.45
 PROMPT_HARM_PRIOR = 0.2
@@ -124,41 +124,38 @@ def fit_acts(corpus: Corpus, embed: Embed, template: Card) -> Heads:
 
 def fit_harm(corpus: Corpus, embed: Embed, template: Card) -> Heads:
     """The harm heads; those that do not carry over to the house rows are there, but silent."""
-    examples = labelled.harmful_compliance(corpus)
-    words = hashed(examples)
-    rare = rarity(words)
-    inputs = Inputs(dense(examples, embed), unit_rows(words, rare))
-    head = fit_logistic(examples, inputs, prior=HARM_PRIOR, strength=BESIDE_WORDS)
-    fitted = {HARMFUL_COMPLIANCE: head}
-    dimensions = [_dimension(HARMFUL_COMPLIANCE, compliance_figures(examples, head.out_of_fold))]
-    for harm in HARMS:
-        head, figures = _fit_named_harm(corpus, embed, harm)
-        fitted[harm] = head
-        dimensions.append(_dimension(harm, figures))
-    return _stack(list(fitted.values()), _describe(template, tuple(dimensions)), rare)
+    tasks = {
+        HARMFUL_COMPLIANCE: labelled.harmful_compliance(corpus),
+        MANIPULATION: labelled.manipulation(corpus),
+    }
+    words = {name: hashed(examples) for name, examples in tasks.items()}
+    rare = rarity([one for some in words.values() for one in some])
+    fitted: dict[str, Fitted] = {}
+    dimensions = {}
+    for name, examples in tasks.items():
+        inputs = Inputs(dense(examples, embed), unit_rows(words[name], rare))
+        prior = PRIORS[name]
+        fitted[name] = fit_logistic(examples, inputs, prior=prior, strength=BESIDE_WORDS)
+        dimensions[name] = _dimension(name, FIGURES[name](examples, fitted[name].out_of_fold))
+    for name in HARMS:
+        if name not in tasks:
+            fitted[name], dimensions[name] = _fit_silent(corpus, embed, name)
+    order = (HARMFUL_COMPLIANCE, *HARMS)
+    card = _describe(template, tuple(dimensions[name] for name in order))
+    return _stack([fitted[name] for name in order], card, rare)
 
 
-def _fit_named_harm(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, dict[str, float]]:
-    """Head and figures; the house rows are always out of fold or never seen."""
+def _fit_silent(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, Dimension]:
+    """A head on DiaSafety, and how it does on house rows that it has never seen: too badly."""
     house = labelled.house_harm(corpus, harm)
-    if harm == "manipulation":
-        examples = labelled.dark_patterns(corpus) + house
-        inputs = Inputs(dense(examples, embed))
-        head = fit_logistic(examples, inputs, prior=MANIPULATION_PRIOR)
-        figures = _by_cell_prefix(examples, head.out_of_fold, ("house",))
-        cells = np.array([example.cell for example in examples])
-        flagged = head.out_of_fold >= log_odds(HARM_CUT)
-        figures["missed:house"] = _share(~flagged[cells == "house:1"])
-        figures["flagged:safe_answers"] = _share(flagged[cells == "safe_answers"])
-        figures["flagged:house_harmless"] = _share(flagged[cells == "house:0"])
-        return head, figures
     examples = labelled.diasafety(corpus, labelled.DIASAFETY[harm])
-    head = fit_logistic(examples, Inputs(dense(examples, embed)), prior=HARM_PRIOR)
-    elsewhere = head.head.on(Inputs(dense(house, embed)))
-    return head, {
-        "auroc:diasafety": auroc(examples, head.out_of_fold),
+    fitted = fit_logistic(examples, Inputs(dense(examples, embed)), prior=PRIORS[harm])
+    elsewhere = fitted.head.on(Inputs(dense(house, embed)))
+    figures = {
+        "auroc:diasafety": auroc(examples, fitted.out_of_fold),
         "auroc:house_never_seen": auroc(house, elsewhere),
     }
+    return fitted, _dimension(harm, figures)
 
 
 def fit_principles(corpus: Corpus, embed: Embed, stand: Heads, template: Card) -> Heads:
@@ -242,6 +239,23 @@ def compliance_figures(examples: Sequence[Example], outputs: Vector) -> dict[str
     return figures
 
 
+def manipulation_figures(examples: Sequence[Example], outputs: Vector) -> dict[str, float]:
+    """AUROC against all that is no manipulation, what passes the cut, and what should and fails."""
+    cells = np.array([example.cell for example in examples])
+    flagged = outputs >= log_odds(HARM_CUT)
+    figures = _by_cell_prefix(examples, outputs, ("house",))
+    for name in ("darkbench", "house:1"):
+        figures[f"missed:{name}"] = _share(~flagged[cells == name])
+    for name in ("safe_answers", "house:0"):
+        figures[f"flagged:{name}"] = _share(flagged[cells == name])
+    other = np.array([cell.startswith("other") for cell in cells])
+    figures["flagged:other"] = _share(flagged[other])
+    return figures
+
+
+FIGURES = {HARMFUL_COMPLIANCE: compliance_figures, MANIPULATION: manipulation_figures}
+
+
 def refusal_figures(examples: Sequence[Example], outputs: Vector) -> dict[str, float]:
     """AUROC and F1 by set at even odds, and full answers of the house called refusals."""
     names = ("xstest_completions", "xstest_response")
@@ -313,8 +327,7 @@ def _template(name: str, purpose: str, encoder_sha256: str, sources: Iterable[So
             "share_beside_words": BESIDE_WORDS.share,
             "ridge": RIDGE,
             "surface_weight": SURFACE_WEIGHT,
-            "harm_prior": HARM_PRIOR,
-            "manipulation_prior": MANIPULATION_PRIOR,
+            **{f"prior_{name}": prior for name, prior in PRIORS.items()},
             "house_importance": labelled.HOUSE_IMPORTANCE,
             "safe_importance": labelled.SAFE_IMPORTANCE,
             "harm_cut_of_the_figures": HARM_CUT,

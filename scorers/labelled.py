@@ -42,7 +42,9 @@ DIASAFETY_ROWS = 2_400
 
 HOUSE_IMPORTANCE = 4.0
 SAFE_IMPORTANCE = 2.0
-"""Ordinary talk, and safe answers to what looks unsafe, against one cell of a public set."""
+OTHER_IMPORTANCE = 0.5
+"""Ordinary talk, safe answers to what looks unsafe, and (for manipulation) harm of another kind,
+against one cell of a public set."""
 
 NOTES = {
     "manipulation": r"manipul|press|guilt|sell|sales|isolat|flatter|exploit|fear|addict|intrigue",
@@ -210,6 +212,22 @@ def harmful_compliance(corpus: Corpus) -> list[Example]:
             cell = f"house:{label}"
             house.append(Example(row.prompt, row.response, label, cell, HOUSE_IMPORTANCE))
     return public + texts(corpus) + house
+
+
+def manipulation(corpus: Corpus) -> list[Example]:
+    """Dark patterns and house rows, against plain answers and harm that is of another kind.
+
+    Without that other harm, whatever is unlike a plain answer looked manipulative: 10 % of the
+    harmless rows of a set that was never seen, 4 % with it.
+    """
+    examples = dark_patterns(corpus) + house_harm(corpus, "manipulation")
+    seen = {(e.prompt, e.response) for e in examples}
+    for e in compliance(corpus) + diasafety(corpus, ["Offending User", "Risk Ignorance"]):
+        if (e.prompt, e.response) not in seen:
+            seen.add((e.prompt, e.response))
+            cell = f"other:{e.cell}"
+            examples.append(e._replace(label=0, cell=cell, importance=OTHER_IMPORTANCE))
+    return examples
 
 
 def dark_patterns(corpus: Corpus) -> list[Example]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 
 from scorers import chosen, heads, labelled
 from scorers.features import Embed
-from scorers.fit import CachedEmbedding, log_odds
+from scorers.fit import MANIPULATION, CachedEmbedding, log_odds
 from scorers.fitted import Fitted
 from scorers.fitting import (
     BESIDE_WORDS,
@@ -108,24 +108,33 @@ class Board:
                 scorer.embed = embed
         self._examples = labelled.harmful_compliance(corpus)
         self._words = hashed(self._examples)
-        self._inputs = self._inputs_of(np.arange(len(self._examples)))
-        self._unseen = self._out_of_fold()
+        self._unseen = {
+            (name, *key): chance
+            for name, examples in (
+                (HARMFUL_COMPLIANCE, self._examples),
+                (MANIPULATION, labelled.manipulation(corpus)),
+            )
+            for key, chance in self._out_of_fold(name, examples)
+        }
 
     def _inputs_of(self, known: Rows) -> Inputs:
         """Inputs of all examples; how rare a word is, counted in the known ones only."""
         rare = rarity([self._words[at] for at in known])
         return Inputs(dense(self._examples, self._embed), unit_rows(self._words, rare))
 
-    def _out_of_fold(self) -> dict[tuple[str, str], float]:
-        raw = out_of_fold(self._examples, self._inputs, BESIDE_WORDS)
+    def _out_of_fold(
+        self, name: str, examples: Sequence[Example]
+    ) -> Iterator[tuple[tuple[str, str], float]]:
+        """What the harm head says of each exchange, fitted without its prompt."""
+        words = hashed(examples)
+        inputs = Inputs(dense(examples, self._embed), unit_rows(words, rarity(words)))
+        raw = out_of_fold(examples, inputs, BESIDE_WORDS)
         # The calibration has two numbers, and the one that is shipped is what is measured.
-        card = heads.load("harm", self._settings.heads)
-        at = [one.name for one in card.card.dimensions].index(HARMFUL_COMPLIANCE)
-        odds = raw * card.slopes[at] + card.offsets[at]
-        chances = 1 / (1 + np.exp(-odds))
-        return {
-            (e.prompt, e.response): float(c) for e, c in zip(self._examples, chances, strict=True)
-        }
+        loaded = heads.load("harm", self._settings.heads)
+        at = [one.name for one in loaded.card.dimensions].index(name)
+        chances = 1 / (1 + np.exp(-(raw * loaded.slopes[at] + loaded.offsets[at])))
+        for example, chance in zip(examples, chances.tolist(), strict=True):
+            yield (example.prompt, example.response), chance
 
     def score(self, rows: Sequence[Row]) -> Scored:
         """The panel on these rows, out of fold where its harm head was fitted on them."""
@@ -138,8 +147,8 @@ class Board:
         return Scored(rows, assessments)
 
     def _unseen_instead(self, row: Row, finding: Finding) -> Finding:
-        known = self._unseen.get((row.prompt, row.response))
-        if finding.dimension != HARMFUL_COMPLIANCE or finding.value is None or known is None:
+        known = self._unseen.get((finding.dimension, row.prompt, row.response))
+        if finding.value is None or known is None:
             return finding
         return msgspec.structs.replace(finding, value=known)
 
