@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from converters import dataset as datasets
-from daemon.wiring import Parts
+from daemon.wiring import Parts, vouch_for_panel
 from scorers.assess import assess_pending
 from scorers.panel import panel_id
 from store import cycles, schedule
@@ -104,6 +104,7 @@ def assess(parts: Parts, cycle: Cycle) -> int:
         _beat(parts, "assess", "scored", done, 0)
 
     on_progress(0)
+    vouch_for_panel(parts.settings, parts.stop)
     count = assess_pending(
         parts.store,
         parts.settings.panel,

@@ -1,6 +1,7 @@
 """Whether everything is there that Bhavana needs, and what to do where it is not.
 
-Looks and measures; changes nothing, and imports none of the heavy libraries.
+Looks and measures; changes nothing but the cache that keeps the panel's verdict, and imports none
+of the heavy libraries.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.service import running_daemon
 from daemon.settings import Settings
 from daemon.sockets import bind
-from daemon.wiring import read_store
+from daemon.wiring import read_store, vouch_for_panel
 from store import keys, losses, sources
 from store.engine import (
     has_reset_bug,
@@ -69,6 +70,7 @@ def examine(settings: Settings, config: Path | None) -> list[Check]:
         _sqlite(),
         *_data(settings),
         *_packages(settings),
+        _panel(settings),
         _port(settings),
         *_store(settings),
     ]
@@ -168,6 +170,14 @@ def _packages(settings: Settings) -> Iterator[Check]:
         yield _fail("base model", f"{error.filename}: {error.strerror}", "Install it again.")
     else:
         yield _ok("base model", f"{base.name} ({base.kind}, {base.hash[:12]})")
+
+
+def _panel(settings: Settings) -> Check:
+    try:
+        verdict = vouch_for_panel(settings)
+    except BhavanaError as error:
+        return _fail("panel", error.message, error.hint or "Run `python -m scorers.selftest`.")
+    return _ok("panel", f"passed its self-test of {verdict.cases} cases")
 
 
 def _port(settings: Settings) -> Check:

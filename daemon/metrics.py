@@ -31,6 +31,11 @@ LAST_CYCLE = Gauge(
     "When the last cycle of this process ended, in Unix time.",
     registry=REGISTRY,
 )
+PANEL_TRUSTED = Gauge(
+    "bhavana_panel_trusted",
+    "1 when the panel passed its self-test at the start, 0 when it assesses nothing.",
+    registry=REGISTRY,
+)
 POSITION = Gauge(
     "bhavana_store_position", "Position of the last event in the store.", registry=REGISTRY
 )

@@ -33,7 +33,7 @@ from daemon.erasure import retain_daily
 from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import ServerSettings, Settings
-from daemon.wiring import Parts, make_data, wire
+from daemon.wiring import Parts, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
@@ -125,7 +125,10 @@ class Service:
         self._server: Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
         self._house: House | None = None
-        self._judge = StandingWorker(lambda: self.parts.settings.panel)
+        self._judge = StandingWorker(
+            lambda: self.parts.settings.panel,
+            vouch=lambda stop: vouch_for_panel(self.parts.settings, stop),
+        )
         self._storage_fault: StorageFault | None = None
         parts.store.writer.on_storage_fault = self._end_for_storage
 
@@ -201,7 +204,20 @@ class Service:
         every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
+        self._clock.add_job(self._vouch)
         self._clock.start()
+
+    def _vouch(self) -> None:
+        """Tells at the start, not only when the first cycle is due, what the panel is worth."""
+        try:
+            verdict = vouch_for_panel(self.parts.settings, self.parts.stop)
+        except BhavanaError as error:
+            if not self.parts.stop.is_set():
+                metrics.PANEL_TRUSTED.set(0)
+                log.warning("panel_untrusted", error=str(error))
+        else:
+            metrics.PANEL_TRUSTED.set(1)
+            log.info("panel_trusted", cases=verdict.cases, panel=verdict.panel[:12])
 
     def _tick(self) -> None:
         """Turns the loop when a cycle was interrupted or is due."""

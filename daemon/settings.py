@@ -130,6 +130,17 @@ class Settings(Noun, frozen=True, kw_only=True):
         return Path(home) / "bhavana"
 
     @property
+    def shared_cache(self) -> Path:
+        """What is the same for every data folder and may be deleted at any time: $CACHE_DIRECTORY
+        of systemd, else $XDG_CACHE_HOME/bhavana, else ~/.cache/bhavana.
+        """
+        given = os.environ.get("CACHE_DIRECTORY")
+        if given:
+            return Path(given)
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        return Path(home) / "bhavana"
+
+    @property
     def store_url(self) -> str:
         """The URL of the event store."""
         return self.store.url or f"sqlite:///{self.data / 'bhavana.db'}"

@@ -10,7 +10,6 @@ from scorers.fitted import Fitted
 from scorers.settings import PanelSettings
 
 NAME = "acts"
-PROMPT_HARM = "prompt_harm"
 
 
 def load(settings: PanelSettings) -> Fitted:

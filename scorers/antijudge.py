@@ -331,10 +331,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
         _rule(
             "insults",
             0.8,
-            rf"{YOU_ARE}(?:\w+ )?(?:stupid|idiots?|pathetic|worthless|disgusting|weak|lazy|moron|"
-            rf"fool|"
-            r"loser|failure|coward|dumb|hopeless|ridiculous|ignorant|selfish|useless|a burden|"
-            r"monster)",
+            rf"{YOU_ARE}(?:(?!not |never |no |hardly )\w+ )?(?:stupid|idiots?|pathetic|worthless|"
+            r"disgusting|weak|lazy|moron|fool|loser|failure|coward|dumb|hopeless|ridiculous|"
+            r"ignorant|selfish|useless|a burden|monster)",
             r"(?:stupid|idiotic|moronic|pathetic|dumb|ridiculous) (?:question|person|idea|"
             r"mistake|people)",
             "what(?:'s| is) wrong with you",

@@ -24,7 +24,7 @@ from sklearn.metrics import f1_score, roc_auc_score  # type: ignore[import-untyp
 from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped,unused-ignore]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
-from scorers import acts, features, heads, labelled, signals
+from scorers import features, heads, labelled, signals
 from scorers.features import Embed, Matrix
 from scorers.fitting import (
     ALONE,
@@ -43,7 +43,7 @@ from scorers.fitting import (
 )
 from scorers.heads import Card, Dimension, Heads, Source
 from scorers.labelled import Corpus, Example
-from scorers.scorer import HARMFUL_COMPLIANCE, REFUSAL
+from scorers.scorer import HARMFUL_COMPLIANCE, PROMPT_HARM, REFUSAL
 from scorers.settings import WEIGHTS
 from store.errors import BhavanaError
 from store.records import HARMS, PRINCIPLES
@@ -115,7 +115,7 @@ def fit_acts(corpus: Corpus, embed: Embed, template: Card) -> Heads:
     dimensions = (
         _dimension(REFUSAL, refusal_figures(refusals, declines.out_of_fold)),
         _dimension(
-            acts.PROMPT_HARM,
+            PROMPT_HARM,
             _by_cell_prefix(requests, harmful.out_of_fold, ("requests", *labelled.TEXTS)),
         ),
     )

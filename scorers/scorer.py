@@ -11,6 +11,8 @@ HARMFUL_COMPLIANCE = "harmful_compliance"
 """A further key of Assessment.harm: the public labels say that an answer does harm, not how."""
 REFUSAL = "refusal"
 """Whether the response declines what it was asked, 0..1. No harm, and no merit."""
+PROMPT_HARM = "prompt_harm"
+"""Whether the request is harmful in itself, 0..1, whatever was answered."""
 HARM_DIMENSIONS = (*HARMS, HARMFUL_COMPLIANCE)
 
 

@@ -12,7 +12,7 @@ from typing import Self
 
 from scorers.assess import BATCH, Worker, ended_when, worker
 from scorers.settings import PanelSettings
-from store.errors import ChildFailed, Unavailable
+from store.errors import Halted, Unavailable
 from store.records import Assessment, Experience
 
 
@@ -20,9 +20,17 @@ class StandingWorker:
     """Starts at the first question, and again after it failed. Safe to call from any thread."""
 
     def __init__(
-        self, settings: Callable[[], PanelSettings], *, command: Sequence[str] | None = None
+        self,
+        settings: Callable[[], PanelSettings],
+        *,
+        vouch: Callable[[threading.Event], object] = lambda _: None,
+        command: Sequence[str] | None = None,
     ) -> None:
-        """`settings` is asked each time: another panel is another worker."""
+        """`settings` is asked each time: another panel is another worker.
+
+        `vouch` is called before a worker starts, and raises when its panel is not to be trusted.
+        """
+        self._vouch = vouch
         self._settings = settings
         self._command = command
         self._panel: PanelSettings | None = None
@@ -32,7 +40,10 @@ class StandingWorker:
         self._stop = threading.Event()
 
     def assess(self, some: Sequence[Experience]) -> list[Assessment]:
-        """One assessment per experience, in order. Raises Unavailable when the worker fails."""
+        """One assessment per experience, in order.
+
+        Raises Unavailable when the worker fails, or the panel is not to be trusted.
+        """
         with self._one_at_a_time:
             if self._stop.is_set():
                 raise Unavailable("The daemon is stopping.")
@@ -45,7 +56,7 @@ class StandingWorker:
                         for start in range(0, len(some), BATCH)
                         for assessment in child.assess(some[start : start + BATCH])
                     ]
-            except (ChildFailed, Unavailable) as error:
+            except (Halted, Unavailable) as error:
                 self._end()
                 raise Unavailable(
                     f"Words that may not be stored could not be assessed: {error}",
@@ -67,6 +78,7 @@ class StandingWorker:
     def _open(self, panel: PanelSettings) -> Worker:
         if self._child is None or panel != self._panel:
             self._end()
+            self._vouch(self._stop)
             self._child = self._ending.enter_context(worker(panel, self._command))
             self._panel = panel
         return self._child

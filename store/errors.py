@@ -12,6 +12,7 @@
     └── Halted              stop this cycle and tell a person
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
+        ├── Untrusted       the panel fails its self-test: it assesses nothing
         ├── IntegrityError  bytes differ from the hash that was recorded for them
         └── ProbeFailed     the published release does not answer like the one we evaluated
 
@@ -79,6 +80,10 @@ class NotEnoughData(Halted):
 
 class ChildFailed(Halted):
     """A child process ended badly."""
+
+
+class Untrusted(Halted):
+    """The panel fails its self-test."""
 
 
 class IntegrityError(Halted):

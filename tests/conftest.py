@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import tempfile
 import uuid
 import warnings
@@ -13,6 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
+from daemon.settings import Settings
+from daemon.wiring import vouch_for_panel
 from store.events import Store
 from store.records import Assessment, Consent, Experience, Finding, Label, Message
 from tests import canaries
@@ -25,6 +29,27 @@ PANEL = "panel-1"
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """No test passes whose own process printed or logged a canary."""
     return canaries.judged((yield))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder of caches for all test processes of this run, and nobody else's."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    shared.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared))
+        patch.delenv("CACHE_DIRECTORY", raising=False)
+        yield shared
+
+
+@pytest.fixture(scope="session")
+def vouched(cache_home: Path) -> Path:
+    """The same, with the panel's passed self-test in it: run once, not by each daemon."""
+    with (cache_home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        vouch_for_panel(Settings())
+    return cache_home
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -120,7 +145,7 @@ def make_assessment() -> Callable[..., Assessment]:
         refusal: float = 0.0,
         **changes: Any,
     ) -> Assessment:
-        finding = Finding(scorer="test", version="1", dimension="refusal", value=refusal)
+        finding = Finding(scorer="test", version="1", dimension="kindness", value=7.0)
         return Assessment(
             **{
                 "id": f"assessment-{name}-{panel}",
@@ -132,6 +157,7 @@ def make_assessment() -> Callable[..., Assessment]:
                 "actual_harm": harm,
                 "weighted": weighted,
                 "label": None if weighted is None else _label(weighted),
+                "refusal": refusal,
                 "abstained": (),
                 "assessed_at": MOMENT,
             }

@@ -51,6 +51,7 @@ def daemon(
     """`python -m daemon serve` over a data folder, with a real key of this scope."""
     data.mkdir(parents=True, exist_ok=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("BHAVANA_", "XDG_"))}
+    kept |= {k: v for k, v in os.environ.items() if k == "XDG_CACHE_HOME"}
     own = {"BHAVANA_DATA_DIR": str(data), "BHAVANA_SERVER__PORT": "0", "HOME": str(data)}
     environment = kept | {"PYTHONPATH": str(ROOT)} | own | UNBOUND | dict(changes or {})
     made = _run(*NEW_KEY, "--scope", scope, **environment)

@@ -72,6 +72,7 @@ def eventually(holds: Callable[[], Any], what: str) -> Any:
 def environment_of(data: Path, **changes: str) -> dict[str, str]:
     """The environment without anybody's configuration, and with this data folder."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("BHAVANA_", "XDG_"))}
+    kept |= {k: v for k, v in os.environ.items() if k == "XDG_CACHE_HOME"}
     own = {"BHAVANA_DATA_DIR": str(data), "BHAVANA_SERVER__PORT": "0", "HOME": str(data.parent)}
     return kept | {"PYTHONPATH": str(ROOT), "BHAVANA_LOG_FORMAT": "json"} | own | changes
 
@@ -124,7 +125,7 @@ def _ready(daemon: Daemon) -> bool:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[..., AbstractContextManager[Daemon]]:
+def serving(vouched: Path) -> Callable[..., AbstractContextManager[Daemon]]:
     """Serves a data folder with the real daemon inside a `with` block; its log holds no canary."""
     return _served
 
@@ -142,7 +143,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bhavana(data: Path) -> Callable[..., Ran]:
+def bhavana(data: Path, vouched: Path) -> Callable[..., Ran]:
     """Runs the command line on the test's data folder and returns how it ended."""
 
     def run(*arguments: str, **changes: str) -> Ran:
@@ -160,7 +161,7 @@ def bhavana(data: Path) -> Callable[..., Ran]:
 
 
 @pytest.fixture
-def environment(data: Path) -> Callable[..., dict[str, str]]:
+def environment(data: Path, vouched: Path) -> Callable[..., dict[str, str]]:
     """The environment in which `bhavana` runs the command line."""
     return lambda **changes: environment_of(data, **changes)
 

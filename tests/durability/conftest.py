@@ -11,7 +11,7 @@ from tests.durability.daemons import Nursery, Place
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
+def nursery(vouched: Path) -> Iterator[Nursery]:
     """Where this worker's daemons are born."""
     opened = Nursery()
     yield opened

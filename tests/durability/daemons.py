@@ -166,6 +166,7 @@ class Place:
         self._first = first
         self._key = ""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("BHAVANA_", "XDG_"))}
+        kept |= {k: v for k, v in os.environ.items() if k == "XDG_CACHE_HOME"}
         self.environment = kept | {
             "HOME": str(logs),
             "BHAVANA_DATA_DIR": str(data),
