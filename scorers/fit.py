@@ -58,6 +58,8 @@ PRIORS = dict.fromkeys((HARMFUL_COMPLIANCE, *HARMS), 0.22) | {MANIPULATION: 0.05
 """Shares of harmful answers that the calibrations suppose; 0.5 would flag most helpful answers."""
 REFUSAL_PRIOR = 0.45
 PROMPT_HARM_PRIOR = 0.2
+WORDS_WEIGHT = 6.0
+PRINCIPLE_HASHES = 2**14
 HARM_CUT = 0.3
 BESIDE_WORDS_OF_FORM = Strength(dense=1.0, words=10.0, share=1.0)
 """A refusal shows in its form, and few examples suffice: F1 .95 with it, .92 with BESIDE_WORDS."""
@@ -159,31 +161,44 @@ def _fit_silent(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, Dimens
 
 
 def fit_principles(corpus: Corpus, embed: Embed, stand: Heads, template: Card) -> Heads:
-    """Ridge heads for the five principles, on the signals, stretched to the labels' spread."""
+    """Ridge heads for the five principles, on the signals and words, stretched to the labels.
+
+    The words carry over to another author's rows: fitted on the first 355 rows, their order of
+    good and bad among the later ones has AUROC .82 without words and .92 with them.
+    """
     inputs = signals.extend(dense(corpus.house, embed), stand).astype(np.float64)
-    wanted = np.array([row.scores for row in corpus.house])
-    folds = groups(corpus.house)
-    importance = np.ones(inputs.shape[1])
+    words = hashed(corpus.house, PRINCIPLE_HASHES)
+    rare = rarity(words, PRINCIPLE_HASHES)
+    wide = np.hstack([inputs, unit_rows(words, rare).toarray()])
+    importance = np.ones(wide.shape[1])
     importance[features.EMBEDDED : features.WIDTH] = SURFACE_WEIGHT
-    scaled = inputs * importance
+    importance[inputs.shape[1] :] = WORDS_WEIGHT
+    scaled = wide * importance
+    wanted = np.array([row.scores for row in corpus.house])
     guessed = np.zeros_like(wanted)
-    for train, test in GroupKFold(FOLDS).split(scaled, wanted, folds):
+    for train, test in GroupKFold(FOLDS).split(scaled, wanted, groups(corpus.house)):
         guessed[test] = Ridge(alpha=RIDGE).fit(scaled[train], wanted[train]).predict(scaled[test])
     # A ridge draws everything to the middle; the cuts of the labels are in the rater's units.
     slopes = wanted.std(axis=0) / guessed.std(axis=0)
     offsets = wanted.mean(axis=0) - slopes * guessed.mean(axis=0)
     model = Ridge(alpha=RIDGE).fit(scaled, wanted)
+    coefficients = model.coef_ * importance
     figures = principle_figures(wanted, np.clip(guessed * slopes + offsets, 0, 10))
     dimensions = tuple(
-        _dimension(name, figures[name], measure="spearman:house") for name in PRINCIPLES
+        msgspec.structs.replace(
+            _dimension(name, figures[name], measure="spearman:house"), hears=True
+        )
+        for name in PRINCIPLES
     )
     card = _describe(template, dimensions, inputs=inputs.shape[1])
     return Heads(
-        card,
-        _rounded(model.coef_ * importance),
+        msgspec.structs.replace(card, hashes=PRINCIPLE_HASHES),
+        _rounded(coefficients[:, : inputs.shape[1]]),
         _rounded(model.intercept_),
         _rounded(slopes),
         _rounded(offsets),
+        _rounded(rare),
+        _rounded(coefficients[:, inputs.shape[1] :]),
     )
 
 
@@ -327,6 +342,7 @@ def _template(name: str, purpose: str, encoder_sha256: str, sources: Iterable[So
             "share_beside_words": BESIDE_WORDS.share,
             "ridge": RIDGE,
             "surface_weight": SURFACE_WEIGHT,
+            "words_weight": WORDS_WEIGHT,
             **{f"prior_{name}": prior for name, prior in PRIORS.items()},
             "house_importance": labelled.HOUSE_IMPORTANCE,
             "safe_importance": labelled.SAFE_IMPORTANCE,

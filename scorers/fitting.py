@@ -86,14 +86,14 @@ def dense(examples: Sequence[Example] | Sequence[HouseRow], embed: Embed) -> Mat
     return np.round(features.inputs(pairs, embed).astype(np.float64), 6)
 
 
-def hashed(examples: Sequence[Example]) -> list[Hashed]:
-    """The hashed words of the responses."""
-    return [features.hashed_words(example.response) for example in examples]
+def hashed(examples: Sequence[Example] | Sequence[HouseRow], hashes: int = HASHES) -> list[Hashed]:
+    """The hashed words of the responses, each below `hashes`."""
+    return [np.unique(features.hashed_words(one.response) % hashes) for one in examples]
 
 
-def rarity(words: Sequence[Hashed]) -> Vector:
+def rarity(words: Sequence[Hashed], hashes: int = HASHES) -> Vector:
     """Inverse document frequency of every hash (Sparck Jones 1972), smoothed by one."""
-    seen = np.bincount(np.concatenate(words), minlength=HASHES)
+    seen = np.bincount(np.concatenate(words), minlength=hashes)
     return np.asarray(np.log((1 + len(words)) / (1 + seen)) + 1)
 
 
@@ -102,7 +102,7 @@ def unit_rows(words: Sequence[Hashed], rare: Vector) -> Any:
     values = [rare[one] / (np.linalg.norm(rare[one]) or 1.0) for one in words]
     ends = np.cumsum([0, *map(len, words)])
     return csr_matrix(
-        (np.concatenate(values), np.concatenate(words), ends), shape=(len(words), HASHES)
+        (np.concatenate(values), np.concatenate(words), ends), shape=(len(words), len(rare))
     )
 
 

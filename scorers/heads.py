@@ -65,7 +65,7 @@ class Card(Noun, frozen=True, kw_only=True):
     """Other weights whose outputs are inputs here, by name, with their SHA-256."""
     inputs: int
     hashes: int = 0
-    """How many hashed words the heads know besides the inputs; 0: they hear none."""
+    """How many hashed words the heads know besides the inputs, a divisor of HASHES; 0: none."""
     settings: dict[str, float]
     dimensions: tuple[Dimension, ...]
     sources: tuple[Source, ...]
@@ -103,6 +103,7 @@ class Heads(NamedTuple):
 
     def _heard(self, words: Hashed) -> Matrix:
         """What the words add, their rarities as a unit vector: length does not speak."""
+        words = np.unique(words % self.card.hashes)
         rarity = self.rarity[words].astype(np.float64)
         length = float(np.sqrt((rarity**2).sum())) or 1.0
         return np.asarray(self.word_coefficients[:, words].astype(np.float64) @ (rarity / length))

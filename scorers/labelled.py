@@ -20,7 +20,12 @@ from store.errors import Misconfigured
 from store.records import PRINCIPLES
 
 DATA = Path(__file__).resolve().parent / "data"
-HOUSE = (DATA / "principles.jsonl", DATA / "counterweights.jsonl")
+HOUSE = (
+    DATA / "principles.jsonl",
+    DATA / "counterweights.jsonl",
+    DATA / "distress.jsonl",
+    DATA / "everyday.jsonl",
+)
 HOUSE_LICENCE = "Apache-2.0 (written for this project)"
 LICENCES = {
     "harmbench_response": "MIT",

@@ -29,7 +29,8 @@ class Principles(Fitted):
 
     def _values(self, pairs: Sequence[tuple[str, str]]) -> Matrix:
         inputs = signals.extend(features.inputs(pairs, self.embed), self._signals)
-        return self._heads.outputs(inputs).clip(0.0, 10.0)
+        words = [features.hashed_words(response) for _, response in pairs]
+        return self._heads.outputs(inputs, words).clip(0.0, 10.0)
 
 
 def load(settings: PanelSettings) -> Principles:

@@ -1,10 +1,11 @@
-"""The verb that scores a file, without a store."""
+"""The verb that scores: a file without a store, or all that the store holds."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -14,9 +15,11 @@ import typer
 
 from converters.selection import route_of
 from daemon.cli.app import app, progress, settings
+from daemon.wiring import open_store, vouch_for_panel
 from scorers import SCORERS
-from scorers.assess import worker
+from scorers.assess import assess_pending, worker
 from scorers.measure import Measured, measure
+from scorers.panel import panel_id
 from scorers.settings import PanelSettings
 from store.errors import Rejected
 from store.records import HARMS, PRINCIPLES, Policy
@@ -24,23 +27,66 @@ from store.records import HARMS, PRINCIPLES, Policy
 STANDARD = Path("-")
 
 
+class Panel(StrEnum):
+    """Which panel assesses; an older one cannot: its scorers are gone."""
+
+    new = "new"
+
+
 @app.command()
 def assess(
     input: Annotated[
-        Path, typer.Option(help="JSONL of {id, prompt, response, context?}; - reads.")
-    ],
-    output: Annotated[Path, typer.Option(help="JSONL of {id, findings, assessment}; - prints.")],
+        Path | None, typer.Option(help="JSONL of {id, prompt, response, context?}; - reads.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSONL of {id, findings, assessment}; - prints.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Assess all of the store, history included.")
+    ] = False,
+    panel: Annotated[
+        Panel, typer.Option(help="With --all: the panel of the configuration as it is now.")
+    ] = Panel.new,
     scorers: Annotated[
         str, typer.Option(help=f"Only these, with commas: of {', '.join(SCORERS)}.")
     ] = "",
 ) -> None:
-    """Score a file of answers with the panel and the policy of the configuration. No store.
+    """Score a file of answers, without a store; or, with --all, everything that is recorded.
 
-    Lines come out as they are ready, in the order of the input. A line that is no row is told
-    on stderr with its number; the others go on.
+    With --input and --output lines come out as they are ready, in the order of the input. A line
+    that is no row is told on stderr with its number; the others go on.
+
+    With --all what the panel of the configuration has not assessed yet is assessed now. Each
+    cycle does so by itself; this is for seeing a new panel's work before the next one. It may run
+    beside the daemon, and be stopped at any time: what is done is kept.
     """
+    if everything:
+        if input or output or scorers:
+            raise Rejected("--all takes no --input, --output and --scorers.")
+        assert panel is Panel.new
+        _assess_all()
+        return
+    if input is None or output is None:
+        raise Rejected(
+            "There is nothing to assess.", hint="Give --input and --output, or --all for the store."
+        )
+    _assess_file(input, output, scorers)
+
+
+def _assess_all() -> None:
     house = settings()
-    panel = _only(scorers, house.panel)
+    vouch_for_panel(house)
+    with progress() as told, open_store(house) as store:
+        told("assessing", 0, 0)
+        count = assess_pending(
+            store, house.panel, store.position(), lambda done: told("assessing", done, 0)
+        )
+    click.echo(f"{count} assessed by panel {panel_id(house.panel)[:12]}")
+
+
+def _assess_file(input: Path, output: Path, scorers: str) -> None:
+    house = settings()
+    only = _only(scorers, house.panel)
     faults = 0
 
     def on_fault(number: int, reason: str) -> None:
@@ -51,7 +97,7 @@ def assess(
     done = 0
     with _reading(input) as lines, _writing(output) as answers, progress() as told:
         told("assessing", 0, 0)
-        with worker(panel) as child:
+        with worker(only) as child:
             for batch in measure(lines, child, on_fault):
                 answers.write(
                     msgspec.json.Encoder().encode_lines([_shown(m, house.policy) for m in batch])

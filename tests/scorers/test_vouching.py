@@ -170,10 +170,9 @@ def test_a_failed_panel_names_its_failures(tmp_path: Path, monkeypatch: pytest.M
     verdict = Verdict(panel=panel_id(SETTINGS), cases=1, cases_sha256=sha, failures=(failure,) * 7)
     monkeypatch.setattr(selftest, "_run_apart", lambda *_: verdict)
     for _ in range(2):
-        with pytest.raises(
-            Untrusted, match="7 expectations.*gold-001: passes was expected"
-        ) as told:
+        with pytest.raises(Untrusted, match="7 expectations") as told:
             vouch(SETTINGS, tmp_path)
+        assert "gold-001: passes was expected" in str(told.value)
         assert "python -m scorers.selftest" in str(told.value)
         monkeypatch.setattr(selftest, "_run_apart", lambda *_: pytest.fail("it was kept"))
 
