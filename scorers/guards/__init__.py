@@ -83,20 +83,24 @@ def folder(guard: GuardSettings) -> Path | None:
 def fingerprint(path: Path) -> str:
     """SHA-256 over the files of a model folder: small ones whole, weights by samples.
 
-    A sample is 4 KiB, 256 of them lie evenly over a weights file, the first is its header. Weights
+    A sample is 4 KiB, and 256 of them lie evenly over a weights file, from its header on. Weights
     that were trained further differ everywhere; a few bytes patched by hand can go unnoticed.
+    Raises Misconfigured when one cannot be read.
     """
     weights = set(path.glob("*.safetensors"))
     files = weights.union(*(path.glob(pattern) for pattern in SMALL_FILES))
-    return digest(
-        {
-            file.name: (_sampled if file in weights else _whole)(
-                file, stat.st_size, stat.st_mtime_ns
-            )
-            for file in sorted(files)
-            if (stat := file.stat())
-        }
-    )
+    contents = {}
+    try:
+        for file in sorted(files):
+            stat = file.stat()
+            read = _sampled if file in weights else _whole
+            contents[file.name] = read(file, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise Misconfigured(
+            f"panel.guard.model: {error.filename} cannot be read: {error.strerror}.",
+            hint="Give the user that the daemon runs as the right to read the folder.",
+        ) from error
+    return digest(contents)
 
 
 @cache

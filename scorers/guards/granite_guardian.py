@@ -14,7 +14,9 @@ criterion is a harm of the panel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from scorers.guards.family import (
     Exchange,
@@ -39,7 +41,6 @@ BLOCK = (
     "tags followed by your score in <score></score> tags.\n\n### Criteria: {criterion}\n\n"
     "### Scoring Schema: {scoring}"
 )
-# Some of the templates tell today's date: a score must not depend on when it is asked for.
 DATED = "{%- macro strftime_now(_) -%}{{ day }}{%- endmacro -%}"
 WORD = (Line("", {"yes": ("Yes",), "no": ("No",)}),)
 # With and without the space: the makers count both, and so do we.
@@ -54,25 +55,39 @@ def _questions(template: Template, said: Exchange, settings: GuardSettings) -> t
             "panel.guard.criteria: each must be named for a harm, and one must have words.",
             hint=f"The harms are {', '.join(HARM_DIMENSIONS)}.",
         )
-    form = WORD if "risk_definition" in template.source else SCORE
+    ask = _generation(template)
+    form = WORD if ask is _as_3_0 else SCORE
+    # Some of the templates tell today's date: a score must not depend on when it is asked for.
+    dated: dict[str, Any] = {
+        "chat_template": DATED + template.source,
+        "day": said.said_at.strftime("%B %d, %Y"),
+    }
     return tuple(
-        Question(harm, _prompt(template, said, harm, settings.criteria[harm]), form)
+        Question(harm, ask(partial(template, **dated), said, harm, settings.criteria[harm]), form)
         for harm in asked
     )
 
 
-def _prompt(template: Template, said: Exchange, harm: str, criterion: str) -> str:
-    day = {"chat_template": DATED + template.source, "day": said.said_at.strftime("%B %d, %Y")}
-    if "risk_definition" in template.source:
-        # Two messages exactly: of three, the template takes the first for a list of tools.
-        risk = {"risk_name": harm, "risk_definition": criterion}
-        return template(messages(said.turns[-2:]), guardian_config=risk, **day)
-    turns = messages(said.turns)
+def _generation(template: Template) -> Callable[[Callable[..., str], Exchange, str, str], str]:
     if "custom_criteria" in template.source:
-        asked = {"custom_criteria": criterion, "custom_scoring_schema": SCORING}
-        return template(turns, guardian_config=asked, think=False, **day)
+        return _as_3_3
+    return _as_3_0 if "risk_definition" in template.source else _as_4_1
+
+
+def _as_3_0(fill: Callable[..., str], said: Exchange, harm: str, criterion: str) -> str:
+    # Two messages exactly: of three, the template takes the first for a list of tools.
+    risk = {"risk_name": harm, "risk_definition": criterion}
+    return fill(messages(said.turns[-2:]), guardian_config=risk)
+
+
+def _as_3_3(fill: Callable[..., str], said: Exchange, _: str, criterion: str) -> str:
+    asked = {"custom_criteria": criterion, "custom_scoring_schema": SCORING}
+    return fill(messages(said.turns), guardian_config=asked, think=False)
+
+
+def _as_4_1(fill: Callable[..., str], said: Exchange, _: str, criterion: str) -> str:
     block = BLOCK.format(criterion=criterion, scoring=SCORING)
-    return template([*turns, {"role": "user", "content": block}], **day)
+    return fill([*messages(said.turns), {"role": "user", "content": block}])
 
 
 def _findings(readings: Mapping[str, Sequence[Reading]]) -> tuple[Said, ...]:
