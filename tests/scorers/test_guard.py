@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from scorers import guards, versions
 from scorers.guard import load
 from scorers.guards import FAMILIES, fingerprint, shieldgemma
 from scorers.guards.family import REFUSAL, Turn, exchange
+from scorers.panel import panel_id
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.settings import GuardSettings, PanelSettings
 from store.errors import Misconfigured
@@ -679,6 +681,16 @@ def test_large_weights_are_sampled_all_over(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
+def test_files_that_may_not_be_read_are_named(
+    copy: tuple[PanelSettings, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon is told which, instead of falling over it."""
+    _, folder = copy
+    monkeypatch.setattr(guards, "_whole", lambda file, *_: file.with_name("gone").read_bytes())
+    with pytest.raises(Misconfigured, match=f"{folder}/gone"):
+        guards.fingerprint(folder)
+
+
 def test_the_version_needs_no_torch(tiny_guard: TinyGuard) -> None:
     """The daemon's own process asks for it."""
     code = (
@@ -698,40 +710,45 @@ def test_the_version_needs_no_torch(tiny_guard: TinyGuard) -> None:
 # --- the real process ---------------------------------------------------------------------
 
 
-def test_the_worker_asks_the_guard(tiny_guard: TinyGuard) -> None:
-    """Beside the cheap scorers, and its harm is the panel's where it is the gravest."""
-    panel = msgspec.structs.replace(
-        tiny_guard("llama-guard", certain=("unsafe",), least_mass=0.5),
-        scorers=("antijudge", "harm", "principles", "guard"),
-    )
-    ended = subprocess.run(
+def worker(panel: PanelSettings, cache: Path) -> subprocess.CompletedProcess[bytes]:
+    """What the scoring process says of ONE, with a hub of its own that cannot be reached."""
+    return subprocess.run(
         [sys.executable, "-m", "scorers.worker"],
         input=b"\n".join([to_json(panel), to_json(ONE)]),
         capture_output=True,
         cwd=ROOT,
+        env=os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
         timeout=120,
         check=False,
     )
+
+
+def test_the_worker_asks_the_guard(tiny_guard: TinyGuard, tmp_path: Path) -> None:
+    """One that was downloaded from a hub, beside the cheap scorers: the gravest harm counts."""
+    guard = tiny_guard("llama-guard", certain=("unsafe",), least_mass=0.5)
+    repository = tmp_path / "models--org--tiny"
+    shutil.copytree(guard.guard.model, repository / "snapshots" / "c0ffee")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "v1").write_text("c0ffee")
+    panel = msgspec.structs.replace(
+        changed(guard, model="org/tiny", revision="v1"),
+        scorers=("antijudge", "harm", "principles", "guard"),
+    )
+    ended = worker(panel, tmp_path)
     assert ended.returncode == 0, ended.stderr
     assessment = msgspec.json.decode(ended.stdout, type=Assessment)
     [heard] = [finding for finding in assessment.findings if finding.scorer == "guard"]
     assert heard.value == pytest.approx(1, abs=1e-3)
     assert assessment.harm[HARMFUL_COMPLIANCE] == heard.value
     assert assessment.actual_harm == heard.value
+    assert assessment.panel == panel_id(panel)
     assert {finding.scorer for finding in assessment.findings} == set(panel.scorers)
     assert ended.stderr.count(b"\n") == 1, ended.stderr
 
 
-def test_the_worker_says_what_to_do(tiny_guard: TinyGuard) -> None:
+def test_the_worker_says_what_to_do(tiny_guard: TinyGuard, tmp_path: Path) -> None:
     """A guard that cannot be loaded ends it with the reason and the next step."""
-    panel = changed(tiny_guard("llama-guard"), family="wildguard")
-    ended = subprocess.run(
-        [sys.executable, "-m", "scorers.worker"],
-        input=to_json(panel) + b"\n",
-        capture_output=True,
-        cwd=ROOT,
-        timeout=120,
-        check=False,
-    )
+    ended = worker(changed(tiny_guard("llama-guard"), model="org/none"), tmp_path)
     assert ended.returncode == 1
-    assert b"Set panel.guard.family" in ended.stderr
+    assert b"org/none cannot be loaded" in ended.stderr
+    assert b"Download it whole" in ended.stderr
