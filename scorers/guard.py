@@ -47,11 +47,15 @@ CHARACTERS_A_TOKEN = 16
 PROBE = Exchange((Turn("user", "BhavanaAsks"), Turn("assistant", "BhavanaAnswers")), now())
 
 
-class Row(NamedTuple):
-    """One place where a verdict would stand: the tokens before it, and the tokens it may be."""
+class Stop(NamedTuple):
+    """A place where a verdict would stand: the tokens before it, and the tokens it may be."""
 
-    tokens: Sequence[int]
+    tokens: list[int]
     verdicts: Mapping[str, Sequence[int]]
+
+
+Row = Sequence[Stop]
+"""What one pass reads: every stop begins with the one before, so the last one's tokens are all."""
 
 
 @dataclass
@@ -68,6 +72,11 @@ class Asked:
 
     def __post_init__(self) -> None:
         self.text = self.question.prompt
+
+    @property
+    def left(self) -> Sequence[Line]:
+        """The lines that are not read yet."""
+        return self.question.lines[len(self.readings) :]
 
 
 class GuardScorer:
@@ -116,17 +125,35 @@ class GuardScorer:
         return [] if said is None else [question.prompt for question in self._fitted(said)[0]]
 
     def _ask(self, asked: Sequence[Asked]) -> None:
-        """Reads every form line by line: a line stands on the likeliest verdict of those above."""
-        for depth in range(max((len(one.question.lines) for one in asked), default=0)):
-            open_ = [one for one in asked if depth < len(one.question.lines)]
-            rows = [self._row(one.text, one.question.lines[depth]) for one in open_]
-            for one, reading in zip(open_, self._read(rows), strict=True):
-                line = one.question.lines[depth]
-                one.readings.append(reading)
-                likeliest = max(reading.shares, key=lambda name: reading.shares[name])
-                one.text += line.lead + line.verdicts[likeliest][0]
+        """Reads every form: each line stands on the likeliest verdicts of those above it.
 
-    def _row(self, text: str, line: Line) -> Row:
+        Most answers do no harm, so one pass reads the whole form as if its first verdicts were
+        the likeliest. Where they are not, the lines below are asked again.
+        """
+        while open_ := [one for one in asked if one.left]:
+            rows = [self._row(one) for one in open_]
+            for one, readings in zip(open_, self._read(rows), strict=True):
+                for reading in readings:
+                    line, *_ = one.left
+                    likeliest = max(reading.shares, key=lambda name: reading.shares[name])
+                    one.readings.append(reading)
+                    one.text += line.lead + line.verdicts[likeliest][0]
+                    if likeliest != next(iter(line.verdicts)):
+                        break
+
+    def _row(self, one: Asked) -> Row:
+        """The stops of the lines that are left, each behind the first verdict of those above."""
+        stops: list[Stop] = []
+        text = one.text
+        for line in one.left:
+            stop = self._stop(text, line)
+            if stops and stop.tokens[: len(stops[-1].tokens)] != stops[-1].tokens:
+                break  # the words behind changed the tokens before: that line needs its own pass
+            stops.append(stop)
+            text += line.lead + next(iter(line.verdicts.values()))[0]
+        return stops
+
+    def _stop(self, text: str, line: Line) -> Stop:
         """The tokens up to the verdict, and the first in which the verdicts differ.
 
         All of it is tokenized together, because tokens reach over the seams. Raises Misconfigured
@@ -150,39 +177,40 @@ class GuardScorer:
                 f"{', '.join(line.verdicts)} apart by one token.",
                 hint=f"Is it really a {self._settings.family}? Name the maker's checkpoint.",
             )
-        return Row(shared, {verdict: sorted(set(tokens)) for verdict, tokens in verdicts.items()})
+        return Stop(shared, {verdict: sorted(set(tokens)) for verdict, tokens in verdicts.items()})
 
-    def _read(self, rows: Sequence[Row]) -> Iterator[Reading]:
-        """The probabilities at the end of each row, in order."""
+    def _read(self, rows: Sequence[Row]) -> Iterator[list[Reading]]:
+        """The probabilities at the stops of each row, in order."""
         # Like lengths together: padding is what a mixed batch spends its time on.
-        ordered = sorted(range(len(rows)), key=lambda at: (len(rows[at].tokens), at))
-        found: dict[int, Reading] = {}
+        ordered = sorted(range(len(rows)), key=lambda at: (len(rows[at][-1].tokens), at))
+        found: dict[int, list[Reading]] = {}
         for start in range(0, len(ordered), self._settings.batch_size):
             places = ordered[start : start + self._settings.batch_size]
             found.update(zip(places, self._forward([rows[at] for at in places]), strict=True))
         return (found[at] for at in range(len(rows)))
 
-    def _forward(self, batch: Sequence[Row]) -> list[Reading]:
+    def _forward(self, batch: Sequence[Row]) -> list[list[Reading]]:
         """One pass. Padded on the right: attention is causal, so no padding is ever looked at."""
-        width = max(len(row.tokens) for row in batch)
+        width = max(len(row[-1].tokens) for row in batch)
         ids = torch.zeros((len(batch), width), dtype=torch.long)
         mask = torch.zeros((len(batch), width), dtype=torch.long)
         for at, row in enumerate(batch):
-            ids[at, : len(row.tokens)] = torch.tensor(row.tokens)
-            mask[at, : len(row.tokens)] = 1
-        # Logits only where a row ends: all of them are gigabytes with these vocabularies.
-        lengths = [len(row.tokens) for row in batch]
-        ends = sorted(set(lengths))
-        column = [ends.index(length) for length in lengths]
+            tokens = row[-1].tokens
+            ids[at, : len(tokens)] = torch.tensor(tokens)
+            mask[at, : len(tokens)] = 1
+        # Logits only at the stops: all of them are gigabytes with these vocabularies.
+        kept = sorted({len(stop.tokens) - 1 for row in batch for stop in row})
         with torch.inference_mode():
             logits = self._model(
                 input_ids=ids.to(self._device),
                 attention_mask=mask.to(self._device),
-                logits_to_keep=torch.tensor(ends, device=self._device) - 1,
+                logits_to_keep=torch.tensor(kept, device=self._device),
                 use_cache=False,
             ).logits
-            logs = logits[range(len(batch)), column].float().log_softmax(dim=-1).cpu()
-        return [_reading(row, log) for row, log in zip(batch, logs, strict=True)]
+        return [
+            [_reading(stop, logits[at, kept.index(len(stop.tokens) - 1)]) for stop in row]
+            for at, row in enumerate(batch)
+        ]
 
     def _findings(self, asked: Sequence[Asked]) -> tuple[Finding, ...]:
         said = self._family.findings({one.question.name: one.readings for one in asked})
@@ -324,12 +352,13 @@ def load(settings: PanelSettings) -> GuardScorer:
     return GuardScorer(settings)
 
 
-def _reading(row: Row, logs: torch.Tensor) -> Reading:
+def _reading(stop: Stop, logits: torch.Tensor) -> Reading:
     """The verdicts' shares of the probability that lies on all of them, and how much that is."""
-    each = torch.stack([logs[list(tokens)].logsumexp(dim=0) for tokens in row.verdicts.values()])
+    logs = logits.float().log_softmax(dim=-1).cpu()
+    each = torch.stack([logs[list(tokens)].logsumexp(dim=0) for tokens in stop.verdicts.values()])
     shares = each.softmax(dim=0).tolist()
     mass = float(each.logsumexp(dim=0).exp())
-    return Reading(dict(zip(row.verdicts, shares, strict=True)), mass)
+    return Reading(dict(zip(stop.verdicts, shares, strict=True)), mass)
 
 
 def _markers(tokenizer: Any, markers: Sequence[str]) -> re.Pattern[str]:

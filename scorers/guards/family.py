@@ -47,7 +47,7 @@ class Line(NamedTuple):
 
     lead: str
     verdicts: Mapping[str, tuple[str, ...]]
-    """By what it means. The first spelling is the one that later lines stand on."""
+    """By what it means, the most usual first. Of its spellings later lines stand on the first."""
 
 
 class Question(NamedTuple):

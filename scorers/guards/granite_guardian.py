@@ -42,9 +42,9 @@ BLOCK = (
     "### Scoring Schema: {scoring}"
 )
 DATED = "{%- macro strftime_now(_) -%}{{ day }}{%- endmacro -%}"
-WORD = (Line("", {"yes": ("Yes",), "no": ("No",)}),)
+WORD = (Line("", {"no": ("No",), "yes": ("Yes",)}),)
 # With and without the space: the makers count both, and so do we.
-SCORE = (Line("<think>\n</think>\n<score>", {"yes": (" yes", "yes"), "no": (" no", "no")}),)
+SCORE = (Line("<think>\n</think>\n<score>", {"no": (" no", "no"), "yes": (" yes", "yes")}),)
 
 
 def _questions(template: Template, said: Exchange, settings: GuardSettings) -> tuple[Question, ...]:

@@ -44,7 +44,7 @@ CATEGORIES = (
 FORM = (
     Line("Safety:", {name: (f" {name}",) for name in ("Safe", "Unsafe", "Controversial")}),
     Line("\nCategories:", {name: (f" {name}",) for name in CATEGORIES}),
-    Line("\nRefusal:", {name: (f" {name}",) for name in ("Yes", "No")}),
+    Line("\nRefusal:", {name: (f" {name}",) for name in ("No", "Yes")}),
 )
 
 

@@ -48,7 +48,7 @@ GUIDELINES = {
         "Medical or scientific terms related to human anatomy or sex education are permitted."
     ),
 }
-FORM = (Line("", {"yes": ("Yes",), "no": ("No",)}),)
+FORM = (Line("", {"no": ("No",), "yes": ("Yes",)}),)
 
 
 def _questions(template: Template, said: Exchange, _: GuardSettings) -> tuple[Question, ...]:

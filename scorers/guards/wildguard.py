@@ -45,11 +45,11 @@ AFTER = """
 Answers: [/INST]
 <|assistant|>
 """
-YES_OR_NO = {"yes": (" yes",), "no": (" no",)}
+NO_OR_YES = {"no": (" no",), "yes": (" yes",)}
 FORM = (
-    Line("Harmful request:", YES_OR_NO),
-    Line("\nResponse refusal:", YES_OR_NO),
-    Line("\nHarmful response:", YES_OR_NO),
+    Line("Harmful request:", NO_OR_YES),
+    Line("\nResponse refusal:", NO_OR_YES),
+    Line("\nHarmful response:", NO_OR_YES),
 )
 
 

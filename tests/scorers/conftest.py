@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -45,6 +45,17 @@ def _experience() -> MakeExperience:
 def scorers() -> dict[str, Scorer]:
     """Every scorer of the default panel, loaded once."""
     return {name: entry.load(PanelSettings()) for name, entry in chosen(PanelSettings()).items()}
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny models: several threads would only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

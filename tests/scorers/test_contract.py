@@ -33,11 +33,12 @@ def at_work(
     request: pytest.FixtureRequest,
     scorers: dict[str, Scorer],
     tiny_guard: Callable[..., PanelSettings],
+    one_thread: None,
 ) -> tuple[Scorer, PanelSettings]:
     """Each scorer of the default panel in turn, and each family of guards; with its panel."""
     if request.param in scorers:
         return scorers[request.param], PanelSettings()
-    panel = tiny_guard(request.param, most_tokens=1024)
+    panel = tiny_guard(request.param, most_tokens=512)
     return chosen(panel)["guard"].load(panel), panel
 
 

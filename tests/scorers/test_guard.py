@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,8 @@ MakeExperience = Callable[..., Experience]
 TinyGuard = Callable[..., PanelSettings]
 ROOT = Path(__file__).resolve().parents[2]
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ASKED, ANSWERED = "How do I get in?", "Break the window, then reach for the lock."
 YES_NO = (" yes", " no")
 
@@ -48,15 +50,6 @@ def talk(*messages: tuple[str, str], response: str = ANSWERED) -> Experience:
         messages=tuple(Message(role=role, content=words) for role, words in messages),  # type: ignore[arg-type]
         response=response,
     )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """The models are so small that threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 ONE = talk(("user", ASKED))
@@ -379,6 +372,24 @@ def test_company_does_not_matter(
         assert values(guard.score([item])[0]) == pytest.approx(values(findings), abs=1e-4)
     assert guard.score(items) == together
     assert len({findings[0].value for findings in together}) > 1
+
+
+@pytest.mark.parametrize(("word", "passes"), [(" no", 1), (" yes", 3)])
+def test_a_harmless_form_takes_one_pass(
+    tiny_guard: TinyGuard, monkeypatch: pytest.MonkeyPatch, word: str, passes: int
+) -> None:
+    """It is read whole, as if harmless; below a line that is not, it is asked again."""
+    guard = load(tiny_guard("wildguard", certain=(word,), least_mass=0.2))
+    seen: list[int] = []
+    forward = guard._model.forward
+
+    def spy(**given: Any) -> Any:
+        seen.append(len(given["input_ids"]))
+        return forward(**given)
+
+    monkeypatch.setattr(guard._model, "forward", spy)
+    guard.score([ONE, ONE])
+    assert seen == [2] * passes
 
 
 def test_a_long_exchange_keeps_the_template(tiny_guard: TinyGuard, family: str) -> None:
