@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from scorers.guards.family import (
 )
 from scorers.settings import GuardSettings, PanelSettings
 from store.errors import Misconfigured
-from store.records import Experience, Finding, now
+from store.records import Experience, Finding
 from store.redaction import is_withheld
 
 NAME = "guard"
@@ -44,7 +45,12 @@ CUT = " [...] "
 CUT_TOKENS = 8
 CHARACTERS_A_TOKEN = 16
 """More than any tokenizer's mean: what is longer cannot fit, and need not be tokenized to know."""
-PROBE = Exchange((Turn("user", "BhavanaAsks"), Turn("assistant", "BhavanaAnswers")), now())
+ROOM = 128
+"""Tokens that must be left for people's words, whatever the template takes."""
+PROBE = Exchange(
+    (Turn("user", "BhavanaAsks"), Turn("assistant", "BhavanaAnswers")),
+    datetime(2026, 1, 1, tzinfo=UTC),
+)
 
 
 class Stop(NamedTuple):
@@ -108,8 +114,10 @@ class GuardScorer:
                 silent[place] = "There is no user turn that the response could answer."
             elif not said.response:
                 silent[place] = "The response holds no words."
+            elif (fitted := self._fitted(said)) is None:
+                silent[place] = "It is too long, and could not be cut."
             else:
-                questions, cut = self._fitted(said)
+                questions, cut = fitted
                 asked += [Asked(place, question, cut) for question in questions]
         self._ask(asked)
         return [
@@ -122,7 +130,8 @@ class GuardScorer:
     def prompts(self, experience: Experience) -> list[str]:
         """The prompts that the guard would read: for people who wonder what it saw."""
         said = exchange(experience)
-        return [] if said is None else [question.prompt for question in self._fitted(said)[0]]
+        fitted = None if said is None else self._fitted(said)
+        return [] if fitted is None else [question.prompt for question in fitted[0]]
 
     def _ask(self, asked: Sequence[Asked]) -> None:
         """Reads every form: each line stands on the likeliest verdicts of those above it.
@@ -200,13 +209,20 @@ class GuardScorer:
             mask[at, : len(tokens)] = 1
         # Logits only at the stops: all of them are gigabytes with these vocabularies.
         kept = sorted({len(stop.tokens) - 1 for row in batch for stop in row})
-        with torch.inference_mode():
-            logits = self._model(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
-                logits_to_keep=torch.tensor(kept, device=self._device),
-                use_cache=False,
-            ).logits
+        try:
+            with torch.inference_mode():
+                logits = self._model(
+                    input_ids=ids.to(self._device),
+                    attention_mask=mask.to(self._device),
+                    logits_to_keep=torch.tensor(kept, device=self._device),
+                    use_cache=False,
+                ).logits
+        except torch.OutOfMemoryError as error:
+            raise Misconfigured(
+                f"panel.guard: {len(batch)} prompts of up to {width} tokens do not fit into the "
+                "memory of the GPU.",
+                hint="Lower panel.guard.batch_size or most_tokens.",
+            ) from error
         return [
             [_reading(stop, logits[at, kept.index(len(stop.tokens) - 1)]) for stop in row]
             for at, row in enumerate(batch)
@@ -263,8 +279,10 @@ class GuardScorer:
         ]
         return encoded
 
-    def _fitted(self, said: Exchange) -> tuple[tuple[Question, ...], bool]:
+    def _fitted(self, said: Exchange) -> tuple[tuple[Question, ...], bool] | None:
         """The questions on an exchange, and whether something had to be left out to make it fit.
+
+        None where that cannot be done: one answer must not stop all others.
 
         People's words cannot close the template: what structures it is broken up in them first.
         """
@@ -280,7 +298,10 @@ class GuardScorer:
             over = max(len(self._tokens(question.prompt)) for question in questions) - most
             if over <= 0:
                 return questions, turns != whole
-            turns = self._shorter(turns, over)
+            shorter = self._shorter(turns, over)
+            if shorter is None:
+                return None
+            turns = shorter
 
     def _inert(self, text: str) -> str:
         """The text with a space inside whatever the template or the tokenizer would obey."""
@@ -289,7 +310,7 @@ class GuardScorer:
             text = self._marker.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
         return text
 
-    def _shorter(self, turns: tuple[Turn, ...], over: int) -> tuple[Turn, ...]:
+    def _shorter(self, turns: tuple[Turn, ...], over: int) -> tuple[Turn, ...] | None:
         """The turns with about `over` tokens less: the oldest go first, then middles of texts."""
         if len(turns) > 2:
             dropped = 0
@@ -303,11 +324,7 @@ class GuardScorer:
         spare = max(over, 1) if lengths[longest] - over >= min(lengths) else -(-over // 2)
         room = lengths[longest] - spare - CUT_TOKENS
         if room < LEAST_TOKENS:
-            raise Misconfigured(
-                f"panel.guard.most_tokens: {self._settings.most_tokens} leaves no room for a "
-                f"conversation in the template of {self._settings.family}.",
-                hint="Raise it.",
-            )
+            return None
         cut = Turn(turns[longest].role, self._middle_out(turns[longest].content, room))
         return (cut, turns[1]) if longest == 0 else (turns[0], cut)
 
@@ -321,20 +338,27 @@ class GuardScorer:
 
     def _check(self) -> None:
         """Asks about nothing, once, so that a wrong family or template shows at the start."""
-        longest = getattr(self._model.config, "max_position_embeddings", None)
-        if longest is not None and self._settings.most_tokens + FORM_TOKENS > longest:
+        reads = getattr(self._model.config, "max_position_embeddings", None)
+        if reads is not None and self._settings.most_tokens + FORM_TOKENS > reads:
             raise Misconfigured(
-                f"panel.guard.most_tokens: the model reads no more than {longest} tokens.",
-                hint=f"Set it to {longest - FORM_TOKENS} or less.",
+                f"panel.guard.most_tokens: the model reads no more than {reads} tokens.",
+                hint=f"Set it to {reads - FORM_TOKENS} or less.",
             )
         try:
-            questions, _ = self._fitted(PROBE)
+            questions = self._family.questions(self._template, PROBE, self._settings)
         except (TemplateError, TypeError, KeyError) as error:
             raise Misconfigured(
                 f"panel.guard.model: its chat template does not work as that of "
                 f"{self._settings.family} does: {error}",
                 hint="Set panel.guard.family to the model's own, or name the maker's checkpoint.",
             ) from error
+        longest = max(len(self._tokens(question.prompt)) for question in questions)
+        if longest + ROOM > self._settings.most_tokens:
+            raise Misconfigured(
+                f"panel.guard.most_tokens: {self._settings.most_tokens} leaves no room for a "
+                f"conversation in the template of {self._settings.family}.",
+                hint=f"Set it to {longest + ROOM} or more.",
+            )
         for question in questions:
             before, _, after = question.prompt.partition(PROBE.asked)
             if PROBE.response not in after or PROBE.response in before:

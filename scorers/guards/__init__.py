@@ -48,7 +48,7 @@ def version(settings: PanelSettings) -> str:
             "revision": guard.revision if local is None else "",
             "dtype": guard.dtype,
             "most_tokens": guard.most_tokens,
-            "least_mass": guard.least_mass,
+            "least_mass": float(guard.least_mass),  # 0 and 0.0 are one setting
             "criteria": guard.criteria,
         }
     )[:12]

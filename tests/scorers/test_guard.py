@@ -426,6 +426,33 @@ def test_old_turns_go_before_words_do(tiny_guard: TinyGuard) -> None:
     assert prompt.index("<BEGIN CONVERSATION>\n\nUser: ") > 0
 
 
+def test_what_cannot_be_cut_is_not_judged(
+    tiny_guard: TinyGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not stop the others."""
+    guard = load(tiny_guard("llama-guard", most_tokens=512))
+    monkeypatch.setattr("scorers.guard.LEAST_TOKENS", 10_000)
+    long = talk(("user", "Why? " * 2_000))
+    [silent], [said] = guard.score([long, ONE])
+    assert silent.value is None
+    assert "too long" in silent.reason
+    assert said.value is not None
+
+
+def test_a_full_gpu_says_what_to_lower(
+    tiny_guard: TinyGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch, not its code."""
+    guard = load(tiny_guard("wildguard"))
+
+    def full(**_: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(guard._model, "forward", full)
+    with pytest.raises(Misconfigured, match="batch_size"):
+        guard.score([ONE])
+
+
 def test_a_lone_surrogate_is_read(tiny_guard: TinyGuard, family: str) -> None:
     """Half a character, as JSON can carry it, stops no batch."""
     [findings] = load(tiny_guard(family)).score([talk(("user", "\ud83d why?"))])
