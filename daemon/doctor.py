@@ -26,6 +26,7 @@ from daemon.service import running_daemon
 from daemon.settings import Settings
 from daemon.sockets import bind
 from daemon.wiring import read_store, vouch_for_panel
+from scorers import guards
 from store import keys, losses, sources
 from store.engine import (
     has_reset_bug,
@@ -170,6 +171,18 @@ def _packages(settings: Settings) -> Iterator[Check]:
         yield _fail("base model", f"{error.filename}: {error.strerror}", "Install it again.")
     else:
         yield _ok("base model", f"{base.name} ({base.kind}, {base.hash[:12]})")
+    if "guard" in settings.panel.scorers:
+        yield _guard(settings)
+
+
+def _guard(settings: Settings) -> Check:
+    """Whether its files are there; only the worker can tell whether they are a guard."""
+    guard = settings.panel.guard
+    try:
+        version = guards.version(settings.panel)
+    except BhavanaError as error:
+        return _fail("guard", error.message, error.hint or "Set panel.guard.model.")
+    return _ok("guard", f"{guard.family}, {guard.model} ({version})")
 
 
 def _panel(settings: Settings) -> Check:

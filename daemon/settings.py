@@ -174,6 +174,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         for name in settings.panel.scorers
         if name not in SCORERS
     ]
+    if "guard" in settings.panel.scorers and not settings.panel.guard.model:
+        problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)

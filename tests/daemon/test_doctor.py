@@ -9,12 +9,14 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
 from daemon import doctor
 from daemon.doctor import examine
 from daemon.settings import ServerSettings, Settings, StoreSettings, TrainerSettings
+from scorers.settings import GuardSettings, PanelSettings
 from store import experiences, keys, sources
 from store.events import Store
 from store.records import now
@@ -184,6 +186,20 @@ def test_an_encoder_that_is_not_installed_fails(settings, monkeypatch):
     check = _check(settings, "encoder")
     assert check.state == "fail"
     assert "no-such-encoder" in check.next
+
+
+def test_a_guard_is_looked_for_where_the_panel_names_one(settings, tmp_path):
+    """Its files, without loading them; a hub id is taken at its word."""
+    assert "guard" not in _states(settings)
+
+    def naming(model):
+        panel = PanelSettings(scorers=("guard",), guard=GuardSettings(model=model))
+        return msgspec.structs.replace(settings, panel=panel)
+
+    assert _check(naming("org/name"), "guard").state == "ok"
+    check = _check(naming(str(tmp_path)), "guard")
+    assert check.state == "fail"
+    assert "config.json" in check.said
 
 
 def test_the_encoder_is_the_one_that_the_scorers_use():

@@ -8,7 +8,7 @@ import pytest
 
 from daemon.settings import Settings, find_config, load
 from store.errors import Misconfigured
-from store.records import Label, Policy
+from store.records import HARMS, Label, Policy
 from trainer.gates import GATES
 
 
@@ -97,6 +97,23 @@ def test_an_unknown_variable_suggests_the_near_name():
     """The environment is held to the same names as the file."""
     message = _refused(None, {"BHAVANA_POLICY__MAX_HRM": "0.1"})
     assert "'policy.max_hrm': did you mean 'policy.max_harm'?" in message
+
+
+def test_a_guard_needs_a_model(written):
+    """Told at the start, not by the first cycle."""
+    text = '[panel]\nscorers = ["harm", "guard"]\n'
+    assert "panel.guard.model" in _refused(written(text), {})
+    named = load(written(text), {"BHAVANA_PANEL__GUARD__MODEL": "org/name"})
+    assert named.panel.guard.model == "org/name"
+
+
+def test_a_criterion_of_the_guard_can_be_set_alone(written):
+    """The others stay as they are."""
+    settings = load(written('[panel.guard.criteria]\nharshness = "It is rude."\n'), {})
+    criteria = settings.panel.guard.criteria
+    assert criteria["harshness"] == "It is rude."
+    assert set(criteria) == set(HARMS)
+    assert all(criteria.values())
 
 
 def test_all_problems_are_reported_together(written):

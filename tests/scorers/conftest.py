@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 
 import pytest
 
-from scorers import SCORERS
+from scorers import chosen
 from scorers.panel import combine
 from scorers.scorer import Scorer
-from scorers.settings import PanelSettings
+from scorers.settings import GuardSettings, PanelSettings
 from store.records import Assessment, Context, Experience, Message, Vulnerability
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -41,8 +43,40 @@ def _experience() -> MakeExperience:
 
 @pytest.fixture(scope="session")
 def scorers() -> dict[str, Scorer]:
-    """Every scorer of the roster, loaded once."""
-    return {name: entry.load(PanelSettings()) for name, entry in SCORERS.items()}
+    """Every scorer of the default panel, loaded once."""
+    return {name: entry.load(PanelSettings()) for name, entry in chosen(PanelSettings()).items()}
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny models: several threads would only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny_guard(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., PanelSettings]:
+    """Makes a panel of nothing but a tiny random guard of a family, written once."""
+    from tests.scorers import tiny_guards  # loads torch
+
+    @cache
+    def folder(family: str, template: str | None, certain: tuple[str, ...]) -> str:
+        place = tmp_path_factory.mktemp(family)
+        return str(tiny_guards.write(place, family, template=template, certain=certain))
+
+    def make(
+        family: str, *, template: str | None = None, certain: tuple[str, ...] = (), **changes: Any
+    ) -> PanelSettings:
+        # No least mass: what has learned nothing keeps to no form.
+        usual = {"dtype": "float32", "device": "cpu", "least_mass": 0.0}
+        named: Any = {"family": family, "model": folder(family, template, certain)}
+        return PanelSettings(scorers=("guard",), guard=GuardSettings(**(usual | named | changes)))
+
+    return make
 
 
 @pytest.fixture(scope="session")

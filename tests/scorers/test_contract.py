@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from scorers import versions
+from scorers import chosen, versions
+from scorers.guards import FAMILIES
 from scorers.scorer import Scorer
 from scorers.settings import PanelSettings
 from store.records import PRINCIPLES, Experience, Finding
@@ -27,11 +28,24 @@ ODD = {
 }
 
 
-@pytest.fixture(params=sorted(PanelSettings().scorers))
-def scorer(request: pytest.FixtureRequest, scorers: dict[str, Scorer]) -> Scorer:
-    """Each scorer of the roster in turn."""
-    loaded: Scorer = scorers[request.param]
-    return loaded
+@pytest.fixture(scope="module", params=[*sorted(PanelSettings().scorers), *FAMILIES])
+def at_work(
+    request: pytest.FixtureRequest,
+    scorers: dict[str, Scorer],
+    tiny_guard: Callable[..., PanelSettings],
+    one_thread: None,
+) -> tuple[Scorer, PanelSettings]:
+    """Each scorer of the default panel in turn, and each family of guards; with its panel."""
+    if request.param in scorers:
+        return scorers[request.param], PanelSettings()
+    panel = tiny_guard(request.param, most_tokens=512)
+    return chosen(panel)["guard"].load(panel), panel
+
+
+@pytest.fixture
+def scorer(at_work: tuple[Scorer, PanelSettings]) -> Scorer:
+    """The scorer that is tested."""
+    return at_work[0]
 
 
 @pytest.fixture
@@ -71,11 +85,14 @@ def test_is_deterministic_and_independent_of_company(scorer: Scorer, odd: list[E
     assert list(reversed(alone)) == together
 
 
-def test_signs_with_name_and_version(scorer: Scorer, odd: list[Experience]) -> None:
+def test_signs_with_name_and_version(
+    at_work: tuple[Scorer, PanelSettings], odd: list[Experience]
+) -> None:
     """Findings carry the scorer's name and the version that the roster tells without loading it."""
+    scorer, panel = at_work
     for finding in scorer.score(odd)[0]:
         assert finding.scorer == scorer.name
-        assert finding.version == scorer.version == versions(PanelSettings())[scorer.name]
+        assert finding.version == scorer.version == versions(panel)[scorer.name]
 
 
 def test_has_nothing_to_say_about_nothing(scorer: Scorer) -> None:
