@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from converters.selection import route_of
+from store import experiences
+from store.events import Store
 from store.records import HARMS, PRINCIPLES, Label, Policy
 
 ROWS = [
@@ -143,3 +145,55 @@ def test_lines_come_out_while_the_input_is_still_open(environment):
 def test_the_route_follows_the_policy(make_assessment, changes, route):
     """What is not known is looked at by a person, never taken for good."""
     assert route_of(make_assessment(**changes), Policy()) == route
+
+
+def test_all_assesses_what_the_store_holds_once(bhavana, data, make_experience):
+    """A second run has nothing to do; a daemon need not run."""
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        experiences.record(store, [make_experience(name) for name in ("e-1", "e-2")])
+    ran = bhavana("assess", "--all", "--panel", "new")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("2 assessed by panel ")
+    assert bhavana("assess", "--all").stdout.startswith("0 assessed by panel ")
+
+
+@pytest.mark.slow  # another panel has its own self-test
+def test_another_panel_assesses_history_anew(bhavana, data, make_experience):
+    """What the old one said stays beside it."""
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        experiences.record(store, [make_experience("e-1")])
+    assert bhavana("assess", "--all").stdout.startswith("1 assessed")
+    assert bhavana("assess", "--all", BHAVANA_PANEL__GOOD="6.1").stdout.startswith("1 assessed")
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        assert store.position() == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "There is nothing to assess."),
+        (("--input", "x"), "There is nothing to assess."),
+        (("--all", "--input", "x"), "--all takes no --input"),
+    ],
+)
+def test_what_to_assess_must_be_clear(bhavana, options, said):
+    """Before anything is opened."""
+    ran = bhavana("assess", *options)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+
+
+def test_a_panel_that_fails_its_self_test_assesses_nothing(bhavana, data, make_experience):
+    """Neither by hand nor in a cycle, and it says which case it got wrong."""
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        experiences.record(store, [make_experience("e-1")])
+    ran = bhavana("assess", "--all", BHAVANA_PANEL__MODERATE="9", BHAVANA_PANEL__GOOD="9.9")
+    assert ran.returncode != 0
+    assert "fails" in ran.stderr
+    assert "passes was expected" in ran.stderr
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        assert experiences.unassessed(store, "any", as_of=99, limit=9)
+        assert store.position() == 1
