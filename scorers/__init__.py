@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scorers import antijudge, heads
+from scorers import antijudge, forms, heads
 from scorers.scorer import Scorer
 from scorers.settings import PanelSettings
 from store.errors import Misconfigured
@@ -35,6 +35,7 @@ SCORERS: dict[str, Entry] = {
     "antijudge": Entry("scorers.antijudge", lambda _: antijudge.version()),
     "harm": Entry("scorers.harm", lambda _: heads.version("harm")),
     "principles": Entry("scorers.principles", lambda _: heads.version("principles")),
+    "judge": Entry("scorers.judge", lambda panel: forms.version(panel.judge), dear=True),
 }
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from scorers import SCORERS
+from scorers import chosen
 from scorers.panel import combine
 from scorers.scorer import Scorer
 from scorers.settings import PanelSettings
@@ -41,8 +41,8 @@ def _experience() -> MakeExperience:
 
 @pytest.fixture(scope="session")
 def scorers() -> dict[str, Scorer]:
-    """Every scorer of the roster, loaded once."""
-    return {name: entry.load(PanelSettings()) for name, entry in SCORERS.items()}
+    """Every scorer that is at work unless somebody says otherwise, loaded once."""
+    return {name: entry.load(PanelSettings()) for name, entry in chosen(PanelSettings()).items()}
 
 
 @pytest.fixture(scope="session")
