@@ -277,7 +277,8 @@ class Assessment(Noun, frozen=True, kw_only=True):
     label: Label | None
     abstained: tuple[str, ...]
     doubts: tuple[str, ...] = ()
-    """Why a person should look although all was judged: `unsure:…`, `disagreed:…`."""
+    """Why a person should look although all was judged: `unsure:…`, `disagreed:…`,
+    `injection`, `silent:…`."""
     assessed_at: datetime
 
 
