@@ -163,6 +163,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
         for name in settings.panel.scorers
         if name not in SCORERS
     ]
+    if "judge" in settings.panel.scorers:
+        problems += settings.panel.judge.faults()
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)

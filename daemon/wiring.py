@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from daemon.settings import Settings
+from scorers import ledger
 from store.errors import Misconfigured
 from store.events import Store, StoreReader
 from store.log import Guard
@@ -93,6 +94,13 @@ def _mark(settings: Settings) -> Path | None:
     """The file of the high-water mark; None for the one beside SQLite's file."""
     is_sqlite = settings.store_url.startswith("sqlite")
     return None if is_sqlite else settings.data / "high-water"
+
+
+def judge_costs(settings: Settings) -> ledger.Costs:
+    """What the judge has cost, by its ledger; nothing where none is at work."""
+    if "judge" not in settings.panel.scorers:
+        return ledger.Costs()
+    return ledger.costs(ledger.folder(settings.panel.judge.cache, os.environ))
 
 
 def wire(settings: Settings) -> Parts:
