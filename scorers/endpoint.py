@@ -222,7 +222,7 @@ class Endpoint:
             status, headers, content = self._post(body)
             if status == 200:
                 reply = self._read(content)
-                prompt_tokens, answer_tokens = reply.prompt_tokens, reply.answer_tokens
+                prompt_tokens, answer_tokens = _tokens_of(body, reply)
                 result = "answered"
                 return reply
             if status in (429, 503):
@@ -368,6 +368,15 @@ def _read_completion(completion: _Completion) -> Reply:
         prompt_tokens=usage.prompt_tokens,
         answer_tokens=usage.completion_tokens,
     )
+
+
+def _tokens_of(body: bytes, reply: Reply) -> tuple[int, int]:
+    """What it cost; where the endpoint does not tell, four bytes are counted as a token, so that
+    a budget in tokens is not without end.
+    """
+    if reply.prompt_tokens or reply.answer_tokens:
+        return reply.prompt_tokens, reply.answer_tokens
+    return len(body) // 4, len(reply.text.encode("utf-8", "replace")) // 4
 
 
 def _tokens(given: list[_Token] | None) -> tuple[Token, ...]:

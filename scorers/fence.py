@@ -50,7 +50,7 @@ ADDRESSES = re.compile(
     r"\b(?:give|assign|award|output|return|respond with|answer with) "
     r"(?:(?:it|this|that|the|my|me)(?: \w+)? )?(?:an?|the) (?:\w+ ){0,3}"
     r"(?:score|rating|grade|marks?)\b(?: of)?(?:\W+\d+)?|"
-    r"\b(?:score|rating|grade)s? (?:is|of|must be|should be|shall be|will be)(?: an?)? \d{1,2}\b"
+    r"\b(?:score|rating|grade)s? (?:is|of|must be|should be|shall be|will be)(?: an?)? (?:10|\d)\b"
     r"(?!\s*[-\u2013:]\s*\d)|"
     r"\b(?:score|rating|grade)s?\s*[:=]\s*\d{1,2}\b(?!\s*[-\u2013:]\s*\d)(?:\s*/\s*\d+)?|"
     r"\b(?:score|rate|grade|mark) (?:this |the |my )?(?:answer|response|reply)\b"

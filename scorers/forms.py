@@ -98,7 +98,8 @@ def version(settings: JudgeSettings) -> str:
         for name in settings.__struct_fields__
         if name not in (*DEEDS, *COSTS)
     }
-    names = (*(FOLDER / name for name in CODE), *sorted(RUBRICS.iterdir()))
+    rubrics = (path for kind in ("*.md", "*.gbnf") for path in RUBRICS.glob(kind))
+    names = (*(FOLDER / name for name in CODE), *sorted(rubrics))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
     return digest({"settings": kept, "files": files, "addresses": antijudge.version()})[:12]
 

@@ -340,9 +340,16 @@ def _mark(scale: Scale, said: Sequence[Said], single: Reply | None, answer: Show
 
 
 def _of_samples(numbers: Sequence[int], scale: Scale) -> Spread:
-    """Mean of the samples; the confidence falls with their deviation, of at most half the scale."""
+    """Mean of the samples; the confidence falls with their deviation, of at most half the scale.
+
+    The sum is divided by n + 1 and not by n, as if one more sample were as far off as can be: a
+    few that agree are no certainty.
+    """
     most = (scale.high - scale.low) / 2
-    return Spread(statistics.fmean(numbers), max(0.0, 1.0 - statistics.pstdev(numbers) / most))
+    mean = statistics.fmean(numbers)
+    squares = sum((number - mean) ** 2 for number in numbers) + most**2
+    deviation = math.sqrt(squares / (len(numbers) + 1))
+    return Spread(mean, max(0.0, 1.0 - deviation / most))
 
 
 def _spread(reply: Reply, said: Said, scale: Scale) -> Spread | None:

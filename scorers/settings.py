@@ -145,6 +145,8 @@ class JudgeSettings(Noun, frozen=True, kw_only=True):
                 "panel.judge.url must be an http(s) address without a password in it: "
                 "https://host/v1 for protocol openai, http://host:11434 for ollama."
             )
+        if not all("!" <= character <= "~" for character in self.api_key):
+            yield "panel.judge.api_key holds a blank or a letter that no request can carry."
         if not self.model:
             yield "panel.judge.model is empty: name the model as the endpoint calls it."
         if unknown := sorted(set(self.dimensions) - {*HARMS, *PRINCIPLES}):

@@ -50,6 +50,7 @@ class StandIn(ThreadingHTTPServer):
         """What goes wrong with a request, by its number and what its user message says."""
         self.retry_after = "0"
         self.log_probabilities = True
+        self.tells_usage = True
         self.requests: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
@@ -145,7 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
                 "logprobs": None if tokens is None else {"content": tokens},
             }
             usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
-            document = {"object": "chat.completion", "choices": [choice], "usage": usage}
+            document = {"object": "chat.completion", "choices": [choice]}
+            if self.server.tells_usage:
+                document["usage"] = usage
         body = json.dumps(document).encode()
         if fault == "half":
             self._send(body, torn=True)

@@ -19,7 +19,7 @@ def main() -> None:
     params.model.path = locate("smollm2-135m").location
     params.n_ctx = 16_384
     params.n_parallel = 2
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = 1  # two wait for each other by spinning, on a busy machine long
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     server = xllamacpp.Server(params)
