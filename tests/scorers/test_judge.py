@@ -121,6 +121,8 @@ def model_server() -> Iterator[str]:
         assert process.wait(30) == 0
 
 
+RELUCTANT = ("The judge could not assess this.", "The judge's answer was cut off.")
+"""What a small model may make of a form that it is held to."""
 ASSESSES = 'root ::= "{\\"assessable\\": true, \\"score\\": " [0-9] ", \\"evidence\\": \\"\\"}"'
 """Keeps a model that would rather not from saying that it cannot assess."""
 
@@ -185,6 +187,23 @@ def test_a_real_server_is_forced_into_six_lines(
         finding = found[f"reward.{line.lower().replace('-', '_')}"]
         assert finding.value in range(1, 11)
         assert 0 <= finding.confidence <= 1
+
+
+@pytest.mark.parametrize("form", ["rubric", "curation"])
+def test_a_real_server_takes_our_grammars(
+    model_server: str, judge: Callable[..., Judge], experience: MakeExperience, form: str
+) -> None:
+    """Whatever so small a model thinks, what it writes is in the form."""
+    one = judge(
+        url=f"{model_server}/v1",
+        form=form,
+        output="grammar",
+        dimensions=("sacca",),
+        timeout_seconds=120.0,
+    )
+    [found] = one.score([experience("Hello?", "Hello! How can I help?")])
+    for finding in found:
+        assert finding.value is not None or finding.reason in RELUCTANT
 
 
 def test_a_real_servers_refusal_is_told(
