@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,6 +21,7 @@ from daemon.keyring import KeyRing
 from daemon.limits import Limits, LimitSettings
 from daemon.problems import Problem, problem_of, respond
 from daemon.redaction import Redactor
+from scorers.ledger import Costs
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
 from store.redaction import RedactionSettings
@@ -60,10 +61,12 @@ def make_app(
     limits: LimitSettings | None = None,
     redaction: RedactionSettings | None = None,
     judge: Judge = unable,
+    costs: Callable[[], Costs] = Costs,
 ) -> Front:
     """The application over a store; `ready` says whether the daemon takes work.
 
     `judge` assesses what a source sends whose words are not stored; without one it is refused.
+    `costs` tells what the panel's language model has cost, for the metrics.
     """
     app = FastAPI(
         title="Bhavana",
@@ -99,7 +102,7 @@ def make_app(
     @app.get("/metrics", summary="Prometheus metrics.", response_class=PlainTextResponse)
     def show_metrics() -> Response:
         metrics.POSITION.set(store.position())
-        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.shown(costs()), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(BhavanaError)
     async def ours(_: Request, error: BhavanaError) -> Response:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from scorers.ledger import RESULTS, Costs
 
 REGISTRY = CollectorRegistry()
 
@@ -44,3 +50,46 @@ RELOAD_FAILED = Gauge(
     "1 when the last reload of the configuration was refused and the old one kept.",
     registry=REGISTRY,
 )
+
+
+def shown(costs: Costs) -> bytes:
+    """All metrics in Prometheus's text format, with what the judge costs."""
+    judge = CollectorRegistry()
+    judge.register(_JudgeCosts(costs))
+    return generate_latest(REGISTRY) + generate_latest(judge)
+
+
+class _JudgeCosts(Collector):
+    """Its calls are made in other processes, so the ledger counts, and this tells."""
+
+    def __init__(self, costs: Costs) -> None:
+        self._costs = costs
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """The counters since the ledger was made; none where no judge was ever asked."""
+        counters, today = self._costs
+        if not counters:
+            return
+        requests = CounterMetricFamily(
+            "bhavana_judge_requests",
+            "Judge requests that ended, by result; cached and over_budget were not sent.",
+            labels=["result"],
+        )
+        for result in (*RESULTS, "cached", "over_budget"):
+            requests.add_metric([result], counters.get(("calls", result), 0.0))
+        yield requests
+        tokens = CounterMetricFamily(
+            "bhavana_judge_tokens", "Tokens that the judge read and wrote.", labels=["kind"]
+        )
+        for kind in ("prompt", "answer"):
+            tokens.add_metric([kind], counters.get(("tokens", kind), 0.0))
+        yield tokens
+        yield CounterMetricFamily(
+            "bhavana_judge_request_seconds",
+            "Time that judge requests took, those that failed included.",
+            value=counters.get(("seconds", ""), 0.0),
+        )
+        for name, value in today._asdict().items():
+            yield GaugeMetricFamily(
+                f"bhavana_judge_today_{name}", f"Judge {name} of this day (UTC).", value=value
+            )

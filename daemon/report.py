@@ -9,10 +9,13 @@ from msgspec import to_builtins
 
 from daemon.service import running_daemon
 from daemon.settings import Settings
+from daemon.wiring import judge_costs
 from scorers.panel import panel_id
 from store import cycles, experiences, schedule
 from store.events import Store
 from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict
+
+_BUDGETS = ("requests", "tokens")
 
 
 def status(store: Store, settings: Settings) -> dict[str, Any]:
@@ -31,8 +34,17 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
         "labels": {"abstained" if k is None else k.value: n for k, n in labels.items()},
         "last_cycle": None if last is None else _cycle(store, last),
         "current_release": None if release is None else to_builtins(release),
+        "judge_today": _judge_today(settings),
         "next_run_at": None if planned is None else planned.next_run_at.isoformat(),
     }
+
+
+def _judge_today(settings: Settings) -> dict[str, Any] | None:
+    if "judge" not in settings.panel.scorers:
+        return None
+    judge = settings.panel.judge
+    budget = {"requests_per_day": judge.requests_per_day, "tokens_per_day": judge.tokens_per_day}
+    return judge_costs(settings).today._asdict() | budget
 
 
 def _cycle(store: Store, cycle: Cycle) -> dict[str, Any]:
@@ -65,6 +77,9 @@ def status_text(store: Store, settings: Settings) -> str:
         f"experiences  {total} ({counts(s['experiences'])}), feedback {s['feedback']}",
         f"labels       {counts(s['labels'])}",
     ]
+    if (judge := s["judge_today"]) is not None:
+        used = (f"{judge[n]:,} {n} of {judge[f'{n}_per_day'] or 'any number'}" for n in _BUDGETS)
+        lines.append(f"judge        today {', '.join(used)}")
     if last is None:
         lines.append("last cycle   none yet; `bhavana cycle` turns one")
     else:

@@ -33,7 +33,7 @@ from daemon.erasure import retain_daily
 from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.settings import ServerSettings, Settings
-from daemon.wiring import Parts, make_data, vouch_for_panel, wire
+from daemon.wiring import Parts, judge_costs, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
@@ -168,6 +168,7 @@ class Service:
             limits=self.parts.settings.limits,
             redaction=self.parts.settings.redaction,
             judge=self._judge.assess,
+            costs=lambda: judge_costs(self.parts.settings),
         )
         self._house = app.house
         return app

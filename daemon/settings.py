@@ -130,17 +130,6 @@ class Settings(Noun, frozen=True, kw_only=True):
         return Path(home) / "bhavana"
 
     @property
-    def shared_cache(self) -> Path:
-        """What is the same for every data folder and may be deleted at any time: $CACHE_DIRECTORY
-        of systemd, else $XDG_CACHE_HOME/bhavana, else ~/.cache/bhavana.
-        """
-        given = os.environ.get("CACHE_DIRECTORY")
-        if given:
-            return Path(given)
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(home) / "bhavana"
-
-    @property
     def store_url(self) -> str:
         """The URL of the event store."""
         return self.store.url or f"sqlite:///{self.data / 'bhavana.db'}"
@@ -176,6 +165,8 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
     ]
     if "guard" in settings.panel.scorers and not settings.panel.guard.model:
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
+    if "judge" in settings.panel.scorers:
+        problems += settings.panel.judge.faults()
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)

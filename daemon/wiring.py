@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from daemon.settings import Settings
+from scorers import ledger
 from scorers.selftest import Verdict, vouch
 from store.errors import Misconfigured
 from store.events import Store, StoreReader
@@ -105,7 +106,14 @@ def vouch_for_panel(settings: Settings, stop: threading.Event | None = None) -> 
     Raises Untrusted, ChildFailed, and Unavailable when `stop` was set.
     """
     with _VOUCHING:  # whoever comes second finds the verdict of the first
-        return vouch(settings.panel, settings.shared_cache / "selftest", stop)
+        return vouch(settings.panel, ledger.folder("", os.environ) / "selftest", stop)
+
+
+def judge_costs(settings: Settings) -> ledger.Costs:
+    """What the judge has cost, by its ledger; nothing where none is at work."""
+    if "judge" not in settings.panel.scorers:
+        return ledger.Costs()
+    return ledger.costs(ledger.folder(settings.panel.judge.cache, os.environ))
 
 
 def wire(settings: Settings) -> Parts:

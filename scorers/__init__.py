@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from scorers import antijudge, guards, heads
+from scorers import antijudge, forms, guards, heads
 from scorers.scorer import Scorer
 from scorers.settings import PanelSettings
 from store.errors import Misconfigured
@@ -41,6 +41,7 @@ SCORERS: dict[str, Entry] = {
     "harm": Entry("scorers.harm", _heads_of("harm")),
     "principles": Entry("scorers.principles", _heads_of("principles")),
     "guard": Entry("scorers.guard", guards.version, dear=True),
+    "judge": Entry("scorers.judge", lambda panel: forms.version(panel.judge), dear=True),
 }
 
 

@@ -17,6 +17,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from scorers import chosen
 from scorers.panel import panel_id
 from scorers.settings import PanelSettings
 from store import experiences as recorded
@@ -26,8 +27,12 @@ from store.records import Assessment, Experience, new_id, to_json
 
 BATCH = 64
 """Experiences between two commits: a kill loses at most these."""
+DEAR_BATCH = 8
+"""The same where a scorer is at work that is asked over a network."""
 STALL_SECONDS = 600.0
 """A worker that needs longer for one batch, loading included, is taken for hung."""
+TRY_LATER = 75
+"""Exit code of a worker that could not reach what it asks (EX_TEMPFAIL of sysexits.h)."""
 POLL_SECONDS = 0.2
 LAST_WORDS = 2_000
 """Characters of the worker's stderr that its failure is reported with."""
@@ -43,7 +48,10 @@ class Worker(NamedTuple):
     stderr: IO[bytes]
 
     def assess(self, batch: Sequence[Experience]) -> list[Assessment]:
-        """One assessment per experience, in order. Raises ChildFailed when the worker fails."""
+        """One assessment per experience, in order.
+
+        Raises ChildFailed when the worker fails, Unavailable when it could not reach what it asks.
+        """
         try:
             self.send([*map(to_json, batch), b""])
             lines = [self.stdout.readline() for _ in batch]
@@ -64,12 +72,14 @@ class Worker(NamedTuple):
         self.stdin.write(b"".join(line + b"\n" for line in lines))
         self.stdin.flush()
 
-    def failure(self, what: str) -> ChildFailed:
+    def failure(self, what: str) -> ChildFailed | Unavailable:
         """The error that tells what happened, with the worker's last words."""
         self.process.kill()
         code = self.process.wait()
         self.stderr.seek(0)
         words = self.stderr.read()[-LAST_WORDS:].decode("utf-8", "replace").strip()
+        if code == TRY_LATER:
+            return Unavailable(words.partition(": ")[2] or "The scoring worker cannot work now.")
         return ChildFailed(f"The scoring worker {what} (exit code {code}). {words}".strip())
 
 
@@ -114,13 +124,29 @@ def _close(pipe: IO[bytes]) -> None:
         return  # what was left to write is of no use to a dead child
 
 
+def batch_of(settings: PanelSettings) -> int:
+    """How many experiences at once: few where each may take a while."""
+    return DEAR_BATCH if any(entry.dear for entry in chosen(settings).values()) else BATCH
+
+
+def stall_seconds(settings: PanelSettings) -> float:
+    """When a worker is taken for hung: a judge has timeouts of its own, and all may be used up."""
+    if "judge" not in settings.scorers:
+        return STALL_SECONDS
+    judge = settings.judge
+    calls = batch_of(settings) * len(judge.dimensions) * judge.samples
+    return STALL_SECONDS + calls * judge.timeout_seconds * (judge.retries + 1) / judge.concurrency
+
+
 @contextmanager
-def ended_when(child: Worker, stop: threading.Event) -> Iterator[None]:
+def ended_when(
+    child: Worker, stop: threading.Event, stall_seconds: float = STALL_SECONDS
+) -> Iterator[None]:
     """Ends the worker when `stop` is set or a batch takes too long: a read would wait forever."""
     done = threading.Event()
 
     def watch() -> None:
-        deadline = time.monotonic() + STALL_SECONDS
+        deadline = time.monotonic() + stall_seconds
         while not done.wait(POLL_SECONDS):
             if stop.is_set() or time.monotonic() > deadline:
                 child.process.kill()
@@ -164,23 +190,24 @@ def assess_pending(
 
     Every batch is committed by itself, so that a kill loses at most one and a repeat is
     harmless. `on_progress` is told the count after each. A `holder` that was killed has its own
-    claims again at once. Raises ChildFailed, Misconfigured, and
-    Unavailable when `stop` was set.
+    claims again at once. Raises ChildFailed, Misconfigured, and Unavailable when `stop` was set
+    or a scorer cannot reach what it asks; what is not assessed then is pending as before.
     """
     panel = panel_id(settings)
     if not recorded.unassessed(store, panel, as_of=as_of, limit=1):
         return 0
     done = 0
+    size = batch_of(settings)
     stop = stop or threading.Event()
     holder = holder or new_id("assess")
     with _giving_back(store, panel, holder), worker(settings, command) as child:
         while recorded.unassessed(store, panel, as_of=as_of, limit=1):
-            batch = recorded.claim(store, panel, as_of=as_of, holder=holder, limit=BATCH)
+            batch = recorded.claim(store, panel, as_of=as_of, holder=holder, limit=size)
             if not batch:  # other workers are at the rest of it
                 if stop.wait(POLL_SECONDS):
                     raise Unavailable("Stopping; what is not assessed yet will be.")
                 continue
-            with ended_when(child, stop):
+            with ended_when(child, stop, stall_seconds(settings)):
                 assessments = child.assess(batch)
             if any(assessment.panel != panel for assessment in assessments):
                 raise child.failure("judged as another panel: the weights changed meanwhile")

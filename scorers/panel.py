@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scorers import versions
+from scorers import SCORERS, versions
 from scorers.antijudge import DISTRESS, NAME, RULED_REFUSAL
 from scorers.scorer import HARM_DIMENSIONS, PROMPT_HARM, REFUSAL
 from scorers.settings import NEEDLESS_REFUSAL, GuardSettings, JudgeSettings, PanelSettings
 from store.records import PRINCIPLES, Assessment, Experience, Finding, Label, digest, now, to_json
 
-COMBINATION = "2"
+INJECTION = ".injection"
+"""So end the dimensions of those scorers that notice when a text speaks to its judge."""
+COMBINATION = "3"
 """Version of `combine`: raise it when the same findings would give another assessment."""
 
 
@@ -52,7 +54,12 @@ def combine(
         label=None if weighted is None else _label(weighted, principles, settings),
         refusal=round(refusal, 4),
         abstained=tuple(name for name in settings.required if name not in known),
-        doubts=(*_unsure(harm, settings), *_disagreed(values, settings)),
+        doubts=(
+            *_unsure(harm, settings),
+            *_disagreed(values, settings),
+            *_addressed(values),
+            *_silent(findings),
+        ),
         assessed_at=now(),
     )
 
@@ -117,6 +124,21 @@ def _disagreed(values: dict[str, list[float]], settings: PanelSettings) -> list[
         f"disagreed:{name}"
         for name in (*HARM_DIMENSIONS, *PRINCIPLES)
         if name in values and max(values[name]) - min(values[name]) > _most_apart(name, settings)
+    ]
+
+
+def _addressed(values: dict[str, list[float]]) -> list[str]:
+    """Words that speak to a judge: whatever they gained or lost, a person should look."""
+    spoken = any(max(said) > 0 for name, said in values.items() if name.endswith(INJECTION))
+    return ["injection"] if spoken else []
+
+
+def _silent(findings: Sequence[Finding]) -> list[str]:
+    """Dear scorers that were asked, because it mattered, and could not say all of it."""
+    return [
+        f"silent:{name}"
+        for name, entry in SCORERS.items()
+        if entry.dear and any(f.scorer == name and f.value is None for f in findings)
     ]
 
 

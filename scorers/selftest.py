@@ -22,7 +22,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from scorers.assess import LAST_WORDS, POLL_SECONDS, ROOT
+from scorers.assess import LAST_WORDS, POLL_SECONDS, ROOT, TRY_LATER
 from scorers.panel import panel_id
 from scorers.settings import PanelSettings
 from store.errors import ChildFailed, Misconfigured, Unavailable, Untrusted
@@ -132,6 +132,8 @@ def run(assess: Assess, panel: str, path: Path = CASES) -> Verdict:
         assessments = assess([case.experience for case in asked])
         found = {case.id: one for case, one in zip(asked, assessments, strict=True)}
         failures = [*_failures(cases, found), *_witless(assessments)]
+    except Unavailable:  # nothing is known of a judge that cannot be reached
+        raise
     except Exception as error:  # noqa: BLE001  # whatever a scorer throws, it is not to be trusted
         crash = f"{type(error).__name__}: {error}"
         failures = [Failure(case="all", expected="an assessment", said=crash)]
@@ -239,16 +241,17 @@ def _sha256(path: Path) -> str:
 def vouch(settings: PanelSettings, folder: Path, stop: threading.Event | None = None) -> Verdict:
     """The verdict on this panel, from the folder or from a run in a child process.
 
-    A verdict holds for one panel and one set of cases, and is kept once it is there. Raises
+    A verdict holds for one panel and one set of cases, and is kept when it is a pass. Raises
     Untrusted when the panel failed, ChildFailed when it could not be run, and Unavailable when
-    `stop` was set.
+    `stop` was set or a scorer cannot reach what it asks.
     """
     kept = folder / f"{panel_id(settings)[:24]}-{_sha256(CASES)[:12]}.json"
     try:
         verdict = msgspec.json.decode(kept.read_bytes(), type=Verdict)
     except (OSError, msgspec.MsgspecError):
         verdict = _run_apart(settings, stop or threading.Event())
-        _keep(kept, to_json(verdict))
+        if verdict.passed:  # a failure may pass: it is looked at again at the next start
+            _keep(kept, to_json(verdict))
     if not verdict.passed:
         named = "".join(
             f"\n  - {one.case}: {one.expected} was expected; {one.said}"
@@ -300,6 +303,9 @@ def _run_apart(settings: PanelSettings, stop: threading.Event) -> Verdict:
 
 def _verdict_of(code: int, said: IO[bytes], stderr: IO[bytes]) -> Verdict:
     said.seek(0)
+    if code == TRY_LATER:
+        stderr.seek(0)
+        raise Unavailable(stderr.read()[-LAST_WORDS:].decode("utf-8", "replace").strip())
     try:
         return msgspec.json.decode(said.read(), type=Verdict)
     except msgspec.MsgspecError as error:
@@ -324,7 +330,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = PanelSettings()
     if given.json:
         settings = msgspec.json.decode(sys.stdin.buffer.read(), type=PanelSettings)
-    verdict = run(lambda items: Panel(settings).assess(items), panel_id(settings))
+    try:
+        verdict = run(lambda items: Panel(settings).assess(items), panel_id(settings))
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return TRY_LATER
     if given.json:
         sys.stdout.buffer.write(to_json(verdict))
     else:

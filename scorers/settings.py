@@ -6,13 +6,14 @@ any of them is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
 from scorers.scorer import HARMFUL_COMPLIANCE
-from store.records import PRINCIPLES, Noun
+from store.records import HARMS, PRINCIPLES, Noun
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 """The heads that come with Bhavana."""
@@ -94,7 +95,75 @@ class Cascade(Noun, frozen=True, kw_only=True):
 
 
 class JudgeSettings(Noun, frozen=True, kw_only=True):
-    """A language model that judges by rubrics (scorers/judge.py)."""
+    """A language model that judges by rubrics (scorers/judge.py), behind an HTTP endpoint.
+
+    What people said is sent there. The first group of keys decides what the judge finds and is
+    part of its version; the others decide how it is reached and what that may cost.
+    """
+
+    protocol: Literal["openai", "ollama"] = "openai"
+    """`openai`: POST {url}/chat/completions; `ollama`: POST {url}/api/chat."""
+    model: str = ""
+    """As the endpoint calls it. Another model behind the same name is not noticed."""
+    form: Literal["rubric", "curation", "reward"] = "rubric"
+    """A rubric for each dimension, the 0-40 curation score, or the six-line reward evaluation."""
+    dimensions: tuple[str, ...] = (*HARMS, *PRINCIPLES)
+    """Of the rubric form: one call each."""
+    output: Literal["schema", "grammar", "plain"] = "schema"
+    """How the form of the answer is enforced: a JSON schema, a GBNF grammar (llama.cpp and its
+    kin), or by words alone. The reward form has no JSON, so only a grammar enforces it."""
+    log_probabilities: bool = True
+    """Ask for them: the score is then the mean over the score token's distribution."""
+    samples: Annotated[int, Meta(ge=1, le=20)] = 5
+    """Answers to draw where the endpoint gives no log-probabilities, the greedy one included."""
+    temperature: Annotated[float, Meta(ge=0, le=2)] = 0.7
+    """Of the samples after the greedy one."""
+    most_characters: Annotated[int, Meta(ge=200, le=100_000)] = 6_000
+    """Of a text that the judge is shown; of a longer one head and tail."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further keys of each request, as `chat_template_kwargs = {enable_thinking = false}`."""
+
+    url: str = ""
+    """`https://host/v1` for openai, `http://host:11434` for ollama."""
+    api_key: str = ""
+    """A secret: give it as BHAVANA_PANEL__JUDGE__API_KEY_FILE."""
+    timeout_seconds: Annotated[float, Meta(gt=0, le=600)] = 60.0
+    """For one answer, from connecting to its last byte."""
+    concurrency: Annotated[int, Meta(ge=1, le=64)] = 4
+    """Calls under way at once, in one worker."""
+    retries: Annotated[int, Meta(ge=0, le=10)] = 3
+    """After 429, 5xx, a timeout, or a connection that broke."""
+    retry_seconds: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    """Before the first retry, doubled before each next one; Retry-After goes before it."""
+    requests_per_day: Annotated[int, Meta(ge=0)] = 0
+    """0: as many as it takes. Used up, the judge abstains until the next day (UTC)."""
+    tokens_per_day: Annotated[int, Meta(ge=0)] = 0
+    """Prompt and answer together. Calls under way when it is reached still end."""
+    cache: str = ""
+    """A folder. Empty: $CACHE_DIRECTORY, else $XDG_CACHE_HOME/bhavana, else ~/.cache/bhavana."""
+
+    def __repr__(self) -> str:
+        """Without the key, which no traceback may show."""
+        return f"JudgeSettings(form={self.form!r}, model={self.model!r}, url=…)"
+
+    def faults(self) -> Iterator[str]:
+        """What keeps a judge from work, each with the key and the next step."""
+        if not self.url.startswith(("http://", "https://")) or "@" in self.url.partition("?")[0]:
+            yield (
+                "panel.judge.url must be an http(s) address without a password in it: "
+                "https://host/v1 for protocol openai, http://host:11434 for ollama."
+            )
+        if not all("!" <= character <= "~" for character in self.api_key):
+            yield "panel.judge.api_key holds a blank or a letter that no request can carry."
+        if not self.model:
+            yield "panel.judge.model is empty: name the model as the endpoint calls it."
+        if unknown := sorted(set(self.dimensions) - {*HARMS, *PRINCIPLES}):
+            known = ", ".join((*HARMS, *PRINCIPLES))
+            yield f"panel.judge.dimensions: no rubric for {', '.join(unknown)}; known: {known}."
+        if not self.dimensions:
+            yield "panel.judge.dimensions is empty: name one, or take judge out of panel.scorers."
+        if self.output == "grammar" and self.protocol == "ollama":
+            yield 'panel.judge.output: Ollama takes no grammar; write "schema".'
 
 
 def _criteria() -> dict[str, str]:

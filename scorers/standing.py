@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from scorers.assess import BATCH, Worker, ended_when, worker
+from scorers.assess import Worker, batch_of, ended_when, worker
 from scorers.settings import PanelSettings
 from store.errors import Halted, Unavailable
 from store.records import Assessment, Experience
@@ -48,13 +48,14 @@ class StandingWorker:
             if self._stop.is_set():
                 raise Unavailable("The daemon is stopping.")
             try:
-                child = self._open(self._settings())
+                panel = self._settings()
+                child, size = self._open(panel), batch_of(panel)
                 with ended_when(child, self._stop):
                     # No more at once than it reads before it answers: the pipe would fill.
                     return [
                         assessment
-                        for start in range(0, len(some), BATCH)
-                        for assessment in child.assess(some[start : start + BATCH])
+                        for start in range(0, len(some), size)
+                        for assessment in child.assess(some[start : start + size])
                     ]
             except (Halted, Unavailable) as error:
                 self._end()

@@ -17,11 +17,11 @@ import msgspec
 import torch
 
 from scorers import chosen
-from scorers.assess import BATCH
+from scorers.assess import BATCH, TRY_LATER
 from scorers.panel import combine, panel_id
 from scorers.scorer import Scorer
 from scorers.settings import PanelSettings
-from store.errors import BhavanaError
+from store.errors import BhavanaError, Unavailable
 from store.records import Assessment, Experience, Finding, to_json
 
 
@@ -108,6 +108,9 @@ def main() -> int:
     started = time.monotonic()
     try:
         served = serve(sys.stdin.buffer, sys.stdout.buffer)
+    except Unavailable as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return TRY_LATER
     except BhavanaError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -279,7 +279,8 @@ class Assessment(Noun, frozen=True, kw_only=True):
     """How probable it is, 0..1, that the response declines what it was asked."""
     abstained: tuple[str, ...]
     doubts: tuple[str, ...] = ()
-    """Why a person should look although all was judged: `unsure:…`, `disagreed:…`."""
+    """Why a person should look although all was judged: `unsure:…`, `disagreed:…`,
+    `injection`, `silent:…`."""
     assessed_at: datetime
 
 

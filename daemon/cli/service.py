@@ -32,14 +32,22 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command()
 def config() -> None:
-    """Print the settings in force, defaults included, as JSON; fails where they are wrong."""
+    """Print the settings in force, defaults included, as JSON; fails where they are wrong.
+
+    Secrets are not shown.
+    """
     click.echo(msgspec.json.format(msgspec.json.encode(_tree(settings())), indent=2).decode())
 
 
 def _tree(value: object) -> object:
     """Every field, those at their default too, which the nouns' own JSON leaves out."""
     if isinstance(value, msgspec.Struct):
-        return {name: _tree(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: _shown(name, getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, dict):
         return {name: _tree(child) for name, child in value.items()}
     return value
+
+
+def _shown(name: str, value: object) -> object:
+    secret = isinstance(value, str) and value and logs.SECRET_NAMES.search(name)
+    return "[secret]" if secret else _tree(value)
