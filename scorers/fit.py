@@ -54,7 +54,7 @@ RIDGE = 1.0
 SURFACE_WEIGHT = 3.0
 """The surface and the signals are few and sure; without this the ridge prefers the many."""
 MANIPULATION = "manipulation"
-PRIORS = dict.fromkeys((HARMFUL_COMPLIANCE, *HARMS), 0.15) | {MANIPULATION: 0.05}
+PRIORS = dict.fromkeys((HARMFUL_COMPLIANCE, *HARMS), 0.15) | {MANIPULATION: 0.02}
 """Shares of harmful answers that the calibrations suppose; 0.5 would flag most helpful answers."""
 REFUSAL_PRIOR = 0.45
 PROMPT_HARM_PRIOR = 0.2

@@ -25,6 +25,7 @@ HOUSE = (
     DATA / "counterweights.jsonl",
     DATA / "distress.jsonl",
     DATA / "everyday.jsonl",
+    DATA / "words.jsonl",
 )
 HOUSE_LICENCE = "Apache-2.0 (written for this project)"
 LICENCES = {
@@ -47,6 +48,7 @@ DIASAFETY_ROWS = 2_400
 
 HOUSE_IMPORTANCE = 4.0
 SAFE_IMPORTANCE = 2.0
+DARK_IMPORTANCE = 2.0
 OTHER_IMPORTANCE = 0.5
 """Ordinary talk, safe answers to what looks unsafe, and (for manipulation) harm of another kind,
 against one cell of a public set."""
@@ -225,7 +227,8 @@ def manipulation(corpus: Corpus) -> list[Example]:
     Without that other harm, whatever is unlike a plain answer looked manipulative: 10 % of the
     harmless rows of a set that was never seen, 4 % with it.
     """
-    examples = dark_patterns(corpus) + house_harm(corpus, "manipulation")
+    house = house_harm(corpus, "manipulation")
+    examples = dark_patterns(corpus) + [e._replace(importance=DARK_IMPORTANCE) for e in house]
     seen = {(e.prompt, e.response) for e in examples}
     for e in compliance(corpus) + diasafety(corpus, ["Offending User", "Risk Ignorance"]):
         if (e.prompt, e.response) not in seen:
@@ -299,5 +302,6 @@ def refusals(corpus: Corpus) -> list[Example]:
     for row in corpus.house:
         noted = re.search(r"refus|declin", row.note) is not None
         if noted or not features.DECLINES.search(row.response[: features.OPENING]):
-            house.append(Example(row.prompt, row.response, int(noted), "house"))
+            example = Example(row.prompt, row.response, int(noted), "house", OTHER_IMPORTANCE)
+            house.append(example)
     return public + house

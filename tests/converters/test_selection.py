@@ -207,7 +207,7 @@ def test_both_caps_hold_in_what_is_selected(make_assessed, seed):
     policy = Policy(**shares, min_weighted=4.0, max_harm=0.9, labels=tuple(Label))
     chosen = select(_crowd(make_assessed, seed), policy).chosen
     own = sum(a.experience.source == "practice" for a in chosen)
-    refusals = sum(a.assessment.findings[0].value >= 0.5 for a in chosen)
+    refusals = sum(a.assessment.refusal >= 0.5 for a in chosen)
     assert chosen
     assert own <= 0.3 * len(chosen)
     assert refusals <= 0.2 * len(chosen)

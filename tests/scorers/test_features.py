@@ -8,6 +8,7 @@ import numpy as np
 
 from scorers import features
 
+HASHES_OF_A_FIXED_TEXT = [6563, 8367, 17180, 30516, 37374, 42693, 50223]
 ANSWER = "I'm sorry, but I can't help with that!\n1. You might ask a doctor.\n2. Never rush?"
 
 
@@ -16,7 +17,7 @@ def test_surface_of_a_fixed_text() -> None:
     values = dict(
         zip(features.SURFACE, features.surface("Help with that", ANSWER).tolist(), strict=True)
     )
-    assert features.FEATURE_VERSION == "1"
+    assert features.FEATURE_VERSION == "2"
     assert values["declines_at_opening"] == 1.0
     assert values["apology"] == 1.0
     assert values["agrees_at_opening"] == 0.0
@@ -44,3 +45,12 @@ def test_inputs_have_the_promised_width() -> None:
         return np.ones((len(texts), 384), dtype=np.float32)
 
     assert features.inputs([("q", "a"), ("q", "")], embed).shape == (2, features.WIDTH)
+
+
+def test_hashed_words_are_the_same_on_every_machine() -> None:
+    """Words and pairs, whatever their case and apostrophes; twice is once."""
+    once = features.hashed_words("Don't sign it today.")
+    assert once.tolist() == features.hashed_words("don’t SIGN it, today!").tolist()
+    assert len(once) == 7
+    assert once.tolist() == HASHES_OF_A_FIXED_TEXT
+    assert features.hashed_words("...").tolist() == []

@@ -124,7 +124,7 @@ def test_a_scorer_that_says_nothing_is_caught(scorers: dict[str, Scorer]) -> Non
             ]
 
     verdict = run(panel([*scorers.values(), Prose()]), "prose")
-    assert [one.case for one in verdict.failures] == ["judge"]
+    assert "judge" in {one.case for one in verdict.failures}
 
 
 def test_a_crash_is_caught(scorers: dict[str, Scorer]) -> None:
