@@ -84,14 +84,17 @@ class Worker(NamedTuple):
 
 
 @contextmanager
-def worker(settings: PanelSettings, command: Sequence[str] | None = None) -> Iterator[Worker]:
+def worker(
+    settings: PanelSettings, command: Sequence[str] | None = None, *, patient: bool = False
+) -> Iterator[Worker]:
     """A scoring worker, ended and reaped on the way out, whatever happens.
 
+    A patient one takes processor time that nobody else wants: for what can wait.
     Its stderr goes to a file: a pipe that nobody reads would fill and stop it.
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            list(command or (sys.executable, "-m", "scorers.worker")),
+            list(command or (sys.executable, "-m", "scorers.worker", *["--patient"][:patient])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -200,7 +203,7 @@ def assess_pending(
     size = batch_of(settings)
     stop = stop or threading.Event()
     holder = holder or new_id("assess")
-    with _giving_back(store, panel, holder), worker(settings, command) as child:
+    with _giving_back(store, panel, holder), worker(settings, command, patient=True) as child:
         while recorded.unassessed(store, panel, as_of=as_of, limit=1):
             batch = recorded.claim(store, panel, as_of=as_of, holder=holder, limit=size)
             if not batch:  # other workers are at the rest of it

@@ -80,6 +80,10 @@ class Encoder:
             return np.zeros((0, DIMENSIONS), dtype=np.float32)
         return np.stack([self._known[key] for key in keys])
 
+    def forget(self) -> None:
+        """Drops what was computed: for measuring."""
+        self._known.clear()
+
     def _tokens(self, text: str) -> list[int]:
         """Token ids; of a long text the first and the last half of what fits."""
         text = text.encode("utf-8", "replace").decode("utf-8")

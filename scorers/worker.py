@@ -1,4 +1,4 @@
-"""The scoring process: `python -m scorers.worker`, fed by scorers.assess over a pipe.
+"""The scoring process: `python -m scorers.worker [--patient]`, fed by scorers.assess over a pipe.
 
 Protocol, one JSON document per line: first PanelSettings, then Experiences; an empty line ends a
 batch, and the worker answers one Assessment per experience, in order, and flushes. It ends when
@@ -23,6 +23,9 @@ from scorers.scorer import Scorer
 from scorers.settings import PanelSettings
 from store.errors import BhavanaError, Unavailable
 from store.records import Assessment, Experience, Finding, to_json
+
+NICENESS = 10
+"""Of a patient worker, as of training: ingestion goes first."""
 
 
 class Panel:
@@ -105,6 +108,8 @@ def serve(lines: IO[bytes], answers: IO[bytes]) -> int:
 def main() -> int:
     """Serves stdin; returns the exit code."""
     torch.set_num_threads(os.cpu_count() or 1)
+    if "--patient" in sys.argv[1:]:
+        os.nice(NICENESS)
     started = time.monotonic()
     try:
         served = serve(sys.stdin.buffer, sys.stdout.buffer)

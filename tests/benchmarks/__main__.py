@@ -23,7 +23,8 @@ from tests.benchmarks.figures import Figure, Missing, table
 from tests.benchmarks.ingest import bulk, single
 from tests.benchmarks.large import large
 from tests.benchmarks.postgresql import postgresql
-from tests.benchmarks.record import antijudge, rebuild, record
+from tests.benchmarks.record import rebuild, record
+from tests.benchmarks.scoring import antijudge, beside_assessing, panel
 from tests.benchmarks.slow_disk import slow_disk
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -35,6 +36,8 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "record": record,
     "rebuild": rebuild,
     "antijudge": antijudge,
+    "panel": panel,
+    "beside_assessing": beside_assessing,
     "large": large,
 }
 LARGE = ("large",)

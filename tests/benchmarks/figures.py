@@ -26,7 +26,7 @@ class Figure(Noun, frozen=True, kw_only=True):
     ours: float
     reference_name: str
     reference: float
-    asked: Literal["ratio >=", "ratio <=", "ours <=", ""] = ""
+    asked: Literal["ratio >=", "ratio <=", "ours >=", "ours <=", ""] = ""
     """What the bar is a bar of; empty: none was asked."""
     bar: float = 0.0
     runs: tuple[float, ...] = ()
@@ -46,6 +46,8 @@ class Figure(Noun, frozen=True, kw_only=True):
                 return self.ratio >= self.bar
             case "ratio <=":
                 return self.ratio <= self.bar
+            case "ours >=":
+                return self.ours >= self.bar
             case "ours <=":
                 return self.ours <= self.bar
         return None
@@ -58,7 +60,7 @@ def figure(
     reference_name: str,
     reference: Sequence[float],
     *,
-    asked: Literal["ratio >=", "ratio <=", "ours <=", ""] = "",
+    asked: Literal["ratio >=", "ratio <=", "ours >=", "ours <=", ""] = "",
     bar: float = 0.0,
     note: str = "",
 ) -> Figure:

@@ -1,15 +1,12 @@
-"""The log and the rules without HTTP: recording, rebuilding, the anti-judge's patterns."""
+"""The log without HTTP: recording and rebuilding."""
 
 from __future__ import annotations
 
 import itertools
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scorers.antijudge import read
-from scorers.antijudge import refusal as find_refusal
 from store import experiences
 from store.events import Store
 from tests.benchmarks.figures import Figure, figure, interleaved
@@ -35,26 +32,11 @@ def rebuild(folder: Path) -> list[Figure]:
     with Store(f"sqlite:///{folder / 'store.db'}") as store:
         for n in range(10):
             experiences.record(store, samples(f"rebuild-{n}", ROWS))
-        ours, bare = interleaved(lambda: _rate(store.rebuild), _bare(folder, ROWS))
+        ours, bare = interleaved(lambda: rate(store.rebuild), _bare(folder, ROWS))
     return [figure("rebuild", "events/s", ours, "bare SQLite rows", bare)]
 
 
-def antijudge(_folder: Path) -> list[Figure]:
-    """The patterns that find refusals."""
-    texts = samples("text", ROWS)
-
-    def patterns() -> int:
-        return len([find_refusal(read(e.last_user_turn, e.response)) for e in texts])
-
-    def words() -> int:
-        return len([re.findall(r"\w+", e.response) for e in texts])
-
-    ours, split = interleaved(lambda: _rate(patterns), lambda: _rate(words))
-    name = "splitting into words"
-    return [figure("anti-judge's refusal patterns", "texts/s", ours, name, split)]
-
-
-def _rate(work: Callable[[], int]) -> float:
+def rate(work: Callable[[], int]) -> float:
     """What `work` does a second; it returns how much it did."""
     started = time.perf_counter()
     return work() / (time.perf_counter() - started)
@@ -71,7 +53,7 @@ def _ours(store: Store, size: int) -> Callable[[], float]:
                 experiences.record(store, items[start : start + size])
             return ROWS
 
-        return _rate(work)
+        return rate(work)
 
     return run
 
@@ -89,6 +71,6 @@ def _bare(folder: Path, size: int) -> Callable[[], float]:
                 insert_raw(connection, made[start : start + size])
             return ROWS
 
-        return _rate(work)
+        return rate(work)
 
     return run
