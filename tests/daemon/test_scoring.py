@@ -197,3 +197,15 @@ def test_a_panel_that_fails_its_self_test_assesses_nothing(bhavana, data, make_e
     with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
         assert experiences.unassessed(store, "any", as_of=99, limit=9)
         assert store.position() == 1
+
+
+def test_the_service_tells_at_its_start_what_the_panel_is_worth(serving, data, eventually):
+    """In its log and in its metrics, before any cycle is due."""
+    with serving(data) as daemon:
+        eventually(lambda: "panel_trusted" in daemon.log(), "the panel is vouched for")
+        eventually(lambda: "bhavana_panel_trusted 1.0" in metrics_of(daemon), "the metric says so")
+
+
+def metrics_of(daemon):
+    """What Prometheus would get."""
+    return daemon.get("/metrics").text
