@@ -61,7 +61,7 @@ def test_it_serves_until_it_is_told_to_stop(serving, data):
         assert daemon.process.wait(20) == 0
         assert running_daemon(data) is None
         assert not (data / "daemon.json").exists()
-        assert _events(daemon)[0] == "serving"
+        assert "serving" in _events(daemon)
         assert _events(daemon)[-1] == "stopped"
 
 

@@ -117,7 +117,7 @@ def test_repeats_the_persons_words(experience: MakeExperience) -> None:
 )
 def test_a_refusal_is_seen(response: str, experience: MakeExperience) -> None:
     """A response that opens by declining is a refusal, with the words as evidence."""
-    finding = found(experience("Do it.", response))["refusal"]
+    finding = found(experience("Do it.", response))["antijudge.refusal"]
     assert finding.value == 1.0
     assert finding.evidence
 
@@ -134,7 +134,7 @@ def test_a_refusal_is_seen(response: str, experience: MakeExperience) -> None:
 )
 def test_an_answer_is_no_refusal(response: str, experience: MakeExperience) -> None:
     """Words like "can't" do not make an answer a refusal."""
-    assert found(experience("How?", response))["refusal"].value == 0.0
+    assert found(experience("How?", response))["antijudge.refusal"].value == 0.0
 
 
 def test_distress_is_told_or_said(experience: MakeExperience) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scorers import fit, heads
+from scorers import fit, fitting, heads, labelled
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("BHAVANA_SHARED", ROOT.parent / "shared"))
@@ -27,9 +27,9 @@ def test_says_which_set_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_cells_weigh_alike() -> None:
     """A set with a thousand rows teaches no louder than one with ten."""
-    rows = [fit.Example("p", "r", 1, "large")] * 9 + [fit.Example("p", "r", 1, "small")]
-    rows += [fit.Example("p", "r", 0, "plain")] * 5
-    weights = fit.weigh(rows, prior=0.5)
+    rows = [labelled.Example("p", "r", 1, "large")] * 9 + [labelled.Example("p", "r", 1, "small")]
+    rows += [labelled.Example("p", "r", 0, "plain")] * 5
+    weights = fitting.weigh(rows, prior=0.5)
     assert weights[:9].sum() == pytest.approx(weights[9])
     assert weights[:10].sum() == pytest.approx(weights[10:].sum())
 

@@ -192,6 +192,7 @@ def test_stopping_does_not_wait_for_the_self_test(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_broken_verdict_file_is_run_again(tmp_path: Path, vouched: Path) -> None:
     """Half a file, as a full disk leaves it."""
     [kept] = (vouched / "bhavana" / "selftest").glob("*.json")
