@@ -24,7 +24,7 @@ serve: setup ## run the daemon in the foreground
 	$(BIN)/bhavana serve
 
 test: setup ## the tests, without those marked slow
-	$(OFFLINE) $(BIN)/pytest -m "not slow" -n 2 --dist worksteal
+	$(OFFLINE) $(BIN)/pytest -m "not slow" -n 2
 
 test-all: setup ## every test
 	$(OFFLINE) $(BIN)/pytest -n 2

@@ -25,11 +25,6 @@ MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PANEL = "panel-1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test first: at the end the other worker would wait for it."""
-    items.sort(key=lambda item: "tests/loop" not in item.path.as_posix())
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """No test passes whose own process printed or logged a canary."""

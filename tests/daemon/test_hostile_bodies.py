@@ -90,8 +90,12 @@ def victim(serving, tmp_path):
 
 @pytest.fixture(scope="module")
 def target(serving, tmp_path_factory):
-    """The daemon that all single requests of this file go to."""
+    """The daemon that all single requests of this file go to, in whatever order.
+
+    Those that send the good item again, or other content under its id, find it there.
+    """
     with _attacked(serving, tmp_path_factory.mktemp("hostile") / "data") as ready:
+        assert ready.send(EXPERIENCES.post("first", EXPERIENCES.item(), {201})).status == 201
         yield ready
 
 

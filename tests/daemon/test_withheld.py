@@ -95,6 +95,7 @@ def test_a_refused_resend_leaves_no_assessment(store, key, make_assessment):
     assert len(list(store.follow(types=["experience.assessed"]))) == 1
 
 
+@pytest.mark.slow
 def test_more_than_a_pipe_holds_is_judged(make_experience):
     """The worker answers before it has read everything."""
     many = [make_experience(f"e-{n}", response="I am here. " * 2_000) for n in range(150)]
