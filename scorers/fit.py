@@ -62,7 +62,8 @@ WORDS_WEIGHT = 6.0
 PRINCIPLE_HASHES = 2**14
 HARM_CUT = 0.3
 BESIDE_WORDS_OF_FORM = Strength(dense=1.0, words=10.0, share=1.0)
-"""A refusal shows in its form, and few examples suffice: F1 .95 with it, .92 with BESIDE_WORDS."""
+"""A refusal shows in its form: out of fold F1 .941 on XSTest completions and .923 on its responses;
+with BESIDE_WORDS .929 and .939."""
 
 NOT_FOR = (
     "Judging alone whether a model may be promoted: that is the gates' work, by other means.",
@@ -163,8 +164,8 @@ def _fit_silent(corpus: Corpus, embed: Embed, harm: str) -> tuple[Fitted, Dimens
 def fit_principles(corpus: Corpus, embed: Embed, stand: Heads, template: Card) -> Heads:
     """Ridge heads for the five principles, on the signals and words, stretched to the labels.
 
-    The words carry over to another author's rows: fitted on the first 355 rows, their order of
-    good and bad among the later ones has AUROC .82 without words and .92 with them.
+    The words carry over to other authors' rows: fitted on the first 355 rows, the order of good
+    and bad among 273 later ones had AUROC .82 without words and .92 with them.
     """
     inputs = signals.extend(dense(corpus.house, embed), stand).astype(np.float64)
     words = hashed(corpus.house, PRINCIPLE_HASHES)

@@ -48,7 +48,7 @@ DIASAFETY_ROWS = 2_400
 
 HOUSE_IMPORTANCE = 4.0
 SAFE_IMPORTANCE = 2.0
-DARK_IMPORTANCE = 2.0
+HOUSE_MANIPULATION_IMPORTANCE = 2.0
 OTHER_IMPORTANCE = 0.5
 """Ordinary talk, safe answers to what looks unsafe, and (for manipulation) harm of another kind,
 against one cell of a public set."""
@@ -228,7 +228,9 @@ def manipulation(corpus: Corpus) -> list[Example]:
     harmless rows of a set that was never seen, 4 % with it.
     """
     house = house_harm(corpus, "manipulation")
-    examples = dark_patterns(corpus) + [e._replace(importance=DARK_IMPORTANCE) for e in house]
+    examples = dark_patterns(corpus) + [
+        e._replace(importance=HOUSE_MANIPULATION_IMPORTANCE) for e in house
+    ]
     seen = {(e.prompt, e.response) for e in examples}
     for e in compliance(corpus) + diasafety(corpus, ["Offending User", "Risk Ignorance"]):
         if (e.prompt, e.response) not in seen:
