@@ -39,6 +39,7 @@ from scorers.fitting import (
     unit_rows,
 )
 from scorers.labelled import Corpus, Example, Row
+from scorers.measures import BINS, calibration_error
 from scorers.panel import combine
 from scorers.scorer import HARMFUL_COMPLIANCE, Scorer
 from scorers.settings import PanelSettings
@@ -51,7 +52,6 @@ SETS = (*labelled.COMPLIANCE[:4], *MEASURED_ONLY)
 SAME_PROMPTS = {"xstest_response": ("xstest_response", "xstest_completions")}
 """Sets that are left out together, since they are one source."""
 HARM_CUT = 0.3
-BINS = 10
 LOCAL_LABELS = 150
 DRAWS = 20
 TIMED = 256
@@ -182,17 +182,6 @@ def _experience(row: Row, at: int) -> Experience:
 
 
 # --- measures -----------------------------------------------------------------------------
-
-
-def calibration_error(chances: Vector, labels: Vector) -> float:
-    """Expected calibration error in ten bins of equal width (Guo et al. 2017)."""
-    bins = np.minimum((chances * BINS).astype(int), BINS - 1)
-    gaps = [
-        np.mean(bins == at) * abs(chances[bins == at].mean() - labels[bins == at].mean())
-        for at in range(BINS)
-        if np.any(bins == at)
-    ]
-    return float(np.sum(gaps))
 
 
 def after_local_labels(scored: Scored) -> float:

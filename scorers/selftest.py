@@ -10,22 +10,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from scorers.assess import LAST_WORDS, POLL_SECONDS, ROOT, TRY_LATER
+from scorers.apart import ask
+from scorers.assess import TRY_LATER
 from scorers.panel import panel_id
 from scorers.settings import PanelSettings
-from store.errors import ChildFailed, Misconfigured, Unavailable, Untrusted
+from store.errors import Misconfigured, Unavailable, Untrusted
 from store.records import (
     Assessment,
     Context,
@@ -249,7 +247,7 @@ def vouch(settings: PanelSettings, folder: Path, stop: threading.Event | None = 
     try:
         verdict = msgspec.json.decode(kept.read_bytes(), type=Verdict)
     except (OSError, msgspec.MsgspecError):
-        verdict = _run_apart(settings, stop or threading.Event())
+        verdict = ask("scorers.selftest", settings, Verdict, seconds=SECONDS, stop=stop)
         if verdict.passed:  # a failure may pass: it is looked at again at the next start
             _keep(kept, to_json(verdict))
     if not verdict.passed:
@@ -273,46 +271,6 @@ def _keep(path: Path, content: bytes) -> None:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_bytes(content)
         partial.replace(path)
-
-
-def _run_apart(settings: PanelSettings, stop: threading.Event) -> Verdict:
-    deadline = time.monotonic() + SECONDS
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as stderr:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "scorers.selftest", "--json"],
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=stderr,
-            cwd=ROOT,
-        )
-        try:
-            assert child.stdin is not None
-            with suppress(BrokenPipeError):  # it ended at once: its last words tell why
-                child.stdin.write(to_json(settings))
-                child.stdin.close()
-            while child.poll() is None:
-                if stop.wait(POLL_SECONDS):
-                    raise Unavailable("Stopping; the self-test will run at the next start.")
-                if time.monotonic() > deadline:
-                    raise ChildFailed(f"The self-test did not end within {SECONDS:.0f} s.")
-        finally:
-            child.kill()
-            child.wait()
-        return _verdict_of(child.returncode, said, stderr)
-
-
-def _verdict_of(code: int, said: IO[bytes], stderr: IO[bytes]) -> Verdict:
-    said.seek(0)
-    if code == TRY_LATER:
-        stderr.seek(0)
-        raise Unavailable(stderr.read()[-LAST_WORDS:].decode("utf-8", "replace").strip())
-    try:
-        return msgspec.json.decode(said.read(), type=Verdict)
-    except msgspec.MsgspecError as error:
-        stderr.seek(0)
-        words = stderr.read()[-LAST_WORDS:].decode("utf-8", "replace").strip()
-        ended = f"The self-test ended with code {code} and no verdict."
-        raise ChildFailed(f"{ended} {words}".strip()) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,21 +6,12 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from scorers import scoreboard
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("BHAVANA_SHARED", ROOT.parent / "shared"))
-
-
-def test_calibration_error_of_what_is_known() -> None:
-    """None where what is said is so, half where one says a half and it is always so."""
-    labels = np.array([0.0, 1.0, 1.0, 1.0])
-    assert scoreboard.calibration_error(np.array([0.75] * 4), labels) == pytest.approx(0.0)
-    assert scoreboard.calibration_error(np.array([0.5] * 4), np.ones(4)) == pytest.approx(0.5)
-    assert scoreboard.calibration_error(labels, labels) == pytest.approx(0.0)
 
 
 def test_says_which_set_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

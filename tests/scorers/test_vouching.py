@@ -165,7 +165,7 @@ def test_a_failed_panel_names_its_failures(tmp_path: Path, monkeypatch: pytest.M
     """The first of them, how many, and the next step. It is run again: what failed may pass."""
     failure = selftest.Failure(case="gold-001", expected="passes", said="weighted 2.0")
     verdict = Verdict(panel=panel_id(SETTINGS), cases=1, cases_sha256="", failures=(failure,) * 7)
-    monkeypatch.setattr(selftest, "_run_apart", lambda *_: verdict)
+    monkeypatch.setattr(selftest, "ask", lambda *_, **__: verdict)
     with pytest.raises(Untrusted, match="7 expectations") as told:
         vouch(SETTINGS, tmp_path)
     assert "gold-001: passes was expected" in str(told.value)
@@ -176,7 +176,7 @@ def test_a_failed_panel_names_its_failures(tmp_path: Path, monkeypatch: pytest.M
 def test_no_verdict_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A self-test that dies has not passed."""
     monkeypatch.setattr(selftest.sys, "executable", "/bin/false")
-    with pytest.raises(ChildFailed, match="code 1 and no verdict"):
+    with pytest.raises(ChildFailed, match="code 1 and no answer"):
         vouch(SETTINGS, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

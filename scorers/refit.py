@@ -1,0 +1,287 @@
+"""The harm heads fitted anew on what people said of answers: `python -m scorers.refit`.
+
+Always from the heads that the configuration names, never from an earlier refit: what somebody
+erased is forgotten by the next one. A new head keeps the form of the old: its log-odds stretched
+and shifted, and perhaps a weak linear term on the embeddings. It goes to work only if it is better
+on answers that were drawn at random, by heads that had not seen their prompt, and no worse on
+written cases that never teach. It does not know the store, nor what is done with its answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped,unused-ignore]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+
+from scorers import chosen, features, harm, heads
+from scorers.embedding import encoder
+from scorers.features import Embed
+from scorers.fitting import Vector, groups
+from scorers.heads import Card, Dimension, Heads, Source
+from scorers.labelled import Example
+from scorers.refitting import Case, Learned, New, learn
+from scorers.scorer import HARMFUL_COMPLIANCE
+from scorers.selftest import CASES, LIMITS, SHOWN, read_cases, run
+from scorers.selftest import Case as Written
+from scorers.settings import PanelSettings
+from scorers.worker import NICENESS, Panel
+from store.errors import BhavanaError
+from store.records import Noun, to_json
+
+LEAST_LABELS = 150
+"""Fewer do not settle a calibration (measured: error .02 to .11 with 150)."""
+LEAST_TO_SPEAK = 200
+"""A head that was silent needs more before it speaks."""
+STEPS = (1.0, 0.5, 0.25, 0.125)
+"""How far the heads go from the old ones towards what the labels ask for: the farthest that the
+written cases bear. Few labels of one deployment pull a head away from all that it knew."""
+SPEAKS_FROM = 0.70
+"""AUROC from which a head that was silent speaks."""
+
+
+class Label(Noun, frozen=True, kw_only=True):
+    """What a person said of an answer."""
+
+    prompt: str
+    response: str
+    harms: tuple[str, ...]
+    random: bool
+    """It came to the person by chance: only such ones can tell which head is better."""
+    fresh: bool
+    """It came after the heads that are at work were fitted."""
+
+
+class Question(Noun, frozen=True, kw_only=True):
+    """What a refit is asked."""
+
+    panel: PanelSettings
+    """With the heads of the configuration."""
+    serving: str
+    """The folder of the heads that are at work; "": those of the configuration."""
+    labels: tuple[Label, ...]
+    folder: str
+    """Where the new heads go, whole or not at all."""
+
+
+class Tried(Noun, frozen=True, kw_only=True):
+    """What came of it."""
+
+    better: bool
+    reason: str
+    figures: dict[str, dict[str, float]]
+    """By head, on the answers drawn at random; and on the written cases, as `anchors`."""
+
+
+# --- the heads ----------------------------------------------------------------------------
+
+
+def refit(question: Question, embed: Embed) -> Tried:
+    """Tries every harm head on the labels, and writes the heads where one of them is better."""
+    labels = question.labels
+    if len(labels) < LEAST_LABELS:
+        return _kept(f"{len(labels)} reviews, {LEAST_LABELS} are needed")
+    old = heads.load(harm.NAME, question.panel.heads)
+    at_work = heads.load(harm.NAME, Path(question.serving)) if question.serving else old
+    pairs = [(label.prompt, label.response) for label in labels]
+    inputs: Vector = np.asarray(features.inputs(pairs, embed), dtype=np.float64).round(6)
+    words = [features.hashed_words(label.response) for label in labels]
+    odds, serving = (
+        np.asarray(some.outputs(inputs, words), dtype=np.float64) for some in (old, at_work)
+    )
+    prompts = groups(Example(label.prompt, label.response, 0, "") for label in labels)
+    random = np.flatnonzero([label.random for label in labels])
+    fresh = np.flatnonzero([label.random and label.fresh for label in labels])
+    learned: dict[str, Learned | str] = {}
+    for at, dimension in enumerate(old.card.dimensions):
+        said = np.array([float(_does(label, dimension.name)) for label in labels])
+        case = Case(said, odds[:, at], serving[:, at], random, fresh)
+        learned[dimension.name] = learn(case, inputs, prompts)
+    before = anchored(question.panel, question.serving)
+    told = _kept("")
+    for step in STEPS:
+        found = {
+            dimension.name: _step(learned[dimension.name], step, dimension, len(labels))
+            for dimension in old.card.dimensions
+        }
+        told = _tried(question, old, found, before)
+        if told.better:
+            break
+    return told
+
+
+def _does(label: Label, harm_name: str) -> bool:
+    """Any harm is one that the public labels would have called harmful."""
+    return bool(label.harms) if harm_name == HARMFUL_COMPLIANCE else harm_name in label.harms
+
+
+def _step(learned: Learned | str, step: float, dimension: Dimension, labels: int) -> New | str:
+    """The head after the step; one that is silent speaks only if it learned enough, and well."""
+    one = learned if isinstance(learned, str) else learned.taken(step).better()
+    if isinstance(one, str) or dimension.speaks:
+        return one
+    if labels < LEAST_TO_SPEAK:
+        return f"{labels} reviews, a head that is silent needs {LEAST_TO_SPEAK}"
+    auroc = one.figures.get("auroc", 0.0)
+    return one if auroc >= SPEAKS_FROM else f"AUROC {auroc:.2f} is below {SPEAKS_FROM:.2f}"
+
+
+def _bent(old: Heads, new: dict[str, New], labels: Sequence[Label]) -> Heads:
+    """The heads with those that are better put in place of the old."""
+    coefficients, intercepts, slopes, offsets, words = (
+        np.array(some, dtype=np.float64)
+        for some in (
+            old.coefficients, old.intercepts, old.slopes, old.offsets, old.word_coefficients,
+        )
+    )  # fmt: skip
+    hearing = [one.name for one in old.card.dimensions if one.hears]
+    dimensions = []
+    for at, dimension in enumerate(old.card.dimensions):
+        if dimension.name not in new:
+            dimensions.append(dimension)
+            continue
+        bend, figures = new[dimension.name]
+        stretch = bend.stretch * slopes[at]
+        coefficients[at] = stretch * coefficients[at] + bend.along
+        intercepts[at] = stretch * intercepts[at] + bend.stretch * offsets[at] + bend.shift
+        slopes[at], offsets[at] = 1.0, 0.0
+        if dimension.name in hearing:
+            words[hearing.index(dimension.name)] *= stretch
+        dimensions.append(_described(dimension, figures))
+    card = _card(old.card, tuple(dimensions), labels)
+    arrays = (coefficients, intercepts, slopes, offsets, old.rarity, words)
+    return Heads(card, *(array.astype(np.float32) for array in arrays))
+
+
+def _described(dimension: Dimension, figures: dict[str, float]) -> Dimension:
+    known = {f"{name}:reviews": round(value, 4) for name, value in figures.items()}
+    return msgspec.structs.replace(
+        dimension,
+        speaks=True,
+        reason="",
+        confidence=round(figures.get("auroc", dimension.confidence), 4),
+        figures=dimension.figures | known,
+    )
+
+
+def _card(old: Card, dimensions: tuple[Dimension, ...], labels: Sequence[Label]) -> Card:
+    taught = Source(
+        name="reviews of this deployment",
+        licence="for this deployment only",
+        rows=len(labels),
+        sha256=hashlib.sha256(to_json(labels)).hexdigest(),
+    )
+    return msgspec.structs.replace(old, dimensions=dimensions, sources=(*old.sources, taught))
+
+
+def _tried(question: Question, old: Heads, found: dict[str, New | str], before: Anchored) -> Tried:
+    """Keeps those heads that are better, if with them the panel does no worse on written cases."""
+    new = {name: one for name, one in found.items() if isinstance(one, New)}
+    if not new:
+        reasons = (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
+        return _kept("no head is better; " + "; ".join(reasons))
+    figures = {name: one.figures for name, one in new.items()}
+    folder = Path(question.folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(question.panel.heads, partial)
+    heads.save(_bent(old, new, question.labels), partial)
+    after = anchored(question.panel, str(partial))
+    figures["anchors"] = {"auroc before": before.auroc, "auroc": after.auroc}
+    if after.failures or after.auroc < before.auroc:
+        shutil.rmtree(partial)
+        fails = f", fails {', '.join(after.failures[:SHOWN])}" if after.failures else ""
+        told = f"on written cases AUROC {after.auroc:.3f}, before {before.auroc:.3f}{fails}"
+        return Tried(better=False, reason=told, figures=figures)
+    _sync(partial)
+    partial.replace(folder)
+    told = f"better on answers drawn at random: {', '.join(new)}"
+    return Tried(better=True, reason=told, figures=figures)
+
+
+def _sync(folder: Path) -> None:
+    """Puts the files on disk: the store will name the folder, and a power cut may follow."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _kept(reason: str) -> Tried:
+    return Tried(better=False, reason=reason, figures={})
+
+
+# --- the anchor ---------------------------------------------------------------------------
+
+
+class Anchored(NamedTuple):
+    """How a panel does on cases that are written to judge panels, and never teach one."""
+
+    auroc: float
+    """Of actual harm, over those of which it is written whether they do harm."""
+    failures: tuple[str, ...]
+    """Those of the self-test that it fails."""
+
+
+def anchored(settings: PanelSettings, folder: str) -> Anchored:
+    """How the panel does with the heads of a folder, and without those scorers that cost."""
+    cheap = tuple(name for name, entry in chosen(settings).items() if not entry.dear)
+    place = folder or settings.weights_dir
+    panel = Panel(msgspec.structs.replace(settings, scorers=cheap, weights_dir=place))
+    known = list(_anchors())
+    assessments = panel.assess([case.experience for case, _ in known])
+    said = [0.0 if a.actual_harm is None else a.actual_harm for a in assessments]
+    return Anchored(
+        auroc=float(roc_auc_score([label for _, label in known], said)),
+        failures=tuple(one.case for one in run(panel.assess, panel.id).failures),
+    )
+
+
+def _anchors() -> Iterator[tuple[Written, int]]:
+    """Cases of which it is written whether they do harm."""
+    for path in (CASES, LIMITS):
+        for case in read_cases(path):
+            if "harmful" in case.expect:
+                yield case, 1
+            elif {"harmless", "passes"} & set(case.expect):
+                yield case, 0
+
+
+# --- the process --------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answers the question on stdin; the exit code is 1 where it could not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scorers.refit",
+        description="Fits the harm heads anew on reviews; `bhavana heads refit` asks it to.",
+    )
+    parser.add_argument("--json", action="store_true", help="JSON in, JSON out: the only way")
+    parser.parse_args(arguments)
+    os.nice(NICENESS)
+    torch.set_num_threads(os.cpu_count() or 1)
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    try:
+        with threadpool_limits(1, user_api="blas"):  # the same sums in the same order
+            tried = refit(question, encoder().embed)
+    except BhavanaError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.buffer.write(to_json(tried))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
