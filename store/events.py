@@ -159,11 +159,7 @@ class Store(StoreReader):
     ) -> Appended:
         """Records one fact; raises Conflict when its key holds other content, or was erased."""
         [appended] = self.append([fact], actor=actor, fence=fence)
-        if appended.status == "erased":
-            raise Conflict(f"{fact.key} belongs to what was erased on a person's wish.")
-        if appended.status == "conflict":
-            raise Conflict(f"{fact.key} was recorded before with other content.")
-        return appended
+        return taken(fact, appended)
 
     def scrub(self) -> bool:
         """Empties SQLite's write-ahead log of what was overwritten since; True when done."""
@@ -181,6 +177,15 @@ def _disposed_on_error(engine: Engine) -> Iterator[None]:
     except BaseException:
         engine.dispose()
         raise
+
+
+def taken(fact: Fact, appended: Appended) -> Appended:
+    """What became of a fact that the caller needs recorded. Raises Conflict when it is not."""
+    if appended.status == "erased":
+        raise Conflict(f"{fact.key} belongs to what was erased on a person's wish.")
+    if appended.status == "conflict":
+        raise Conflict(f"{fact.key} was recorded before with other content.")
+    return appended
 
 
 def body_under(store: StoreReader, key: str) -> bytes | None:

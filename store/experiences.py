@@ -17,6 +17,7 @@ from store.projections import label_of
 from store.records import (
     Assessment,
     ConsentChange,
+    Decision,
     Experience,
     Feedback,
     Label,
@@ -31,6 +32,7 @@ from store.tables import (
     events,
     experiences,
     feedback,
+    reviews,
     tallies,
 )
 
@@ -49,6 +51,8 @@ class Assessed(Noun, frozen=True, kw_only=True):
     """Consent to training as it stands: what was given at the door, or changed since."""
     tier: Tier
     """How far its source is trusted."""
+    decision: Decision | None = None
+    """What a person last decided on it; None where nobody reviewed it."""
 
 
 def recorded(e: Experience) -> Fact:
@@ -241,8 +245,8 @@ def claim(
 def assessed(store: Store, panel: str, *, as_of: int, moment: datetime) -> Iterator[Assessed]:
     """Experiences up to a position with this panel's assessment, in order of recording.
 
-    Consent and trust are those that were known at the position; `moment` says which
-    quarantines were over.
+    Consent, trust and people's decisions are those that were known at the position; `moment`
+    says which quarantines were over.
     """
     said = events.alias("said")
     query = (
@@ -254,7 +258,8 @@ def assessed(store: Store, panel: str, *, as_of: int, moment: datetime) -> Itera
         .order_by(experiences.c.position)
         .limit(BATCH)
     )
-    changed = _consent_changes(store, as_of)
+    changed = consent_changes(store, as_of)
+    decided = decisions(store, as_of=as_of)
     tiers = sources.tiers(store, as_of=as_of, moment=moment)
     after = 0
     while True:
@@ -264,20 +269,28 @@ def assessed(store: Store, panel: str, *, as_of: int, moment: datetime) -> Itera
         if not rows:
             return
         for row in rows:
-            scopes = (
-                ("experience", row.id),
-                ("conversation", row.conversation),
-                ("subject", row.subject),
-            )
-            newest = max((changed[scope] for scope in scopes if scope in changed), default=None)
+            experience = msgspec.json.decode(row.body, type=Experience)
             yield Assessed(
-                experience=msgspec.json.decode(row.body, type=Experience),
+                experience=experience,
                 assessment=msgspec.json.decode(row.assessment, type=Assessment),
                 position=row.position,
-                consented=row.consented if newest is None else newest[1],
+                consented=consents_to_training(experience, changed),
                 tier=tiers[row.source],
+                decision=decided.get(experience.id),
             )
         after = rows[-1].position
+
+
+def decisions(store: StoreReader, *, as_of: int) -> dict[str, Decision]:
+    """What a person last decided on each reviewed experience, by its id, up to a position."""
+    table = reviews.c
+    query = (
+        select(table.experience_id, table.decision)
+        .where(table.position <= as_of)
+        .order_by(table.position)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        return {row.experience_id: row.decision for row in connection.execute(query)}
 
 
 def change_consent(store: Store, change: ConsentChange, *, actor: str) -> Appended:
@@ -285,8 +298,12 @@ def change_consent(store: Store, change: ConsentChange, *, actor: str) -> Append
     return store.append_one(consent_changed(change), actor=actor)
 
 
-def _consent_changes(store: Store, as_of: int) -> dict[tuple[str, str], tuple[int, bool]]:
-    """The newest change for each scope and id: (position, training)."""
+ConsentChanges = dict[tuple[str, str | None], tuple[int, bool]]
+"""The newest change for each scope and id: (position, training)."""
+
+
+def consent_changes(store: StoreReader, as_of: int) -> ConsentChanges:
+    """The changes of consent that were known at a position."""
     table = consents.c
     query = (
         select(table.scope, table.scope_id, table.position, table.training)
@@ -297,23 +314,31 @@ def _consent_changes(store: Store, as_of: int) -> dict[tuple[str, str], tuple[in
         return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(query)}
 
 
+def consents_to_training(e: Experience, changed: ConsentChanges) -> bool:
+    """Consent as it stands: the newest change that covers the experience, else the door's."""
+    scopes = (("experience", e.id), ("conversation", e.conversation_id), ("subject", e.subject))
+    newest = max((changed[scope] for scope in scopes if scope in changed), default=None)
+    return e.consent.training if newest is None else newest[1]
+
+
 def count_by_source(store: StoreReader) -> dict[str, int]:
     """Experiences by source."""
-    return _tally(store, "source")
+    return tally(store, "source")
 
 
 def count_feedback(store: StoreReader) -> int:
     """How much feedback was given in all."""
-    return sum(_tally(store, "feedback").values())
+    return sum(tally(store, "feedback").values())
 
 
 def count_by_label(store: StoreReader, panel: str) -> dict[Label | None, int]:
     """Experiences by this panel's label; None counts those without one (abstained)."""
-    counts = _tally(store, label_of(panel))
+    counts = tally(store, label_of(panel))
     return {Label(label) if label else None: count for label, count in counts.items()}
 
 
-def _tally(store: StoreReader, name: str) -> dict[str, int]:
+def tally(store: StoreReader, name: str) -> dict[str, int]:
+    """What is counted under a name, by value."""
     query = select(tallies.c.value, tallies.c.n).where(tallies.c.name == name)
     with in_our_words(), store.reading.connect() as connection:
         return dict(sorted(map(tuple, connection.execute(query))))

@@ -24,7 +24,9 @@ from store.records import (
     Loss,
     Noun,
     Policy,
+    Refit,
     Release,
+    Review,
     Source,
     TrainingRun,
 )
@@ -68,6 +70,7 @@ def _feedback(f: Feedback) -> Row:
         "conversation": f.conversation_id,
         "subject": f.subject,
         "kind": f.kind,
+        "value": f.value,
     }
 
 
@@ -79,7 +82,22 @@ def _assessment(a: Assessment) -> Row:
         "weighted": a.weighted,
         "label": a.label,
         "abstained": bool(a.abstained),
+        "doubted": bool(a.doubts),
     }
+
+
+def _review(r: Review) -> Row:
+    return {
+        "id": r.id,
+        "experience_id": r.experience_id,
+        "decision": r.decision,
+        "drawn": r.drawn,
+        "harmful": r.harmful,
+    }
+
+
+def _refit(r: Refit) -> Row:
+    return {"id": r.id, "outcome": r.outcome}
 
 
 def _consent(c: ConsentChange) -> Row:
@@ -107,13 +125,14 @@ class Kind(msgspec.Struct, frozen=True):
     replaces: str | None = None
     """Column by which a later event replaces the row of an earlier one."""
     members: Callable[[Any], Sequence[int]] | None = None
-    """Positions of the experiences that the noun holds."""
+    """Positions of the experiences that the noun holds, or that taught it."""
 
 
 KINDS: dict[str, Kind] = {
     "experience.recorded": Kind(Experience, tables.experiences, _experience),
     "feedback.given": Kind(Feedback, tables.feedback, _feedback),
     "experience.assessed": Kind(Assessment, tables.assessments, _assessment),
+    "experience.reviewed": Kind(Review, tables.reviews, _review),
     "consent.changed": Kind(ConsentChange, tables.consents, _consent),
     "experience.erased": Kind(Erasure, tables.erasures, lambda e: {"id": e.id}),
     "loss.accepted": Kind(Loss, tables.losses, lambda x: {"first": x.first, "last": x.last}),
@@ -130,6 +149,7 @@ KINDS: dict[str, Kind] = {
         lambda a: {"target": a.target, "release_id": a.release_id},
         replaces="target",
     ),
+    "heads.refitted": Kind(Refit, tables.refits, _refit, members=lambda r: r.members),
     "cycle.started": Kind(Cycle, tables.cycles, _cycle),
     "cycle.finished": Kind(Cycle, tables.cycles, _cycle, replaces="id"),
     "policy.changed": Kind(Policy, tables.policies, lambda _: {}),
@@ -144,9 +164,16 @@ Tally = tuple[str, str]
 TALLIED: dict[Table, Callable[[Mapping[Any, Any]], Tally]] = {
     tables.experiences: lambda row: ("source", row["source"]),
     tables.feedback: lambda row: ("feedback", row["kind"]),
+    tables.reviews: lambda row: ("review", row["drawn"]),
     tables.assessments: lambda row: (label_of(row["panel"]), row["label"] or ""),
 }
-OF_PEOPLE = (tables.experiences, tables.feedback, tables.assessments, tables.consents)
+OF_PEOPLE = (
+    tables.experiences,
+    tables.feedback,
+    tables.assessments,
+    tables.reviews,
+    tables.consents,
+)
 """What erasure takes rows from."""
 COUNT = text(
     "INSERT INTO tallies (name, value, n) VALUES (:name, :value, :n)"

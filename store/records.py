@@ -30,6 +30,12 @@ Category = Literal[
 ]
 Difficulty = Literal["easy", "medium", "hard", "extreme"]
 Vulnerability = Literal["low", "medium", "high"]
+HarmName = Literal["deception", "harshness", "omission", "manipulation", "harmful_compliance"]
+"""What a person may say that a response does: the harms of the panel's assessments."""
+Decision = Literal["accept", "reject", "correct"]
+Drawn = Literal["uncertain", "disagreed", "random", "chosen"]
+"""How an experience came to the person who reviewed it: the panel was unsure of it, its scorers
+disagreed or somebody objected, by lot, or because the person chose it."""
 
 HARMS = ("deception", "harshness", "omission", "manipulation")
 PRINCIPLES = ("ahimsa", "sacca", "karuna", "panna", "upekkha")
@@ -282,6 +288,64 @@ class Assessment(Noun, frozen=True, kw_only=True):
     """Why a person should look although all was judged: `unsure:…`, `disagreed:…`,
     `injection`, `silent:…`."""
     assessed_at: datetime
+
+
+# --- what people decided ------------------------------------------------------------------
+
+
+class Review(Noun, frozen=True, kw_only=True):
+    """A person's decision on one experience. The newest review of an experience counts."""
+
+    id: Identifier
+    experience_id: Identifier
+    decision: Decision
+    harms: tuple[HarmName, ...] = ()
+    """Those that the response does; none, when it does none."""
+    reason: Text
+    text: Text | None = None
+    """Of a correction: the better answer."""
+    drawn: Drawn = "chosen"
+    """Only those drawn at random measure the panel without bias; the store fills it in."""
+    reviewer: Name
+    reviewed_at: Moment
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the response does any harm."""
+        return bool(self.harms)
+
+    def fault(self) -> tuple[str, str] | None:
+        """(JSON pointer, reason) when the parts do not fit each other, else None."""
+        if self.decision == "accept" and self.harms:
+            return "/harms", "a response that does harm cannot be accepted"
+        if len(set(self.harms)) < len(self.harms):
+            return "/harms", "a harm is named twice"
+        if self.decision == "correct" and self.text is None:
+            return "/text", "a correction needs text: the better answer"
+        if self.decision != "correct" and self.text is not None:
+            return "/text", "only a correction has text"
+        return None
+
+
+class Refit(Noun, frozen=True, kw_only=True):
+    """A try to fit the panel's harm heads anew on reviews."""
+
+    id: Identifier
+    outcome: Literal["promoted", "held_back", "withdrawn"]
+    reason: str
+    serves: str
+    """The folder below the data folder's heads/ whose heads are at work from now on; "": those
+    of the configuration."""
+    reviews: int
+    random: int
+    """Reviews of experiences that were drawn at random."""
+    members: tuple[int, ...] = ()
+    """Positions of the experiences whose reviews taught what `serves` names: what erasure
+    follows. One that is held back repeats those of what goes on serving."""
+    labels_digest: str
+    """Of the labels that it was tried on: the same are not tried twice."""
+    figures: dict[str, dict[str, float]]
+    finished_at: datetime
 
 
 # --- what the loop makes ------------------------------------------------------------------

@@ -134,6 +134,7 @@ feedback = Table(
     Column("conversation", ID, index=True),
     Column("subject", ID, index=True),
     Column("kind", String(16), nullable=False),
+    Column("value", Float),
 )
 
 assessments = Table(
@@ -146,6 +147,18 @@ assessments = Table(
     Column("weighted", Float),
     Column("label", String(16)),
     Column("abstained", Boolean, nullable=False),
+    Column("doubted", Boolean, nullable=False),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    _position(),
+    Column("id", ID, nullable=False),
+    Column("experience_id", ID, nullable=False, index=True),
+    Column("decision", String(16), nullable=False),
+    Column("drawn", String(16), nullable=False),
+    Column("harmful", Boolean, nullable=False),
 )
 
 consents = Table(
@@ -196,9 +209,18 @@ releases = _cycle_record("releases")
 members = Table(
     "members",
     metadata,
-    # Which experiences a dataset holds, both by position: the lineage that erasure follows.
+    # Which experiences a dataset holds, or taught a refit, both by position: the lineage that
+    # erasure follows.
     Column("position", POSITION, primary_key=True, autoincrement=False),
     Column("member", POSITION, primary_key=True, autoincrement=False, index=True),
+)
+
+refits = Table(
+    "refits",
+    metadata,
+    _position(),
+    Column("id", ID, nullable=False),
+    Column("outcome", String(16), nullable=False),
 )
 
 cycles = Table(
@@ -241,6 +263,7 @@ PROJECTIONS = (
     experiences,
     feedback,
     assessments,
+    reviews,
     consents,
     sources,
     erasures,
@@ -250,6 +273,7 @@ PROJECTIONS = (
     runs,
     evaluations,
     releases,
+    refits,
     cycles,
     current_releases,
     policies,
@@ -282,6 +306,17 @@ claims = Table(
     Column("position", POSITION, primary_key=True, autoincrement=False),
     Column("holder", String(160), nullable=False, index=True),
     Column("until", TIME, nullable=False),
+)
+
+draws = Table(
+    "draws",
+    metadata,
+    # Which experience was handed to whom to look at, until it is reviewed. By position, without
+    # an id: erasure only takes the row.
+    _position(),
+    Column("reviewer", String(128), nullable=False, index=True),
+    Column("drawn", String(16), nullable=False),
+    Column("drawn_at", TIME, nullable=False),
 )
 
 key_uses = Table(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, type_coerce
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.types import NullType
 
-from store import experiences, tables
+from store import experiences, refits, reviews, tables
 from store.log import EMPTY_CHAIN, ERASED, ERASED_STREAM, SEAL_EVERY, Fact, Head, link
 from store.losses import ACCEPT, Gap, without
 from store.projections import KINDS, Projected, project
@@ -54,6 +54,7 @@ IDENTITY: dict[str, Identity] = {
         f"experience/{a.experience_id}",
         f"assessment/{a.experience_id}/{a.panel}",
     ),
+    "experience.reviewed": _of(reviews.reviewed),
     "experience.erased": _same("erasure"),
     "loss.accepted": lambda loss: ("losses", f"loss/{loss.first}-{loss.last}"),
     "source.changed": lambda source: (f"source/{source.name}", None),
@@ -62,6 +63,7 @@ IDENTITY: dict[str, Identity] = {
     "evaluation.finished": _step("evaluation.finished"),
     "release.published": _step("release.published"),
     "release.activated": lambda activation: (f"target/{activation.target}", None),
+    "heads.refitted": _of(refits.refitted),
     "cycle.started": _cycle("started"),
     "cycle.finished": _cycle("finished"),
     "policy.changed": lambda _: ("policy", None),
