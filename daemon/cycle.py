@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from converters import dataset as datasets
+from daemon.refit import require_health
 from daemon.wiring import Parts, vouch_for_panel
 from scorers.assess import assess_pending
 from scorers.panel import panel_id
@@ -74,6 +75,7 @@ def turn(parts: Parts, *, reason: str) -> Cycle:
 def _steps(parts: Parts, cycle: Cycle) -> Cycle:
     require_whole(parts.store)
     assess(parts, cycle)
+    require_health(parts)
     dataset = build(parts, cycle)
     if (earlier := judged_before(parts, dataset)) is not None:
         return _end(parts, cycle, "unchanged", f"nothing new since {earlier}")

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.service import running_daemon
 from daemon.settings import Settings
 from daemon.sockets import bind
-from daemon.wiring import read_store, vouch_for_panel
+from daemon.wiring import at_work, read_store, vouch_for_panel
 from scorers import guards
 from store import keys, losses, sources
 from store.engine import (
@@ -71,7 +71,7 @@ def examine(settings: Settings, config: Path | None) -> list[Check]:
         _sqlite(),
         *_data(settings),
         *_packages(settings),
-        _panel(settings),
+        _panel(_at_work(settings)),
         _port(settings),
         *_store(settings),
     ]
@@ -183,6 +183,15 @@ def _guard(settings: Settings) -> Check:
     except BhavanaError as error:
         return _fail("guard", error.message, error.hint or "Set panel.guard.model.")
     return _ok("guard", f"{guard.family}, {guard.model} ({version})")
+
+
+def _at_work(settings: Settings) -> Settings:
+    """With the heads that a refit put to work, where a store can tell."""
+    try:
+        with read_store(settings) as store:
+            return at_work(settings, store)
+    except (BhavanaError, SQLAlchemyError):
+        return settings  # no store yet, or one of which the other checks tell
 
 
 def _panel(settings: Settings) -> Check:

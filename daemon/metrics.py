@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -9,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from scorers.ledger import RESULTS, Costs
+from scorers.oversight import Health, Scores
 
 REGISTRY = CollectorRegistry()
 
@@ -42,6 +44,35 @@ PANEL_TRUSTED = Gauge(
     "1 when the panel passed its self-test at the start, 0 when it assesses nothing.",
     registry=REGISTRY,
 )
+REVIEWS_BY_LOT = Gauge(
+    "bhavana_panel_random_reviews",
+    "Reviews by lot of answers that the panel judged; the next two stand on the newest of them.",
+    registry=REGISTRY,
+)
+CALIBRATION_ERROR = Gauge(
+    "bhavana_panel_calibration_error",
+    "Expected calibration error of actual harm against people's word; NaN: too few reviews.",
+    registry=REGISTRY,
+)
+AGREEMENT = Gauge(
+    "bhavana_panel_auroc",
+    "AUROC of actual harm against people's word; NaN: too few reviews.",
+    registry=REGISTRY,
+)
+DRIFT = Gauge(
+    "bhavana_panel_drift",
+    "Population stability index of a score, since answers were last reviewed; NaN: too few.",
+    ["score"],
+    registry=REGISTRY,
+)
+TRAINING_HALTED = Gauge(
+    "bhavana_training_halted",
+    "1 while an alarm about the panel keeps cycles from training.",
+    registry=REGISTRY,
+)
+REFITS = Counter(
+    "bhavana_refits", "Refits of the panel's heads, by outcome.", ["outcome"], registry=REGISTRY
+)
 POSITION = Gauge(
     "bhavana_store_position", "Position of the last event in the store.", registry=REGISTRY
 )
@@ -50,6 +81,20 @@ RELOAD_FAILED = Gauge(
     "1 when the last reload of the configuration was refused and the old one kept.",
     registry=REGISTRY,
 )
+
+
+def show_health(found: Health) -> None:
+    """Sets the gauges of the panel's health."""
+
+    def known(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    REVIEWS_BY_LOT.set(found.labels)
+    CALIBRATION_ERROR.set(known(found.calibration_error))
+    AGREEMENT.set(known(found.agreement))
+    for score in Scores._fields:
+        DRIFT.labels(score).set(known(found.drift.get(score)))
+    TRAINING_HALTED.set(bool(found.alarms))
 
 
 def shown(costs: Costs) -> bytes:

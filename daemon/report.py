@@ -7,11 +7,12 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from daemon.refit import health
 from daemon.service import running_daemon
 from daemon.settings import Settings
-from daemon.wiring import judge_costs
+from daemon.wiring import at_work, judge_costs
 from scorers.panel import panel_id
-from store import cycles, experiences, schedule
+from store import cycles, experiences, reviews, schedule
 from store.events import Store
 from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict
 
@@ -24,6 +25,7 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
     last = cycles.last(store)
     release = cycles.current_release(store, settings.trainer.target)
     planned = schedule.schedule(store)
+    settings = at_work(settings, store)
     labels = experiences.count_by_label(store, panel_id(settings.panel))
     return {
         "daemon": None if daemon is None else to_builtins(daemon),
@@ -31,6 +33,8 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
         "store": {"url": store.url, "position": store.position()},
         "experiences": experiences.count_by_source(store),
         "feedback": experiences.count_feedback(store),
+        "reviews": dict(reviews.count(store)),
+        "panel": to_builtins(health(store, settings.panel, settings.oversight)),
         "labels": {"abstained" if k is None else k.value: n for k, n in labels.items()},
         "last_cycle": None if last is None else _cycle(store, last),
         "current_release": None if release is None else to_builtins(release),
@@ -77,6 +81,8 @@ def status_text(store: Store, settings: Settings) -> str:
         f"experiences  {total} ({counts(s['experiences'])}), feedback {s['feedback']}",
         f"labels       {counts(s['labels'])}",
     ]
+    lines.append(f"reviews      {counts({k: n for k, n in s['reviews'].items() if n})}")
+    lines += [f"alarm        {alarm}" for alarm in s["panel"]["alarms"]]
     if (judge := s["judge_today"]) is not None:
         used = (f"{judge[n]:,} {n} of {judge[f'{n}_per_day'] or 'any number'}" for n in _BUDGETS)
         lines.append(f"judge        today {', '.join(used)}")

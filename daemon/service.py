@@ -32,8 +32,9 @@ from daemon.cycle import give_up, turn
 from daemon.erasure import retain_daily
 from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
+from daemon.refit import health, nightly
 from daemon.settings import ServerSettings, Settings
-from daemon.wiring import Parts, judge_costs, make_data, vouch_for_panel, wire
+from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
@@ -44,6 +45,8 @@ TICK_SECONDS = 1.0
 KEY_USES_SECONDS = 60.0
 RETENTION_SECONDS = 600.0
 """How often is looked whether what is too old is due to be erased."""
+OVERSIGHT_SECONDS = 600.0
+"""How often the panel's health is looked at, and whether a refit is due."""
 LOCK_SECONDS = 0.5
 MOST_FAILURES = 5
 """A cycle that an unforeseen error ends this often is given up, so that others can run."""
@@ -205,7 +208,9 @@ class Service:
         every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
+        every(OVERSIGHT_SECONDS, self._oversee)
         self._clock.add_job(self._vouch)
+        self._clock.add_job(self._oversee)
         self._clock.start()
 
     def _vouch(self) -> None:
@@ -220,6 +225,31 @@ class Service:
             metrics.PANEL_TRUSTED.set(1)
             log.info("panel_trusted", cases=verdict.cases, panel=verdict.panel[:12])
 
+    def _oversee(self) -> None:
+        """Fits the heads anew where that is due, and shows how the panel does."""
+        try:
+            if not self._turning:  # both want all the memory and processors that are there
+                tried = nightly(self.parts)
+                if tried is not None:
+                    metrics.REFITS.labels(tried.outcome).inc()
+            self._take_heads()
+            found = health(
+                self.parts.store, self.parts.settings.panel, self.parts.settings.oversight
+            )
+        except BhavanaError as error:
+            log.warning("panel_not_overseen", error=str(error))
+            return
+        metrics.show_health(found)
+        for alarm in found.alarms:
+            log.warning("training_halted", alarm=alarm)
+
+    def _take_heads(self) -> None:
+        """Puts those heads to work that the last refit left, by whomever it was asked."""
+        settings = at_work(self.parts.settings, self.parts.store)
+        if settings != self.parts.settings:
+            self.parts = msgspec.structs.replace(self.parts, settings=settings)
+            log.info("heads_changed", folder=settings.panel.refitted_dir or "configured")
+
     def _tick(self) -> None:
         """Turns the loop when a cycle was interrupted or is due."""
         if self.parts.stop.is_set() or time.monotonic() < self._not_before:
@@ -230,6 +260,7 @@ class Service:
                 return
             self._turning = True
             metrics.CYCLE_RUNNING.set(1)
+            self._take_heads()
             cycle = turn(self.parts, reason=reason)
             metrics.CYCLES.labels(cycle.state).inc()
             metrics.LAST_CYCLE.set_to_current_time()
@@ -362,7 +393,7 @@ class Service:
         else:
             old = self.parts.settings
             kept = {"data_dir": old.data_dir, "store": old.store, "server": old.server}
-            settings = msgspec.structs.replace(new, **kept)
+            settings = at_work(msgspec.structs.replace(new, **kept), self.parts.store)
             self.parts = msgspec.structs.replace(self.parts, settings=settings)
             if self._house is not None:
                 self._house.apply(settings.limits, settings.redaction)

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, field
 
 from daemon.limits import LimitSettings
 from scorers import SCORERS
+from scorers.oversight import OversightSettings
 from scorers.settings import PanelSettings
 from store.errors import Misconfigured
 from store.records import PHASES, Noun, Policy
@@ -113,6 +114,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     policy: Policy = field(default_factory=Policy)
     panel: PanelSettings = field(default_factory=PanelSettings)
+    oversight: OversightSettings = field(default_factory=OversightSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)

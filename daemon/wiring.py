@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from daemon.settings import Settings
-from scorers import ledger
+from scorers import heads, ledger
 from scorers.selftest import Verdict, vouch
+from scorers.settings import PanelSettings
+from store import refits
 from store.errors import Misconfigured
 from store.events import Store, StoreReader
 from store.log import Guard
@@ -29,6 +32,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     """What one turn of the loop works with."""
 
     settings: Settings
+    """With the heads that are at work."""
     store: Store
     target: Target
     stop: threading.Event = field(default_factory=threading.Event)
@@ -97,6 +101,30 @@ def _mark(settings: Settings) -> Path | None:
     return None if is_sqlite else settings.data / "high-water"
 
 
+def heads_folder(settings: Settings) -> Path:
+    """Where refitted heads lie, each in a folder of its own."""
+    return settings.data / "heads"
+
+
+def configured_version(panel: PanelSettings) -> str:
+    """Of the harm heads that the configuration names: what a refit stands on.
+
+    Raises Misconfigured.
+    """
+    return heads.version("harm", panel.configured_heads)
+
+
+def at_work(settings: Settings, store: StoreReader) -> Settings:
+    """The settings with the heads that are at work: those that a refit put there, if any.
+
+    A refit of other heads than are configured now is not at work.
+    """
+    last, panel = refits.last(store), settings.panel
+    serves = last is not None and last.serves and last.stands_on == configured_version(panel)
+    folder = str(heads_folder(settings) / last.serves) if last and serves else ""
+    return replace(settings, panel=replace(panel, refitted_dir=folder))
+
+
 _VOUCHING = threading.Lock()
 
 
@@ -123,7 +151,7 @@ def wire(settings: Settings) -> Parts:
     target = TARGETS[settings.trainer.target](data / "releases")
     progress = data / "progress.json"
     return Parts(
-        settings=settings,
+        settings=at_work(settings, store),
         store=store,
         target=target,
         watch=lambda beat: write_record(progress, beat),

@@ -199,5 +199,7 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise Misconfigured(
-            f"{path.name} is missing from {path.parent}.", hint="Fit it: python -m scorers.fit"
+            f"{path.name} is missing from {path.parent}.",
+            hint="Fit it: python -m scorers.fit; of a refit: copy the folder, or `bhavana heads "
+            "reset`.",
         ) from error

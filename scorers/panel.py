@@ -24,7 +24,7 @@ def panel_id(settings: PanelSettings) -> str:
     settled = msgspec.json.decode(to_json(settings), type=PanelSettings)
     # Of these only what changes their findings counts, and their versions tell that.
     settled = msgspec.structs.replace(
-        settled, weights_dir="", judge=JudgeSettings(), guard=GuardSettings()
+        settled, weights_dir="", refitted_dir="", judge=JudgeSettings(), guard=GuardSettings()
     )
     return digest({"combination": COMBINATION, "scorers": versions(settings), "settings": settled})
 

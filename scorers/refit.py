@@ -30,6 +30,7 @@ from scorers.features import Embed
 from scorers.fitting import Vector, groups
 from scorers.heads import Card, Dimension, Heads, Source
 from scorers.labelled import Example
+from scorers.lessons import Label, Question, Tried
 from scorers.refitting import Case, Learned, New, learn
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.selftest import CASES, LIMITS, SHOWN, read_cases, run
@@ -37,7 +38,7 @@ from scorers.selftest import Case as Written
 from scorers.settings import PanelSettings
 from scorers.worker import NICENESS, Panel
 from store.errors import BhavanaError
-from store.records import Noun, to_json
+from store.records import to_json
 
 LEAST_LABELS = 150
 """Fewer do not settle a calibration (measured: error .02 to .11 with 150)."""
@@ -50,39 +51,6 @@ SPEAKS_FROM = 0.70
 """AUROC from which a head that was silent speaks."""
 
 
-class Label(Noun, frozen=True, kw_only=True):
-    """What a person said of an answer."""
-
-    prompt: str
-    response: str
-    harms: tuple[str, ...]
-    random: bool
-    """It came to the person by chance: only such ones can tell which head is better."""
-    fresh: bool
-    """It came after the heads that are at work were fitted."""
-
-
-class Question(Noun, frozen=True, kw_only=True):
-    """What a refit is asked."""
-
-    panel: PanelSettings
-    """With the heads of the configuration."""
-    serving: str
-    """The folder of the heads that are at work; "": those of the configuration."""
-    labels: tuple[Label, ...]
-    folder: str
-    """Where the new heads go, whole or not at all."""
-
-
-class Tried(Noun, frozen=True, kw_only=True):
-    """What came of it."""
-
-    better: bool
-    reason: str
-    figures: dict[str, dict[str, float]]
-    """By head, on the answers drawn at random; and on the written cases, as `anchors`."""
-
-
 # --- the heads ----------------------------------------------------------------------------
 
 
@@ -91,8 +59,8 @@ def refit(question: Question, embed: Embed) -> Tried:
     labels = question.labels
     if len(labels) < LEAST_LABELS:
         return _kept(f"{len(labels)} reviews, {LEAST_LABELS} are needed")
-    old = heads.load(harm.NAME, question.panel.heads)
-    at_work = heads.load(harm.NAME, Path(question.serving)) if question.serving else old
+    old = heads.load(harm.NAME, question.panel.configured_heads)
+    at_work = heads.load(harm.NAME, question.panel.heads)
     pairs = [(label.prompt, label.response) for label in labels]
     inputs: Vector = np.asarray(features.inputs(pairs, embed), dtype=np.float64).round(6)
     words = [features.hashed_words(label.response) for label in labels]
@@ -107,7 +75,7 @@ def refit(question: Question, embed: Embed) -> Tried:
         said = np.array([float(_does(label, dimension.name)) for label in labels])
         case = Case(said, odds[:, at], serving[:, at], random, fresh)
         learned[dimension.name] = learn(case, inputs, prompts)
-    before = anchored(question.panel, question.serving)
+    before = anchored(question.panel)
     told = _kept("")
     for step in STEPS:
         found = {
@@ -194,9 +162,9 @@ def _tried(question: Question, old: Heads, found: dict[str, New | str], before: 
     folder = Path(question.folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(question.panel.heads, partial)
+    shutil.copytree(question.panel.configured_heads, partial)
     heads.save(_bent(old, new, question.labels), partial)
-    after = anchored(question.panel, str(partial))
+    after = anchored(msgspec.structs.replace(question.panel, refitted_dir=str(partial)))
     figures["anchors"] = {"auroc before": before.auroc, "auroc": after.auroc}
     if after.failures or after.auroc < before.auroc:
         shutil.rmtree(partial)
@@ -235,11 +203,10 @@ class Anchored(NamedTuple):
     """Those of the self-test that it fails."""
 
 
-def anchored(settings: PanelSettings, folder: str) -> Anchored:
-    """How the panel does with the heads of a folder, and without those scorers that cost."""
+def anchored(settings: PanelSettings) -> Anchored:
+    """How the panel does without those scorers that cost."""
     cheap = tuple(name for name, entry in chosen(settings).items() if not entry.dear)
-    place = folder or settings.weights_dir
-    panel = Panel(msgspec.structs.replace(settings, scorers=cheap, weights_dir=place))
+    panel = Panel(msgspec.structs.replace(settings, scorers=cheap))
     known = list(_anchors())
     assessments = panel.assess([case.experience for case, _ in known])
     said = [0.0 if a.actual_harm is None else a.actual_harm for a in assessments]

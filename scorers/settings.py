@@ -232,6 +232,8 @@ class PanelSettings(Noun, frozen=True, kw_only=True):
     """Those of the roster that are at work; judge and guard need their sections below."""
     weights_dir: str = ""
     """Folder of the fitted heads; empty: those that come with Bhavana."""
+    refitted_dir: str = ""
+    """Folder of the heads that a refit made of them. The service fills it in."""
     weights: dict[str, Share] = field(
         default_factory=lambda: {
             "ahimsa": 0.25,
@@ -265,6 +267,11 @@ class PanelSettings(Noun, frozen=True, kw_only=True):
     guard: GuardSettings = field(default_factory=GuardSettings)
 
     @property
+    def configured_heads(self) -> Path:
+        """The folder of the fitted heads as they were before any refit."""
+        return Path(self.weights_dir).expanduser() if self.weights_dir else WEIGHTS
+
+    @property
     def heads(self) -> Path:
         """The folder that the fitted heads are loaded from."""
-        return Path(self.weights_dir).expanduser() if self.weights_dir else WEIGHTS
+        return Path(self.refitted_dir) if self.refitted_dir else self.configured_heads

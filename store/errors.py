@@ -12,7 +12,7 @@
     └── Halted              stop this cycle and tell a person
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
-        ├── Untrusted       the panel fails its self-test: it assesses nothing
+        ├── Untrusted       the panel fails its self-test, or people's word of it alarms
         ├── IntegrityError  bytes differ from the hash that was recorded for them
         └── ProbeFailed     the published release does not answer like the one we evaluated
 
@@ -83,7 +83,7 @@ class ChildFailed(Halted):
 
 
 class Untrusted(Halted):
-    """The panel fails its self-test."""
+    """The panel may not be trusted: by its self-test, or by what people say of its answers."""
 
 
 class IntegrityError(Halted):

@@ -336,6 +336,9 @@ class Refit(Noun, frozen=True, kw_only=True):
     serves: str
     """The folder below the data folder's heads/ whose heads are at work from now on; "": those
     of the configuration."""
+    stands_on: str
+    """Version of the configured heads that were bent. With others in the configuration `serves`
+    is not at work: a new Bhavana brings new heads."""
     reviews: int
     random: int
     """Reviews of experiences that were drawn at random."""

@@ -56,6 +56,8 @@ class Judgement(Noun, frozen=True, kw_only=True):
     experience: Experience
     position: int
     """Of the experience."""
+    decided_at: int
+    """Position of the review."""
     consented: bool
     """Consent to training as it stands."""
     assessment: Assessment | None
@@ -236,6 +238,7 @@ def judgements(store: Store, panel: str) -> list[Judgement]:
     query = (
         select(
             events.c.body,
+            reviews.c.position.label("decided_at"),
             told.c.position,
             told.c.body.label("experience"),
             said.c.body.label("assessment"),
@@ -259,6 +262,7 @@ def judgements(store: Store, panel: str) -> list[Judgement]:
                 review=msgspec.json.decode(row.body, type=Review),
                 experience=experience,
                 position=row.position,
+                decided_at=row.decided_at,
                 consented=consents_to_training(experience, changed),
                 assessment=_assessment(row.assessment),
             )
@@ -293,6 +297,23 @@ def harms_seen(
         query = query.where(position <= until)
     with in_our_words(), store.reading.connect() as connection:
         return [(row.actual_harm, row.weighted) for row in connection.execute(query)]
+
+
+def seen_first(store: StoreReader, panel: str, *, nth: int) -> int | None:
+    """Position of the n-th experience that people's frontends sent and this panel assessed."""
+    position = experiences.c.position
+    judged = and_(assessments.c.experience_id == experiences.c.id, assessments.c.panel == panel)
+    query = (
+        select(position)
+        .join(assessments, judged)
+        .where(experiences.c.source.not_in(OURS))
+        .order_by(position)
+        .offset(nth - 1)
+        .limit(1)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        found: int | None = connection.execute(query).scalar()
+    return found
 
 
 def _assessment(body: bytes | None) -> Assessment | None:

@@ -16,6 +16,7 @@ from store.tables import leases, schedules
 
 CYCLE = "cycle"
 RETENTION = "retention"
+REFIT = "refit"
 LEASE_SECONDS = 60.0
 
 

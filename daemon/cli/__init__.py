@@ -10,10 +10,12 @@ from daemon.cli import (
     answers,
     copies,
     doctor,
+    heads,
     keys,
     loop,
     maintenance,
     people,
+    review,
     scoring,
     service,
 )
@@ -21,7 +23,7 @@ from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
 
 EXIT_REJECTED, EXIT_HALTED, EXIT_UNAVAILABLE = 2, 3, 75
-VERBS = (service, doctor, loop, answers, scoring, people, keys, maintenance, copies)
+VERBS = (service, doctor, loop, answers, scoring, review, heads, people, keys, maintenance, copies)
 """Importing them registers their verbs with the app."""
 
 

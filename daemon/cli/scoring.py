@@ -15,7 +15,7 @@ import typer
 
 from converters.selection import route_of
 from daemon.cli.app import app, progress, settings
-from daemon.wiring import open_store, vouch_for_panel
+from daemon.wiring import at_work, open_store, vouch_for_panel
 from scorers import SCORERS
 from scorers.assess import assess_pending, worker
 from scorers.measure import Measured, measure
@@ -74,9 +74,9 @@ def assess(
 
 
 def _assess_all() -> None:
-    house = settings()
-    vouch_for_panel(house)
-    with progress() as told, open_store(house) as store:
+    with progress() as told, open_store(settings()) as store:
+        house = at_work(settings(), store)
+        vouch_for_panel(house)
         told("assessing", 0, 0)
         count = assess_pending(
             store, house.panel, store.position(), lambda done: told("assessing", done, 0)
