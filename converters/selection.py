@@ -69,16 +69,24 @@ def select(
 
     burst = beyond_the_burst(assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
 
-    steps: dict[str, Callable[[Assessed], bool]] = {
-        "without_consent": lambda a: a.consented,
-        "withheld": lambda a: not is_withheld(a.experience),
-        "quarantined": lambda a: a.tier != "quarantined",
-        "burst": lambda a: a.position not in burst,
+    def unless_accepted(keeps: Callable[[Assessed], bool]) -> Callable[[Assessed], bool]:
+        """A step of the panel's word, which a person's goes before."""
+        return lambda a: a.decision == "accept" or keeps(a)
+
+    of_the_panel: dict[str, Callable[[Assessed], bool]] = {
         "abstained": _judged,
         "doubted": lambda a: _curated(a) or not a.assessment.doubts,
         "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
         "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
         "label_not_admitted": lambda a: _curated(a) or a.assessment.label in policy.labels,
+    }
+    steps: dict[str, Callable[[Assessed], bool]] = {
+        "without_consent": lambda a: a.consented,
+        "withheld": lambda a: not is_withheld(a.experience),
+        "quarantined": lambda a: a.tier != "quarantined",
+        "burst": lambda a: a.position not in burst,
+        "rejected": lambda a: a.decision not in ("reject", "correct"),
+        **{name: unless_accepted(keeps) for name, keeps in of_the_panel.items()},
         "own_refusal": lambda a: not (_self_generated(a) and _refuses(a)),
         "duplicate": unseen,
         "gate_item": not_a_gate_item,

@@ -34,6 +34,7 @@ class Receipt(Noun, frozen=True, kw_only=True):
     experiences: int
     feedback: int
     assessments: int
+    reviews: int
     consent_changes: int
     dataset_rows: dict[Identifier, int]
     """Rows by dataset."""
@@ -41,6 +42,8 @@ class Receipt(Noun, frozen=True, kw_only=True):
     releases: tuple[Identifier, ...]
     """What learned from the words, and cannot unlearn them: the next cycle trains from the base
     without them."""
+    refits: tuple[Identifier, ...]
+    """Whose heads learned from what a person decided on them."""
     write_ahead_log_emptied: bool
     remains: tuple[str, ...]
     """What a person still has to see to."""
@@ -60,6 +63,7 @@ class Retained(Noun, frozen=True, kw_only=True):
     """Rows by dataset."""
     runs: tuple[Identifier, ...]
     releases: tuple[Identifier, ...]
+    refits: tuple[Identifier, ...]
     write_ahead_log_emptied: bool
     remains: tuple[str, ...]
     """What a person still has to see to."""
@@ -95,10 +99,12 @@ def erase(
         experiences=len(found.experiences),
         feedback=len(found.feedback),
         assessments=len(found.assessments),
+        reviews=len(found.reviews),
         consent_changes=len(found.consents),
         dataset_rows=rows,
         runs=went.runs,
         releases=went.releases,
+        refits=went.refits,
         write_ahead_log_emptied=emptied,
         remains=_remains(went, emptied or dry_run),
         at=now(),
@@ -147,6 +153,7 @@ def retain(
         dataset_rows=rows,
         runs=went.runs,
         releases=went.releases,
+        refits=went.refits,
         write_ahead_log_emptied=emptied,
         remains=_remains(went, emptied or not erasures) if some else (),
         at=moment,
@@ -189,6 +196,8 @@ def _remains(went: privacy.Went, emptied: bool) -> tuple[str, ...]:
         remains.append(f"{', '.join(went.releases)} learned from them: turn a cycle, or roll back.")
     elif went.runs:
         remains.append(f"{', '.join(went.runs)} learned from them and is not in service.")
+    if went.refits:
+        remains.append(f"{', '.join(went.refits)} learned from them: the next refit does without.")
     if not emptied:
         remains.append("A reader kept the write-ahead log from being emptied: erase again.")
     return tuple(remains)

@@ -30,6 +30,7 @@ BESIDE = (
     tables.seals,
     tables.tombstones,
     tables.secrets,
+    tables.draws,
     tables.key_uses,
     tables.schedules,
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
 from store import log, tables
 from store.engine import in_our_words
@@ -33,6 +33,7 @@ class Found(NamedTuple):
     experiences: tuple[int, ...]
     feedback: tuple[int, ...]
     assessments: tuple[int, ...]
+    reviews: tuple[int, ...]
     consents: tuple[int, ...]
     ids: tuple[str, ...]
     conversations: tuple[str, ...]
@@ -41,7 +42,8 @@ class Found(NamedTuple):
     @property
     def positions(self) -> tuple[int, ...]:
         """All of them, in order."""
-        parts = (self.experiences, self.feedback, self.assessments, self.consents)
+        on_them = (self.feedback, self.assessments, self.reviews, self.consents)
+        parts = (self.experiences, *on_them)
         return tuple(sorted(position for part in parts for position in part))
 
 
@@ -53,6 +55,8 @@ class Went(Noun, frozen=True, kw_only=True):
     adapters: tuple[str, ...] = ()
     """The runs' adapters, by hash."""
     releases: tuple[Identifier, ...] = ()
+    refits: tuple[Identifier, ...] = ()
+    """Whose heads learned from what people decided on them."""
 
 
 def find(store: Store, scope: Scope, name: str) -> Found:
@@ -77,9 +81,10 @@ def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> 
 
 
 def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
-    """The datasets, runs, adapters and releases that learned from these, by position."""
-    datasets, members = tables.datasets.c, tables.members.c
+    """What learned from these, by position: datasets, runs, adapters, releases and refits."""
+    datasets, refits, members = tables.datasets.c, tables.refits.c, tables.members.c
     of_datasets: dict[str, str] = {}
+    of_refits: dict[int, str] = {}
     with in_our_words(), store.reading.connect() as connection:
         for positions in batches(experiences):
             query = (
@@ -89,6 +94,13 @@ def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
                 .distinct()
             )
             of_datasets |= {row[0]: row[1] for row in connection.execute(query)}
+            query = (
+                select(refits.position, refits.id)
+                .join(tables.members, members.position == refits.position)
+                .where(members.member.in_(positions))
+                .distinct()
+            )
+            of_refits |= {row[0]: row[1] for row in connection.execute(query)}
 
         def made(table: Table, kind: type[Made]) -> list[Made]:
             of_cycles = table.c.cycle_id.in_(sorted(set(of_datasets.values())))
@@ -102,6 +114,7 @@ def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
             runs=tuple(run.id for run in runs),
             adapters=tuple(dict.fromkeys(run.adapter_hash for run in runs)),
             releases=tuple(release.id for release in made(tables.releases, Release)),
+            refits=tuple(of_refits[position] for position in sorted(of_refits)),
         )
 
 
@@ -170,9 +183,10 @@ def with_what_is_on(
     nothing else; beside what was found already.
     """
     feedback, assessments = tables.feedback.c, tables.assessments.c
-    consents = tables.consents.c
+    reviews, consents = tables.reviews.c, tables.consents.c
     ids = tuple(name for _, name in some)
     judged: set[int] = set()
+    reviewed: set[int] = set()
     conversations = _emptied(connection, [position for position, _ in some])
     for batch in batches(conversations):
         on = feedback.conversation.in_(batch)
@@ -184,12 +198,15 @@ def with_what_is_on(
         said |= set(connection.execute(select(feedback.position).where(on)).scalars())
         of_them = assessments.experience_id.in_(batch)
         judged |= set(connection.execute(select(assessments.position).where(of_them)).scalars())
+        of_them = reviews.experience_id.in_(batch)
+        reviewed |= set(connection.execute(select(reviews.position).where(of_them)).scalars())
         on_one = (consents.scope == "experience") & consents.scope_id.in_(batch)
         consented |= set(connection.execute(select(consents.position).where(on_one)).scalars())
     return Found(
         experiences=tuple(position for position, _ in some),
         feedback=tuple(sorted(said)),
         assessments=tuple(sorted(judged)),
+        reviews=tuple(sorted(reviewed)),
         consents=tuple(sorted(consented)),
         ids=ids,
         conversations=conversations,
@@ -267,6 +284,7 @@ def _empty(connection: Connection, positions: Sequence[int], salt: bytes) -> Non
     )
     log.bury(connection, hashes.values())
     withdraw(connection, positions)
+    connection.execute(delete(tables.draws).where(tables.draws.c.position.in_(positions)))
 
 
 def batches(values: Iterable[T]) -> Iterator[list[T]]:

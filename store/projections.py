@@ -30,6 +30,7 @@ from store.records import (
     Source,
     TrainingRun,
 )
+from store.redaction import is_withheld
 
 DIGEST_BATCH = 1_000
 
@@ -60,6 +61,7 @@ def _experience(e: Experience) -> Row:
         "conversation": e.conversation_id,
         "subject": e.subject,
         "consented": e.consent.training,
+        "withheld": is_withheld(e),
     }
 
 

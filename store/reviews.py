@@ -171,6 +171,7 @@ def _candidates(panel: str) -> Select[int]:
         .join(assessments, judged)
         .where(
             experiences.c.source != CURATED,
+            experiences.c.withheld.is_(False),  # there is nothing to read
             experiences.c.id.not_in(select(reviews.c.experience_id)),
             experiences.c.position.not_in(select(draws.c.position)),
         )

@@ -120,6 +120,7 @@ experiences = Table(
     Column("conversation", ID),
     Column("subject", ID),
     Column("consented", Boolean, nullable=False),
+    Column("withheld", Boolean, nullable=False),  # its words were not stored
 )
 for _name in ("conversation", "subject"):
     _given = experiences.c[_name].is_not(None)

@@ -1,4 +1,4 @@
-"""reviews, refits and draws; the value of feedback and the panel's doubts
+"""reviews, refits and draws; what a draw asks of experiences, feedback and assessments
 
 Projections that change are dropped and made anew, empty: `store.engine.migrate` replays the log
 afterwards. No table that holds facts is touched.
@@ -16,7 +16,7 @@ depends_on = None
 
 POSITION = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 ID = sa.String(160)
-CHANGED = ("assessments", "feedback")
+CHANGED = ("assessments", "experiences", "feedback")
 
 
 def upgrade() -> None:
@@ -35,6 +35,27 @@ def _position() -> sa.Column[int]:
 
 
 def _changed() -> None:
+    op.create_table(
+        "experiences",
+        _position(),
+        sa.Column("id", ID, nullable=False),
+        sa.Column("source", sa.String(128), nullable=False),
+        sa.Column("conversation", ID, nullable=True),
+        sa.Column("subject", ID, nullable=True),
+        sa.Column("consented", sa.Boolean(), nullable=False),
+        sa.Column("withheld", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("position", name=op.f("pk_experiences")),
+    )
+    op.create_index(op.f("ix_experiences_source"), "experiences", ["source"])
+    for name in ("conversation", "subject"):
+        given = sa.text(f"{name} IS NOT NULL")
+        op.create_index(
+            op.f(f"ix_experiences_{name}"),
+            "experiences",
+            [name],
+            sqlite_where=given,
+            postgresql_where=given,
+        )
     op.create_table(
         "feedback",
         _position(),

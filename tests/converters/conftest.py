@@ -15,11 +15,12 @@ from store.experiences import Assessed
 @pytest.fixture(scope="session")
 def make_assessed(make_experience, make_assessment) -> Callable[..., Assessed]:
     """Makes a judged experience; the words of the assessment go to it, the rest to the other."""
-    of_assessment = {"harm", "weighted", "refusal", "label", "abstained", "actual_harm"}
+    of_assessment = {"harm", "weighted", "refusal", "label", "abstained", "doubts", "actual_harm"}
 
     def make(name: str = "e-1", prompt: str | None = None, **changes: Any) -> Assessed:
         judged = {key: changes.pop(key) for key in of_assessment & changes.keys()}
         tier = changes.pop("tier", "trusted")
+        decision = changes.pop("decision", None)
         experience = make_experience(name, prompt, **changes)
         return Assessed(
             experience=experience,
@@ -27,6 +28,7 @@ def make_assessed(make_experience, make_assessment) -> Callable[..., Assessed]:
             position=int.from_bytes(name.encode()[:6]),
             consented=experience.consent.training,
             tier=tier,
+            decision=decision,
         )
 
     return make

@@ -9,6 +9,7 @@ import pytest
 from converters.selection import select
 from store import experiences
 from store.records import Label, Message, Policy, now
+from store.redaction import WITHHELD
 
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
 SHORT_GATE = "Who are you?"
@@ -40,6 +41,73 @@ def test_each_step_drops_what_the_policy_does_not_admit(make_assessed, step, cha
     selection = select([make_assessed("good"), make_assessed("bad", **changes)], Policy())
     assert _ids(selection) == ["good"]
     assert _dropped(selection) == {step: 1}
+
+
+@pytest.mark.parametrize("decision", ["reject", "correct"])
+def test_what_a_person_rejected_or_corrected_is_not_learned_from(make_assessed, decision):
+    """However well the panel thinks of it; curated answers, too."""
+    items = [
+        make_assessed("good"),
+        make_assessed("bad", weighted=9.9, harm=0.0, decision=decision),
+        make_assessed("written", source="exemplar", decision=decision),
+    ]
+    selection = select(items, Policy())
+    assert _ids(selection) == ["good"]
+    assert _dropped(selection) == {"rejected": 2}
+
+
+OF_THE_PANEL = {
+    "abstained": {"abstained": ("karuna",)},
+    "unknown": {"weighted": None, "harm": None},
+    "doubted": {"doubts": ("injection",)},
+    "over_max_harm": {"harm": 0.9},
+    "under_min_weighted": {"weighted": 1.0},
+    "label_not_admitted": {"label": Label.LOW},
+}
+
+
+@pytest.mark.parametrize("why", OF_THE_PANEL)
+def test_what_a_person_accepted_is_learned_from_whatever_the_panel_says(make_assessed, why):
+    """A person's decision goes before the panel's, which would have dropped it."""
+    assert select([make_assessed(**OF_THE_PANEL[why])], Policy()).chosen == ()
+    accepted = make_assessed(decision="accept", **OF_THE_PANEL[why])
+    assert _ids(select([accepted], Policy())) == ["e-1"]
+
+
+@pytest.mark.parametrize(
+    ("step", "changes"),
+    [
+        ("without_consent", {"training": False}),
+        ("withheld", {"response": WITHHELD}),
+        ("quarantined", {"tier": "quarantined"}),
+        ("own_refusal", {"source": "practice", "refusal": 1.0}),
+        ("gate_item", {"prompt": GATE}),
+        ("over_self_share", {"source": "practice"}),
+        ("over_refusal_share", {"refusal": 1.0}),
+    ],
+)
+def test_what_a_person_accepted_is_held_to_all_that_is_not_the_panels(make_assessed, step, changes):
+    """Consent, trust, the gates and the shares are not for a reviewer to decide."""
+    accepted = make_assessed(decision="accept", **changes)
+    assert _dropped(select([accepted], Policy(), forbidden=[GATE])) == {step: 1}
+
+
+def test_what_a_person_accepted_is_under_the_caps(make_assessed):
+    """Of one source only so many; what the panel could not weigh comes last."""
+    known = [make_assessed(f"known-{i}", tier="untrusted", weighted=6.5) for i in range(2)]
+    unknown = make_assessed("accepted", tier="untrusted", weighted=None, decision="accept")
+    selection = select([unknown, *known], Policy(max_per_source=2))
+    assert _ids(selection) == ["known-0", "known-1"]
+    assert _dropped(selection) == {"over_source_cap": 1}
+
+
+def test_a_repeat_of_what_was_accepted_is_a_duplicate(make_assessed):
+    """A decision makes no second copy of the same words."""
+    items = [
+        make_assessed("first", "What is rain?", response="Water."),
+        make_assessed("again", "What is rain?", response="Water.", decision="accept"),
+    ]
+    assert _dropped(select(items, Policy())) == {"duplicate": 1}
 
 
 def test_what_lies_just_within_the_thresholds_is_kept(make_assessed):
@@ -184,6 +252,7 @@ def _crowd(make_assessed, seed, count=150):
                 weighted=round(draw.uniform(3, 10), 2),
                 refusal=float(draw.random() < 0.4),
                 abstained=("karuna",) if draw.random() < 0.05 else (),
+                decision=draw.choice([None] * 9 + ["accept", "reject", "correct"]),
             )
         )
     return crowd

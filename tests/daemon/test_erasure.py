@@ -10,10 +10,10 @@ import pytest
 
 from converters import dataset as datasets
 from daemon.erasure import erase
-from store import cycles, experiences, sources
+from store import cycles, experiences, refits, reviews, sources
 from store.errors import IntegrityError
 from store.events import Store
-from store.records import Feedback, Policy, now
+from store.records import Feedback, Policy, Refit, Review, now
 
 PEOPLE = 100
 SENTENCE = "the heron of {} waits at the {}th weir"
@@ -53,6 +53,16 @@ def kept(data, make_experience, make_assessment):
             for item in items
         ]
         experiences.give_feedback(store, given, actor="test")
+        for item in items:
+            decided = Review(
+                id=f"r-{item.id}",
+                experience_id=item.id,
+                decision="accept",
+                reason=item.response,
+                reviewer="anna",
+                reviewed_at=now(),
+            )
+            reviews.record(store, decided, actor="test")
         sources.change(store, "web", "trusted", actor="test")
         dataset = datasets.build(
             store,
@@ -101,6 +111,7 @@ def test_a_dry_run_touches_nothing(kept, data):
     end = store.position()
     receipt = _erase(store, "canary-001", dry_run=True)
     assert (receipt.experiences, receipt.feedback, receipt.assessments) == (1, 1, 1)
+    assert receipt.reviews == 1
     assert (receipt.id, receipt.dataset_rows) == (None, {"dataset-1": 1})
     assert store.position() == end
     datasets.verify(dataset)
@@ -158,3 +169,25 @@ def test_a_dataset_that_is_recorded_meanwhile_loses_the_words_too(monkeypatch, k
     (data / "before").unlink()
     assert receipt.dataset_rows == {"dataset-1": 1, "dataset-2": 1}
     assert _hits(data, ["canary-001"]) == set()
+
+
+def test_the_receipt_says_which_refits_learned_from_them(kept):
+    """A head holds no words, yet a person's decisions taught it."""
+    store, dataset = kept
+    refit = Refit(
+        id="refit-1",
+        outcome="promoted",
+        reason="better",
+        serves="heads-1",
+        reviews=1,
+        random=0,
+        members=dataset.members[:1],
+        labels_digest="0",
+        figures={},
+        finished_at=now(),
+    )
+    refits.record(store, refit)
+    learned, other = (_erase(store, f"canary-{i:03}") for i in range(2))
+    assert (learned.refits, other.refits) == (("refit-1",), ())
+    assert [note for note in learned.remains if "refit-1" in note and "next refit" in note]
+    assert not [note for note in other.remains if "refit" in note]

@@ -73,6 +73,7 @@ def test_one_is_read_with_its_feedback(ask, five, problem):
         "runs": [],
         "adapters": [],
         "releases": [],
+        "refits": [],
     }
 
 

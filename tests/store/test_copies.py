@@ -7,7 +7,7 @@ import stat
 import pytest
 from sqlalchemy import select, text
 
-from store import copies, experiences, keys, privacy, schedule
+from store import copies, experiences, keys, privacy, reviews, schedule
 from store.errors import IntegrityError, Rejected, Unavailable
 from store.events import Store, StoreReader
 from store.log import SEAL_EVERY
@@ -30,6 +30,7 @@ def full(store, make_experience, make_assessment):
     schedule.ran(store, now())
     schedule.acquire(store, "this process")
     privacy.erase(store, "experience", "e-1", reason="asked", actor="test")
+    assert reviews.draw(store, "panel-1", reviewer="anna", cut=0.5) is not None
     return store
 
 

@@ -8,30 +8,26 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from store import experiences, keys
+from store import experiences, keys, reviews
 from store.engine import alembic_config, open_engine
 from store.events import Store
 from store.log import EMPTY_CHAIN, head_of, link
-from store.records import ApiKey, now, to_json
+from store.records import ApiKey, Feedback, now, to_json
 
 COUNT = 1_203
 INSERT = text(
     "INSERT INTO events (stream, type, version, key, body, digest, recorded_at, actor) "
     "VALUES (:stream, :type, 1, :key, :body, :digest, :recorded_at, 'test')"
 )
+LEFT_BY_THE_SECOND = (
+    "INSERT INTO feedback (position, id, experience_id, kind) VALUES (7, 'f', 'e-1', 'thumb')"
+)
 
 
-@pytest.fixture
-def old(store_url, make_experience):
-    """The URL of a store as the first version left it."""
+def _left_by_the_first(store_url, facts):
+    """A store as the first version left it, with these events."""
     engine = open_engine(store_url, writes=True)
     config = alembic_config()
-    key = ApiKey(id="abc", name="k", scopes=("ingest",), secret_hash="0", created_at=now())
-    facts = [("key.created", "key/abc/key.created", key)]
-    facts += [
-        ("experience.recorded", f"experience/e-{i}", make_experience(f"e-{i}"))
-        for i in range(COUNT)
-    ]
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
@@ -40,7 +36,19 @@ def old(store_url, make_experience):
             row = {"stream": name, "type": kind, "key": name, "body": body}
             row["digest"] = hashlib.sha256(body).hexdigest()
             connection.execute(INSERT, row | {"recorded_at": now().isoformat()})
-    engine.dispose()
+    return engine
+
+
+@pytest.fixture
+def old(store_url, make_experience):
+    """The URL of a store as the first version left it."""
+    key = ApiKey(id="abc", name="k", scopes=("ingest",), secret_hash="0", created_at=now())
+    facts = [("key.created", "key/abc/key.created", key)]
+    facts += [
+        ("experience.recorded", f"experience/e-{i}", make_experience(f"e-{i}"))
+        for i in range(COUNT)
+    ]
+    _left_by_the_first(store_url, facts).dispose()
     return store_url
 
 
@@ -77,4 +85,45 @@ def test_opening_it_again_changes_nothing(old):
     with Store(old) as store:
         before = store.projections_digest()
     with Store(old) as store:
+        assert store.projections_digest() == before
+
+
+def test_what_later_versions_ask_of_feedback_and_assessments_is_filled_in(
+    store_url, make_experience, make_assessment
+):
+    """The second version did not note them; the log knows, and rows that were there do not stay."""
+    thumb = Feedback(id="f", kind="thumb", value=-1, experience_id="e-1", given_at=now())
+    facts = [
+        ("experience.recorded", f"experience/{name}", make_experience(name))
+        for name in ("e-0", "e-1", "e-2")
+    ]
+    facts += [
+        (
+            "experience.assessed",
+            f"assessment/{name}/panel-1",
+            make_assessment(name, doubts=("injection",) if name == "e-2" else ()),
+        )
+        for name in ("e-0", "e-1", "e-2")
+    ]
+    facts.append(("feedback.given", "feedback/f", thumb))
+    engine = _left_by_the_first(store_url, facts)
+    config = alembic_config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.execute(text(LEFT_BY_THE_SECOND))
+        connection.execute(text("INSERT INTO tallies VALUES ('feedback', 'thumb', 1)"))
+    engine.dispose()
+    with Store(store_url) as store:
+        assert experiences.count_feedback(store) == 1
+        assert reviews.count(store)["random"] == 0
+        drawn = [reviews.draw(store, "panel-1", reviewer=f"person-{n}", cut=0.5) for n in range(3)]
+        assert {d.experience.id for d in drawn} == {"e-0", "e-1", "e-2"}
+        with store.reading.connect() as connection:
+            query = "SELECT experience_id FROM assessments WHERE doubted"
+            assert connection.execute(text(query)).scalars().all() == ["e-2"]
+            query = "SELECT value FROM feedback"
+            assert connection.execute(text(query)).scalars().all() == [-1]
+        before = store.projections_digest()
+        store.rebuild()
         assert store.projections_digest() == before

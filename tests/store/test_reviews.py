@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
-from store import experiences, privacy, reviews
+from store import experiences, privacy, retention, reviews
 from store.errors import Conflict, NotFound, Rejected
 from store.events import Store
 from store.records import CURATED, PRACTICE, ConsentChange, Feedback, Review, now
+from store.redaction import WITHHELD
+from store.tables import draws
 from store.verify import verify
 
 PANEL = "panel-1"
@@ -334,6 +338,12 @@ def test_curated_answers_are_not_drawn(judged):
     assert _draw(store, "b") is None
 
 
+def test_what_was_not_stored_is_not_drawn(judged):
+    """A person would have nothing to read; the panel judged it at the door."""
+    store = judged({"e-1": {"harm": 0.5, "doubts": ("injection",)}}, response=WITHHELD)
+    assert _draw(store) is None
+
+
 def test_another_panel_takes_no_draw_away(judged):
     """What was drawn waits for its person, without the word of a panel that has not come to it."""
     store = judged({"e-1": {}, "e-2": {}})
@@ -414,3 +424,100 @@ def test_a_rebuild_gives_the_same(decided):
 def test_a_store_with_reviews_verifies(decided):
     """Each has the key and the stream that its verb gives it."""
     assert verify(decided).faults == ()
+
+
+# --- erasure ------------------------------------------------------------------------------
+
+CANARY = "the heron at the weir"
+
+
+def test_erasing_takes_reviews_and_draws(decided):
+    """Counted with the rest, and the tallies follow; nothing comes back with a rebuild."""
+    found = privacy.find(decided, "subject", "s")
+    assert (len(found.experiences), len(found.reviews)) == (8, 5)
+    assert set(found.reviews) <= set(found.positions)
+    privacy.erase(decided, "subject", "s", reason="asked", actor="test")
+    assert reviews.judgements(decided, PANEL) == []
+    assert set(reviews.count(decided).values()) == {0}
+    assert _draw(decided) is None
+    with decided.reading.connect() as connection:
+        assert connection.execute(select(draws)).all() == []
+    assert verify(decided).faults == ()
+    before = decided.projections_digest()
+    decided.rebuild()
+    assert decided.projections_digest() == before
+
+
+@pytest.mark.parametrize(("scope", "name"), [("experience", "mine"), ("conversation", "talk")])
+def test_erasing_one_takes_its_reviews_only(judged, scope, name):
+    """Not what was decided on another one; and the id of the review is not taken again."""
+    judged({"mine": {}}, conversation_id="talk")
+    store = judged({"other": {}})
+    for reviewed in ("mine", "other"):
+        _record(store, reviewed)
+    _record(store, "mine", id="again", decision="reject")
+    assert len(privacy.find(store, scope, name).reviews) == 2
+    privacy.erase(store, scope, name, reason="asked", actor="test")
+    assert [j.experience.id for j in reviews.judgements(store, PANEL)] == ["other"]
+    with pytest.raises(Conflict, match="erased"):
+        _record(store, "other", id="again")
+    assert verify(store).faults == ()
+
+
+def test_a_review_that_was_erased_is_in_no_file_of_the_store(sqlite_only, judged):
+    """Neither the reason nor the better answer, nor any id."""
+    store = judged({"mine": {}, "other": {}})
+    how = {"decision": "correct", "text": f"I saw {CANARY}.", "reason": f"It forgot {CANARY}."}
+    _record(store, "mine", **how)
+    assert CANARY in _text_of(store)
+    privacy.erase(store, "experience", "mine", reason="asked", actor="test")
+    left = _text_of(store)
+    assert CANARY not in left
+    assert "mine" not in left
+    assert "other" in left
+
+
+def _text_of(store):
+    """What the store's files hold, after the log was emptied into the database."""
+    assert store.scrub()
+    files = (path for path in (store.database, store.wal) if path.exists())
+    return "".join(path.read_bytes().decode(errors="replace") for path in files)
+
+
+def test_a_review_of_what_is_erased_meanwhile_is_not_taken(
+    postgresql_url, make_experience, make_assessment
+):
+    """However they meet: no word of it is left, and no draw."""
+    names = [f"e-{n}" for n in range(20)]
+    with Store(postgresql_url) as one, Store(postgresql_url) as other:
+        experiences.record(one, [make_experience(name) for name in names])
+        experiences.assess(one, [make_assessment(name) for name in names])
+
+        def decides(name):
+            _draw(other, f"for-{name}")
+            with suppress(NotFound):
+                _record(other, name)
+
+        def wishes(name):
+            privacy.erase(one, "experience", name, reason="asked", actor="test")
+
+        with ThreadPoolExecutor(4) as pool:
+            told = [pool.submit(what, name) for name in names for what in (decides, wishes)]
+            for done in told:
+                done.result()
+        assert [e for e in one.follow(types=["experience.reviewed"]) if e.body != b"null"] == []
+        assert _draw(one, "for-e-0") is None
+        assert verify(one).faults == ()
+
+
+def test_reviews_age_with_their_experience(judged):
+    """What is too old goes with all that is on it."""
+    store = judged({"old": {}})
+    _record(store, "old")
+    later = now() + timedelta(days=1)
+    some = retention.aged(store, before=later, consented=True)
+    [erasure] = retention.erase_aged(
+        store, some, before=later, consented=True, reason="age", actor="test"
+    )
+    assert len(erasure.positions) == 3
+    assert reviews.judgements(store, PANEL) == []

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from store import experiences, keys, privacy
+from store import experiences, keys, privacy, refits, reviews
 from store.events import Store, StoreReader
 from store.log import SEAL_EVERY
 from store.projections import KINDS
-from store.records import ConsentChange, Feedback, now
+from store.records import ConsentChange, Feedback, Refit, Review, now
 from store.verify import MOST_OF_A_KIND, verify
 from store.walk import BATCH, IDENTITY
 
@@ -260,6 +260,26 @@ def test_verifying_needs_only_a_reader(full):
     with StoreReader(full.reading.url.render_as_string(hide_password=False)) as reader:
         assert verify(reader).faults == ()
     assert (full.projections_digest(), list(full.follow())) == before
+
+
+@pytest.mark.parametrize("column", ["key", "stream"])
+def test_a_review_and_a_refit_under_another_name_are_told(full, column):
+    """A decision that was moved to another experience would be learned from."""
+    moment = now()
+    review = Review(
+        id="r", experience_id="e-1", decision="accept", reason="Fine", reviewer="anna",
+        reviewed_at=moment,
+    )  # fmt: skip
+    reviews.record(full, review, actor="test")
+    refit = Refit(
+        id="r", outcome="held_back", reason="no better", serves="", reviews=1, random=0,
+        labels_digest="0", figures={}, finished_at=moment,
+    )  # fmt: skip
+    refits.record(full, refit)
+    assert verify(full).faults == ()
+    _damage(full, f"UPDATE events SET {column} = position || 'x' WHERE position > 24")
+    for position, fault in zip((25, 26), verify(full).faults, strict=False):
+        assert f"at {position} has the key or the stream of another one" in fault
 
 
 def test_every_kind_of_event_has_an_identity_to_compare():
