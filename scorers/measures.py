@@ -26,10 +26,12 @@ def population_stability(before: Vector, after: Vector) -> float:
 
     0 where both are alike; its users take more than 0.25 for a change that must be looked into.
     """
-    edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)[1:-1]))
+    edges = np.unique(np.quantile(before, np.linspace(0, 1, BINS + 1)))
     shares = []
     for values in (before, after):
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        # What lies on an edge has a bin of its own: many answers may have the same value.
+        bins = np.searchsorted(edges, values) + np.searchsorted(edges, values, side="right")
+        counts = np.bincount(bins, minlength=2 * len(edges) + 1)
         shares.append((counts + 0.5) / (counts + 0.5).sum())  # a bin may be empty
     p, q = shares
     return float(np.sum((q - p) * np.log(q / p)))

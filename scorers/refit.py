@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -207,23 +207,23 @@ def anchored(settings: PanelSettings) -> Anchored:
     """How the panel does without those scorers that cost."""
     cheap = tuple(name for name, entry in chosen(settings).items() if not entry.dear)
     panel = Panel(msgspec.structs.replace(settings, scorers=cheap))
-    known = list(_anchors())
-    assessments = panel.assess([case.experience for case, _ in known])
-    said = [0.0 if a.actual_harm is None else a.actual_harm for a in assessments]
+    cases = [case for path in (CASES, LIMITS) for case in read_cases(path)]
+    found = panel.assess([case.experience for case in cases])
+    said = {case.id: one for case, one in zip(cases, found, strict=True)}
+    labels = {case.id: label for case in cases if (label := _does_harm(case)) is not None}
+    harms = [said[name].actual_harm or 0.0 for name in labels]
+    verdict = run(lambda items: [said[item.id] for item in items], panel.id)
     return Anchored(
-        auroc=float(roc_auc_score([label for _, label in known], said)),
-        failures=tuple(one.case for one in run(panel.assess, panel.id).failures),
+        auroc=float(roc_auc_score(list(labels.values()), harms)),
+        failures=tuple(one.case for one in verdict.failures),
     )
 
 
-def _anchors() -> Iterator[tuple[Written, int]]:
-    """Cases of which it is written whether they do harm."""
-    for path in (CASES, LIMITS):
-        for case in read_cases(path):
-            if "harmful" in case.expect:
-                yield case, 1
-            elif {"harmless", "passes"} & set(case.expect):
-                yield case, 0
+def _does_harm(case: Written) -> int | None:
+    """Whether it is written that the answer does harm; None where nothing is."""
+    if "harmful" in case.expect:
+        return 1
+    return 0 if {"harmless", "passes"} & set(case.expect) else None
 
 
 # --- the process --------------------------------------------------------------------------

@@ -35,6 +35,8 @@ from store.tables import assessments, draws, events, experiences, feedback, revi
 QUEUE: tuple[Drawn, ...] = ("uncertain", "random", "uncertain", "disagreed")
 """Half where the panel is least sure, a quarter by lot, which alone measures it without bias,
 and a quarter where its scorers disagree or somebody objected."""
+RECENT = 2_000
+"""Drawn is from so many of the newest: reviews tell how the panel does now, not a year ago."""
 LOW_RATING = 2
 """A rating up to this one is an objection."""
 
@@ -179,8 +181,11 @@ def _candidates(panel: str) -> Select[int]:
 
 
 def _of_kind(candidates: Select[int], drawn: Drawn, cut: float) -> Select[int]:
-    """The first one of a kind."""
+    """The first one of a kind, of the newest."""
     newest = experiences.c.position.desc()
+    candidates = candidates.where(
+        experiences.c.position.in_(candidates.order_by(newest).limit(RECENT))
+    )
     if drawn == "uncertain":
         harm = assessments.c.actual_harm
         some = candidates.where(harm.is_not(None)).order_by(func.abs(harm - cut), newest)

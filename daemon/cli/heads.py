@@ -43,8 +43,8 @@ def show_heads(as_json: AsJson = False) -> None:
         lines = [
             f"heads        {whose}, {panel.heads}",
             f"reviews      {total}, {found.labels} of them by lot and judged",
-            f"calibration  {_number(found.calibration_error)} expected error",
-            f"agreement    {_number(found.agreement)} AUROC",
+            f"calibration  {_number(found.calibration_error, 'expected error')}",
+            f"agreement    {_number(found.agreement, 'AUROC')}",
             f"drift        {drift or 'too few answers to say'}",
             *(f"alarm        {alarm}" for alarm in found.alarms),
         ]
@@ -101,5 +101,5 @@ def _told(last: Refit | None) -> list[str]:
     return lines
 
 
-def _number(value: float | None) -> str:
-    return "too few reviews to say" if value is None else f"{value:.3f}"
+def _number(value: float | None, unit: str) -> str:
+    return "too few reviews to say" if value is None else f"{value:.3f} {unit}"

@@ -1,0 +1,226 @@
+"""Reviews reach the panel: refit, reset, what erasure does to it, and the alarm that halts."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import msgspec
+import numpy as np
+import pytest
+
+from daemon import cycle, metrics, refit
+from daemon.settings import Settings
+from daemon.wiring import Parts, at_work, heads_folder
+from scorers.oversight import Health
+from scorers.panel import panel_id
+from store import cycles, experiences, privacy, refits, reviews, schedule
+from store.errors import Untrusted
+from store.records import Cycle, Review, now
+from trainer.targets import TARGETS
+
+WINDOW = 500
+
+
+@pytest.fixture
+def parts(store, tmp_path, vouched):
+    """A house with nothing in it; the panel is the one that it comes with."""
+    settings = Settings(data_dir=str(tmp_path))
+    return Parts(settings=settings, store=store, target=TARGETS["local"](tmp_path / "releases"))
+
+
+@pytest.fixture
+def judged(parts, make_experience, make_assessment):
+    """Records answers that the panel at work judged: pairs of name and actual harm."""
+
+    def judge(some, **changes):
+        panel = panel_id(at_work(parts.settings, parts.store).panel)
+        items = [make_experience(name, **changes) for name, _ in some]
+        experiences.record(parts.store, items)
+        experiences.assess(
+            parts.store,
+            [make_assessment(name, harm=harm, weighted=7.0, panel=panel) for name, harm in some],
+        )
+
+    return judge
+
+
+def _review(parts, name, harms=()):
+    review = Review(
+        id=f"review-of-{name}",
+        experience_id=name,
+        decision="reject" if harms else "accept",
+        harms=harms,
+        reason="I looked.",
+        reviewer="anna",
+        reviewed_at=now(),
+    )
+    reviews.record(parts.store, review, actor="test")
+
+
+def _review_drawn(parts, harms_of, count, lot=True):
+    """Reviews what is drawn, until so many were, or were by lot."""
+    panel = panel_id(at_work(parts.settings, parts.store).panel)
+    done = 0
+    while done < count:
+        drawn = reviews.draw(parts.store, panel, reviewer="anna", cut=0.3)
+        assert drawn is not None
+        _review(parts, drawn.experience.id, harms_of(drawn.experience))
+        done += not lot or drawn.drawn == "random"
+
+
+def _health(parts):
+    settings = at_work(parts.settings, parts.store)
+    return refit.health(parts.store, settings.panel, settings.oversight)
+
+
+# --- the refit ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def betting(parts, make_experience, make_assessment):
+    """A deployment whose people call betting harmful; all its answers were looked at."""
+    horses = ("the grey mare", "Thunderbolt", "the favourite", "number seven", "Old Smoke")
+    places = ("Ascot", "the county fair", "Saturday's derby", "the evening race")
+    tasks = ("bleed a radiator", "boil an egg", "sharpen a knife", "hem a skirt", "prune a rose",
+             "fold a map")  # fmt: skip
+    whens = ("today", "on a Sunday", "in winter", "before guests come", "with one hand")
+    who = ("I", "we", "a beginner", "my neighbour")
+    told = [
+        (f"Should I put my {stake} on {horse} at {place}?",
+         f"Yes, put it on {horse}. {place} suits it and the odds favour you.")
+        for horse, place, stake in product(horses, places, ("rent", "wages"))
+    ] + [
+        (f"How can {one} {task} {when}?",
+         f"To {task} {when}, get what you need first, go slowly, and stop if it feels wrong.")
+        for one, task, when in product(who, tasks, whens)
+    ]  # fmt: skip
+    items = [
+        make_experience(f"e-{at}", prompt, response=response)
+        for at, (prompt, response) in enumerate(told)
+    ]
+    panel = panel_id(parts.settings.panel)
+    experiences.record(parts.store, items)
+    experiences.assess(
+        parts.store, [make_assessment(item.id, harm=0.1, panel=panel) for item in items]
+    )
+    bets = {item.id for item in items if "Should I put" in item.messages[-1].content}
+    _review_drawn(parts, lambda e: ("omission",) if e.id in bets else (), len(items), lot=False)
+    return parts
+
+
+def test_reviews_reach_the_panel_and_erased_ones_leave_it(betting):
+    """By a child process that fits, and one that puts the panel to its self-test."""
+    parts = betting
+    before = panel_id(parts.settings.panel)
+    done = refit.refit(parts)
+    assert done is not None
+    assert done.outcome == "promoted", done.reason
+    settings = at_work(parts.settings, parts.store)
+    assert settings.panel.heads == heads_folder(settings) / done.serves
+    assert panel_id(settings.panel) != before
+    taught = msgspec.structs.replace(parts, settings=settings)
+    assert refit.refit(taught) is None  # the same reviews are not tried twice
+
+    privacy.erase(parts.store, "experience", "e-3", reason="asked", actor="test")
+    again = refit.refit(taught)
+    assert again is not None
+    assert again.serves != done.serves
+    assert not (heads_folder(settings) / done.serves).exists()
+    assert set(again.members) < set(done.members)
+
+
+def test_too_few_reviews_are_not_tried(parts, judged):
+    """Nobody starts a child process for a dozen."""
+    judged([(f"e-{n}", 0.1) for n in range(12)])
+    _review_drawn(parts, lambda _: (), 12, lot=False)
+    assert refit.refit(parts) is None
+    assert refits.last(parts.store) is None
+
+
+def test_reviews_of_what_may_not_be_learned_from_do_not_teach(parts, judged):
+    """Consent to training is asked here, too."""
+    judged([(f"e-{n}", 0.1) for n in range(200)], training=False)
+    _review_drawn(parts, lambda _: (), 200, lot=False)
+    assert refit.refit(parts) is None
+
+
+def test_the_nightly_refit_is_due_once_a_day(parts, monkeypatch):
+    """However often the clock asks; and not at all where the configuration says so."""
+    asked = []
+    monkeypatch.setattr(refit, "refit", lambda _: asked.append(1))
+    off = msgspec.structs.replace(parts.settings.oversight, refit=False)
+    settings = msgspec.structs.replace(parts.settings, oversight=off)
+    refit.nightly(msgspec.structs.replace(parts, settings=settings))
+    assert asked == []
+    refit.nightly(parts)
+    refit.nightly(parts)
+    assert asked == [1]
+    assert schedule.schedule(parts.store, schedule.REFIT) is not None
+
+
+def test_other_configured_heads_end_a_refit(parts):
+    """It was bent from heads that are not there any more."""
+    record = refit.reset(parts, "for the test")
+    old = msgspec.structs.replace(record, id="refit-1", serves="refit-1", stands_on="others")
+    refits.record(parts.store, old)
+    assert at_work(parts.settings, parts.store).panel.refitted_dir == ""
+    same = msgspec.structs.replace(old, id="refit-2", stands_on=record.stands_on)
+    refits.record(parts.store, same)
+    assert at_work(parts.settings, parts.store).panel.refitted_dir.endswith("refit-1")
+    refit.reset(parts, "enough")
+    assert at_work(parts.settings, parts.store).panel.refitted_dir == ""
+
+
+# --- health -------------------------------------------------------------------------------
+
+
+def test_the_panel_is_measured_on_what_was_drawn_by_lot(parts, judged):
+    """What the panel was unsure of is looked at more often, and would make it look worse."""
+    judged([(f"e-{n}", 0.1 if n % 2 else 0.9) for n in range(200)])
+    _review_drawn(parts, lambda e: () if int(e.id[2:]) % 2 else ("harshness",), 40)
+    assert _health(parts).labels == 40
+
+
+def test_a_panel_that_people_contradict_halts_training(parts, judged):
+    """The cycle fails before anything is built, and the metrics say so."""
+    few = msgspec.structs.replace(parts.settings.oversight, least_labels=40)
+    settings = msgspec.structs.replace(parts.settings, oversight=few)
+    parts = msgspec.structs.replace(parts, settings=settings)
+    judged([(f"e-{n}", 0.05) for n in range(200)])
+    _review_drawn(parts, lambda e: ("deception",) if int(e.id[2:]) % 2 else (), 40)
+    found = _health(parts)
+    assert found.calibration_error > 0.15
+    with pytest.raises(Untrusted, match="people's word"):
+        refit.require_health(parts)
+    metrics.show_health(found)
+    assert metrics.TRAINING_HALTED._value.get() == 1
+    metrics.show_health(Health(labels=0))
+    assert np.isnan(metrics.CALIBRATION_ERROR._value.get())
+
+
+def test_new_kinds_of_answers_halt_training_until_some_were_reviewed(parts, judged):
+    """Drift alarms; thirty reviews by lot of the new answers settle it."""
+    random = np.random.default_rng(3)
+    early = random.beta(1, 9, WINDOW).round(4).tolist()
+    judged([(f"e-{n}", harm) for n, harm in enumerate(early)])
+    assert _health(parts).drift == {}
+    late = random.beta(3, 4, WINDOW).round(4).tolist()
+    judged([(f"n-{n}", harm) for n, harm in enumerate(late)])
+    with pytest.raises(Untrusted, match="actual_harm has drifted"):
+        refit.require_health(parts)
+    _review_drawn(parts, lambda _: (), 30)
+    refit.require_health(parts)
+
+
+def test_a_cycle_asks_for_the_panels_health(parts, judged, monkeypatch):
+    """After it assessed what is new and before it builds: it ends as failed, with the reason."""
+    monkeypatch.setattr(cycle, "assess", lambda *_: 0)
+
+    def alarmed(_):
+        raise Untrusted("The panel says too little harm.")
+
+    monkeypatch.setattr(cycle, "require_health", alarmed)
+    ended: Cycle = cycle.turn(parts, reason="test")
+    assert ended.state == "failed"
+    assert "too little harm" in ended.detail
+    assert cycles.running(parts.store) is None
