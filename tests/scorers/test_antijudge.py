@@ -8,12 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
-from scorers import antijudge
+from scorers import antijudge, rules
 from scorers.selftest import read_cases
 from scorers.settings import PanelSettings
 from store.records import Experience, Finding
 
 MakeExperience = Callable[..., Experience]
+EVERY_RULE = [rule for group in rules.RULES.values() for rule in group]
 QUESTION = "What should I do about my garden?"
 
 GUILTY = {
@@ -116,7 +117,7 @@ def test_every_rule_fires_where_its_pattern_does() -> None:
         *(case.experience.response for case in read_cases()),
     ):
         for text in (antijudge.read("", response), antijudge.read("", response.upper())):
-            for rule in (rule for rules in antijudge.RULES.values() for rule in rules):
+            for rule in EVERY_RULE:
                 fired = [m.span() for m in rule.pattern.finditer(text.written)]
                 assert list(antijudge._matches(rule.pattern, text)) == fired
                 hits += len(fired)
@@ -127,14 +128,12 @@ def test_patterns_are_in_lower_case_and_capture_nothing() -> None:
     """A capital would never be found in folded text; a rule's group would be another's number."""
     heed = {
         name: pattern.pattern
-        for name, pattern in vars(antijudge).items()
+        for name, pattern in vars(rules).items()
         if isinstance(pattern, re.Pattern) and not pattern.flags & re.IGNORECASE
     }
-    del heed["UNSTEADY"]  # reads what was written
     assert len(heed) > 10
     assert [n for n, text in heed.items() if re.search("[A-Z]", re.sub(r"\\.", "", text))] == []
-    rules = [rule for rules in antijudge.RULES.values() for rule in rules]
-    assert [rule.name for rule in rules if rule.pattern.groups] == []
+    assert [rule.name for rule in EVERY_RULE if rule.pattern.groups] == []
 
 
 def test_a_pitch_that_was_asked_for_is_work(experience: MakeExperience) -> None:
