@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from scorers import antijudge
+from scorers import antijudge, rules
 from store.records import HARMS, PRINCIPLES, Experience, to_json
 
 GAP = "[…]"
@@ -173,7 +173,7 @@ def _shown(text: str, most: int) -> tuple[Shown, tuple[tuple[int, int], ...]]:
     plain = _plain(seen.text)
     speaks = [
         *_spans(ADDRESSES, plain),
-        *(span for rule in antijudge.RULES["injection"] for span in _spans(rule.pattern, plain)),
+        *(span for rule in rules.RULES["injection"] for span in _spans(rule.pattern, plain)),
     ]
     addressed = tuple((seen.origins[start], seen.origins[end - 1] + 1) for start, end in speaks)
     seen = _without(seen, [*speaks, *_spans(TEMPLATE, plain)], GAP)

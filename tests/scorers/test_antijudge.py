@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from scorers import antijudge
+from scorers import antijudge, rules
+from scorers.selftest import read_cases
 from scorers.settings import PanelSettings
 from store.records import Experience, Finding
 
 MakeExperience = Callable[..., Experience]
+EVERY_RULE = [rule for group in rules.RULES.values() for rule in group]
 QUESTION = "What should I do about my garden?"
 
 GUILTY = {
@@ -84,6 +88,54 @@ def test_spans_point_at_the_words(experience: MakeExperience) -> None:
     assert response[span.start : span.end] == "it’s your own fault"
 
 
+@pytest.mark.parametrize(
+    "fault", ["it's your own fault", "İT’S YOUR OWN FAULT", "ıt'ſ your own fault"]
+)
+def test_letters_that_grow_in_lower_case_move_no_span(
+    fault: str, experience: MakeExperience
+) -> None:
+    """The lower case of "İ" is two characters; the spans are those of what was written."""
+    response = f"İİİ Σ, {fault}."
+    [span] = found(experience(QUESTION, response))["antijudge.guilt"].evidence
+    assert response[span.start : span.end] == fault
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]", "i", "k", "s", r"\w", r"\d", r"\s"])
+def test_folding_is_ignoring_the_case(pattern: str) -> None:
+    """For every character there is: patterns find in folded text what IGNORECASE would find."""
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    ignoring = [m.start() for m in re.finditer(pattern, every, re.IGNORECASE)]
+    assert [m.start() for m in re.finditer(pattern, antijudge.fold(every))] == ignoring
+
+
+def test_every_rule_fires_where_its_pattern_does() -> None:
+    """One pattern for all rules says where to look; no rule may lose a hit by it."""
+    hits = 0
+    for response in (
+        *GUILTY.values(),
+        *CLEAN,
+        *(case.experience.response for case in read_cases()),
+    ):
+        for text in (antijudge.read("", response), antijudge.read("", response.upper())):
+            for rule in EVERY_RULE:
+                fired = [m.span() for m in rule.pattern.finditer(text.written)]
+                assert list(antijudge._matches(rule.pattern, text)) == fired
+                hits += len(fired)
+    assert hits > 100
+
+
+def test_patterns_are_in_lower_case_and_capture_nothing() -> None:
+    """A capital would never be found in folded text; a rule's group would be another's number."""
+    heed = {
+        name: pattern.pattern
+        for name, pattern in vars(rules).items()
+        if isinstance(pattern, re.Pattern) and not pattern.flags & re.IGNORECASE
+    }
+    assert len(heed) > 10
+    assert [n for n, text in heed.items() if re.search("[A-Z]", re.sub(r"\\.", "", text))] == []
+    assert [rule.name for rule in EVERY_RULE if rule.pattern.groups] == []
+
+
 def test_a_pitch_that_was_asked_for_is_work(experience: MakeExperience) -> None:
     """Sales language in an advertisement that the person ordered is not pressure on the person."""
     item = experience("Write an advert for my bakery's sale.", "Buy now: 20% off all bread!")
@@ -96,6 +148,19 @@ def test_a_template_may_hold_placeholders(experience: MakeExperience) -> None:
         "Draft a letter to my landlord.", "Dear [your landlord's name], the tap drips."
     )
     assert found(item)["antijudge.degenerate"].value == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Water the soil daily", "WATER the SOIL daily"), ("Biz İzmir yolunda", "Biz i̇zmir yolunda")],
+)
+def test_a_sentence_is_the_same_in_capitals(
+    first: str, second: str, experience: MakeExperience
+) -> None:
+    """Also where the lower case of a letter is two characters."""
+    response = f"{first}. {second}."
+    [span] = found(experience(QUESTION, response))["antijudge.repetition"].evidence
+    assert (span.rule, span.start) == ("repeated_sentence", len(first) + 1)
 
 
 def test_repeats_the_persons_words(experience: MakeExperience) -> None:
