@@ -147,5 +147,6 @@ def test_of_a_thousand_poisoned_at_most_25_are_learned_and_revoking_names_what_l
         "runs": ["run-2"],
         "adapters": ["adapter-2"],
         "releases": ["release-2"],
+        "refits": [],
     }
     assert keys.find(store, stolen.id).revoked_at is not None
