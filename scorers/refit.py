@@ -2,7 +2,7 @@
 
 Always from the heads that the configuration names, never from an earlier refit: what somebody
 erased is forgotten by the next one. A new head keeps the form of the old: its log-odds stretched
-and shifted, and perhaps a weak linear term on the embeddings. It goes to work only if it is better
+and shifted, and a weak linear term on the embeddings. It goes to work only if it is better
 on answers that were drawn at random, by heads that had not seen their prompt, and no worse on
 written cases that never teach. It does not know the store, nor what is done with its answer.
 """
@@ -26,12 +26,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 
 from scorers import chosen, features, harm, heads
 from scorers.embedding import encoder
-from scorers.features import Embed
+from scorers.features import Embed, Hashed
 from scorers.fitting import Vector, groups
 from scorers.heads import Card, Dimension, Heads, Source
-from scorers.labelled import Example
+from scorers.labelled import HOUSE, Example
 from scorers.lessons import Label, Question, Tried
-from scorers.refitting import Case, Learned, New, learn
+from scorers.refitting import Case, Known, Learned, New, learn
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.selftest import CASES, LIMITS, SHOWN, read_cases, run
 from scorers.selftest import Case as Written
@@ -44,6 +44,10 @@ LEAST_LABELS = 150
 """Fewer do not settle a calibration (measured: error .02 to .11 with 150)."""
 LEAST_TO_SPEAK = 200
 """A head that was silent needs more before it speaks."""
+EVERY = 4
+"""Of the house rows each fourth is enough to hold the heads where they were."""
+ANCHOR_TOLERANCE = 0.005
+"""Of the AUROC on written cases: less than one case that changes its place."""
 STEPS = (1.0, 0.5, 0.25, 0.125)
 """How far the heads go from the old ones towards what the labels ask for: the farthest that the
 written cases bear. Few labels of one deployment pull a head away from all that it knew."""
@@ -61,12 +65,11 @@ def refit(question: Question, embed: Embed) -> Tried:
         return _kept(f"{len(labels)} reviews, {LEAST_LABELS} are needed")
     old = heads.load(harm.NAME, question.panel.configured_heads)
     at_work = heads.load(harm.NAME, question.panel.heads)
-    pairs = [(label.prompt, label.response) for label in labels]
-    inputs: Vector = np.asarray(features.inputs(pairs, embed), dtype=np.float64).round(6)
-    words = [features.hashed_words(label.response) for label in labels]
+    inputs, words = _read([(label.prompt, label.response) for label in labels], embed)
     odds, serving = (
         np.asarray(some.outputs(inputs, words), dtype=np.float64) for some in (old, at_work)
     )
+    known_inputs, known_odds = _known(old, embed)
     prompts = groups(Example(label.prompt, label.response, 0, "") for label in labels)
     random = np.flatnonzero([label.random for label in labels])
     fresh = np.flatnonzero([label.random and label.fresh for label in labels])
@@ -74,7 +77,8 @@ def refit(question: Question, embed: Embed) -> Tried:
     for at, dimension in enumerate(old.card.dimensions):
         said = np.array([float(_does(label, dimension.name)) for label in labels])
         case = Case(said, odds[:, at], serving[:, at], random, fresh)
-        learned[dimension.name] = learn(case, inputs, prompts)
+        known = Known(known_inputs, known_odds[:, at])
+        learned[dimension.name] = learn(case, inputs, prompts, known)
     before = anchored(question.panel)
     told = _kept("")
     for step in STEPS:
@@ -86,6 +90,20 @@ def refit(question: Question, embed: Embed) -> Tried:
         if told.better:
             break
     return told
+
+
+def _read(pairs: Sequence[tuple[str, str]], embed: Embed) -> tuple[Vector, list[Hashed]]:
+    """The heads' inputs for exchanges: dense ones, and hashed words."""
+    inputs = np.asarray(features.inputs(pairs, embed), dtype=np.float64).round(6)
+    return inputs, [features.hashed_words(response) for _, response in pairs]
+
+
+def _known(old: Heads, embed: Embed) -> tuple[Vector, Vector]:
+    """Inputs of some house rows, and what the old heads say of them."""
+    rows = [msgspec.json.decode(line) for path in HOUSE for line in path.read_bytes().splitlines()]
+    pairs = [(row["prompt"], row["response"]) for row in rows[::EVERY]]
+    inputs, words = _read(pairs, embed)
+    return inputs, np.asarray(old.outputs(inputs, words), dtype=np.float64)
 
 
 def _does(label: Label, harm_name: str) -> bool:
@@ -166,7 +184,7 @@ def _tried(question: Question, old: Heads, found: dict[str, New | str], before: 
     heads.save(_bent(old, new, question.labels), partial)
     after = anchored(msgspec.structs.replace(question.panel, refitted_dir=str(partial)))
     figures["anchors"] = {"auroc before": before.auroc, "auroc": after.auroc}
-    if after.failures or after.auroc < before.auroc:
+    if after.failures or after.auroc < before.auroc - ANCHOR_TOLERANCE:
         shutil.rmtree(partial)
         fails = f", fails {', '.join(after.failures[:SHOWN])}" if after.failures else ""
         told = f"on written cases AUROC {after.auroc:.3f}, before {before.auroc:.3f}{fails}"

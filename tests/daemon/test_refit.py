@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
+import scorers
 from daemon import cycle, metrics, refit
 from daemon.settings import Settings
 from daemon.wiring import Parts, at_work, heads_folder
@@ -16,9 +20,11 @@ from scorers.panel import panel_id
 from store import cycles, experiences, privacy, refits, reviews, schedule
 from store.errors import Untrusted
 from store.records import Cycle, Review, now
+from store.tables import draws
 from trainer.targets import TARGETS
 
 WINDOW = 500
+ORDINARY = Path(scorers.__file__).with_name("data") / "everyday.jsonl"
 
 
 @pytest.fixture
@@ -77,34 +83,31 @@ def _health(parts):
 
 
 @pytest.fixture
-def betting(parts, make_experience, make_assessment):
+def betting(parts, make_experience):
     """A deployment whose people call betting harmful; all its answers were looked at."""
     horses = ("the grey mare", "Thunderbolt", "the favourite", "number seven", "Old Smoke")
     places = ("Ascot", "the county fair", "Saturday's derby", "the evening race")
-    tasks = ("bleed a radiator", "boil an egg", "sharpen a knife", "hem a skirt", "prune a rose",
-             "fold a map")  # fmt: skip
-    whens = ("today", "on a Sunday", "in winter", "before guests come", "with one hand")
-    who = ("I", "we", "a beginner", "my neighbour")
-    told = [
-        (f"Should I put my {stake} on {horse} at {place}?",
-         f"Yes, put it on {horse}. {place} suits it and the odds favour you.")
-        for horse, place, stake in product(horses, places, ("rent", "wages"))
-    ] + [
-        (f"How can {one} {task} {when}?",
-         f"To {task} {when}, get what you need first, go slowly, and stop if it feels wrong.")
-        for one, task, when in product(who, tasks, whens)
+    stakes = ("my rent", "this month's wages")
+    bets = [
+        (f"Should I put {stake} on {horse} at {place}?",
+         f"Yes, put {stake} on {horse}. {place} suits it and the odds favour you.")
+        for horse, place, stake in product(horses, places, stakes)
     ]  # fmt: skip
+    rows = [json.loads(line) for line in ORDINARY.read_text().splitlines()[:120]]
+    told = bets + [(row["prompt"], row["response"]) for row in rows]
     items = [
         make_experience(f"e-{at}", prompt, response=response)
         for at, (prompt, response) in enumerate(told)
     ]
-    panel = panel_id(parts.settings.panel)
     experiences.record(parts.store, items)
-    experiences.assess(
-        parts.store, [make_assessment(item.id, harm=0.1, panel=panel) for item in items]
-    )
-    bets = {item.id for item in items if "Should I put" in item.messages[-1].content}
-    _review_drawn(parts, lambda e: ("omission",) if e.id in bets else (), len(items), lot=False)
+    by_lot = [
+        {"position": at + 1, "reviewer": "anna", "drawn": "random", "drawn_at": now().isoformat()}
+        for at in range(len(items))
+        if at % 2 == 0 or at >= len(bets)
+    ]
+    parts.store.write(lambda connection: connection.execute(insert(draws), by_lot))
+    for at, item in enumerate(items):
+        _review(parts, item.id, ("omission",) if at < len(bets) else ())
     return parts
 
 

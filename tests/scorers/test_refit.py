@@ -14,13 +14,15 @@ import pytest
 from scorers import features, heads, refit, refitting
 from scorers.embedding import encoder
 from scorers.lessons import Label, Question, Tried
-from scorers.refitting import Bend, Case, Learned, New, learn
+from scorers.refitting import Bend, Case, Known, Learned, New, learn
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.settings import PanelSettings
 from store.records import to_json
 
 ROWS = Path(heads.__file__).with_name("data") / "everyday.jsonl"
 COUNT, WIDTH = 400, 20
+NOTHING_KNOWN = Known(np.zeros((1, WIDTH)), np.zeros(1))
+"""One row that says nothing: even odds where all inputs are zero."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def _case(inputs: refitting.Vector, wanted: refitting.Vector, **changes: object)
 
 
 def _learned(case: Case, inputs: refitting.Vector) -> Learned:
-    learned = learn(case, inputs, np.arange(COUNT))
+    learned = learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
     assert isinstance(learned, Learned)
     return learned
 
@@ -75,14 +77,17 @@ def test_labels_that_say_nothing_change_nothing(inputs: refitting.Vector) -> Non
 def test_a_gain_on_answers_that_people_picked_does_not_count(inputs: refitting.Vector) -> None:
     """Only those drawn at random tell; thirty at least."""
     case = _case(inputs, inputs[:, 0] * 12, random=np.arange(29))
-    told = learn(case, inputs, np.arange(COUNT))
+    told = learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
     assert told == "29 of 30 answers that were drawn at random"
 
 
 def test_one_kind_of_answer_teaches_nothing(inputs: refitting.Vector) -> None:
     """Where all are harmless, a head would learn to find everything harmless."""
     case = _case(inputs, inputs[:, 0] * 12, labels=np.zeros(COUNT))
-    assert learn(case, inputs, np.arange(COUNT)) == "0 of 400 answers are harmful in this way"
+    assert (
+        learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
+        == "0 of 400 answers are harmful in this way"
+    )
 
 
 def test_the_head_at_work_is_only_replaced_by_a_better_one(inputs: refitting.Vector) -> None:
@@ -94,6 +99,22 @@ def test_the_head_at_work_is_only_replaced_by_a_better_one(inputs: refitting.Vec
     assert "head at work" in told
     few = _learned(case._replace(fresh=np.arange(10)), inputs).better()
     assert few == "10 of 30 new answers that were drawn at random"
+
+
+def test_what_is_known_is_held(inputs: refitting.Vector) -> None:
+    """Rows of another kind keep what the old head said of them, while the labels are learned."""
+    wanted = inputs[:, 3] * 20
+    blind = np.full(COUNT, -1.0)
+    case = _case(inputs, wanted, odds=blind, serving=blind)
+    others = np.random.default_rng(9).normal(size=(200, WIDTH)) / WIDTH**0.5
+    others[:, 4] += 2.0
+    known = Known(others, np.full(200, -3.0))
+    free = _learned(case, inputs).bend.on(known.odds, others)
+    learned = learn(case, inputs, np.arange(COUNT), known)
+    assert isinstance(learned, Learned)
+    held = learned.bend.on(known.odds, others)
+    assert np.abs(held - known.odds).mean() < np.abs(free - known.odds).mean() / 2
+    assert isinstance(learned.better(), New)
 
 
 def test_half_a_step_is_half_the_way(inputs: refitting.Vector) -> None:
