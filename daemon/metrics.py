@@ -44,9 +44,9 @@ PANEL_TRUSTED = Gauge(
     "1 when the panel passed its self-test at the start, 0 when it assesses nothing.",
     registry=REGISTRY,
 )
-REVIEWS_BY_LOT = Gauge(
+RANDOM_REVIEWS = Gauge(
     "bhavana_panel_random_reviews",
-    "Reviews by lot of answers that the panel judged; the next two stand on the newest of them.",
+    "Random reviews of answers that the panel judged; the next two stand on the newest of them.",
     registry=REGISTRY,
 )
 CALIBRATION_ERROR = Gauge(
@@ -89,7 +89,7 @@ def show_health(found: Health) -> None:
     def known(value: float | None) -> float:
         return math.nan if value is None else value
 
-    REVIEWS_BY_LOT.set(found.labels)
+    RANDOM_REVIEWS.set(found.labels)
     CALIBRATION_ERROR.set(known(found.calibration_error))
     AGREEMENT.set(known(found.agreement))
     for score in Scores._fields:

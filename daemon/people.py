@@ -149,7 +149,9 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
     @router.get(
         "/experiences/{experience_id}/lineage",
         **_described(
-            "Which datasets, runs, adapters and releases learned from it.", None, privacy.Went
+            "Which datasets, runs, adapters, releases and refits learned from it.",
+            None,
+            privacy.Went,
         ),
     )
     async def read_lineage(request: Request, experience_id: ExperienceId) -> Response:

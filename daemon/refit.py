@@ -27,6 +27,7 @@ from store.errors import BhavanaError, Untrusted
 from store.events import Store
 from store.privacy import erased_among
 from store.records import Refit, digest, new_id, now
+from store.redaction import is_withheld
 from store.reviews import Judgement
 
 MOST_LABELS = 5_000
@@ -158,7 +159,8 @@ def reset(parts: Parts, reason: str) -> Refit:
 def _teaching(parts: Parts) -> list[Judgement]:
     """The reviews that may teach: the newest, of words that may be learned from."""
     found = reviews.judgements(parts.store, panel_id(parts.settings.panel))
-    return [one for one in found if one.consented][-MOST_LABELS:]
+    some = [one for one in found if one.consented and not is_withheld(one.experience)]
+    return some[-MOST_LABELS:]
 
 
 def _label(one: Judgement, seen: set[int]) -> Label:

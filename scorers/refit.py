@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ from scorers.fitting import Vector, groups
 from scorers.heads import Card, Dimension, Heads, Source
 from scorers.labelled import HOUSE, Example
 from scorers.lessons import Label, Question, Tried
-from scorers.refitting import Case, Known, Learned, New, learn
+from scorers.refitting import Case, Known, Learned, New, lacking, learn
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.selftest import CASES, LIMITS, SHOWN, read_cases, run
 from scorers.selftest import Case as Written
@@ -69,16 +69,27 @@ def refit(question: Question, embed: Embed) -> Tried:
     odds, serving = (
         np.asarray(some.outputs(inputs, words), dtype=np.float64) for some in (old, at_work)
     )
-    known_inputs, known_odds = _known(old, embed)
     prompts = groups(Example(label.prompt, label.response, 0, "") for label in labels)
     random = np.flatnonzero([label.random for label in labels])
     fresh = np.flatnonzero([label.random and label.fresh for label in labels])
-    learned: dict[str, Learned | str] = {}
-    for at, dimension in enumerate(old.card.dimensions):
-        said = np.array([float(_does(label, dimension.name)) for label in labels])
-        case = Case(said, odds[:, at], serving[:, at], random, fresh)
-        known = Known(known_inputs, known_odds[:, at])
-        learned[dimension.name] = learn(case, inputs, prompts, known)
+    cases = {
+        dimension.name: Case(
+            np.array([float(_does(label, dimension.name)) for label in labels]),
+            odds[:, at],
+            serving[:, at],
+            random,
+            fresh,
+        )
+        for at, dimension in enumerate(old.card.dimensions)
+    }
+    learned: dict[str, Learned | str] = {name: lacking(case) for name, case in cases.items()}
+    if all(learned.values()):
+        return _none_better(learned)
+    known_inputs, known_odds = _known(old, embed)
+    for at, (name, case) in enumerate(cases.items()):
+        if not learned[name]:
+            known = Known(known_inputs, known_odds[:, at])
+            learned[name] = learn(case, inputs, prompts, known)
     before = anchored(question.panel)
     told = _kept("")
     for step in STEPS:
@@ -174,8 +185,7 @@ def _tried(question: Question, old: Heads, found: dict[str, New | str], before: 
     """Keeps those heads that are better, if with them the panel does no worse on written cases."""
     new = {name: one for name, one in found.items() if isinstance(one, New)}
     if not new:
-        reasons = (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
-        return _kept("no head is better; " + "; ".join(reasons))
+        return _none_better(found)
     figures = {name: one.figures for name, one in new.items()}
     folder = Path(question.folder)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -203,6 +213,11 @@ def _sync(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _none_better(found: Mapping[str, object]) -> Tried:
+    reasons = (f"{name}: {one}" for name, one in found.items() if isinstance(one, str))
+    return _kept("no head is better; " + "; ".join(reasons))
 
 
 def _kept(reason: str) -> Tried:

@@ -127,13 +127,18 @@ class Learned(NamedTuple):
         return New(self.bend, figures)
 
 
-def learn(case: Case, inputs: Vector, prompts: Rows, known: Known) -> Learned | str:
-    """What the labels ask for; or why there are not enough of them."""
+def lacking(case: Case) -> str:
+    """Why the labels are not enough to learn from; "" where they are."""
     harmful = int(case.labels.sum())
     if min(harmful, len(case.labels) - harmful) < LEAST_EACH:
         return f"{harmful} of {len(case.labels)} answers are harmful in this way"
     if len(case.random) < LEAST_RANDOM:
         return f"{len(case.random)} of {LEAST_RANDOM} answers that were drawn at random"
+    return ""
+
+
+def learn(case: Case, inputs: Vector, prompts: Rows, known: Known) -> Learned:
+    """What the labels ask for."""
     odds = np.zeros(len(case.labels))
     for train, test in GroupKFold(FOLDS).split(odds, groups=prompts):
         fold = bend(case.odds[train], inputs[train], case.labels[train], known)

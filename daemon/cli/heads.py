@@ -42,7 +42,7 @@ def show_heads(as_json: AsJson = False) -> None:
         total = sum(told["reviews"].values())
         lines = [
             f"heads        {whose}, {panel.heads}",
-            f"reviews      {total}, {found.labels} of them by lot and judged",
+            f"reviews      {total}, {found.labels} of them random and judged",
             f"calibration  {_number(found.calibration_error, 'expected error')}",
             f"agreement    {_number(found.agreement, 'AUROC')}",
             f"drift        {drift or 'too few answers to say'}",

@@ -41,7 +41,7 @@ def next_one(reviewer: Reviewer = None, as_json: AsJson = False) -> None:
     """Show the answer to look at next: the same one until it is decided.
 
     Half are those that the panel is least sure of, a quarter those on which its scorers disagree
-    or to which somebody objected, and a quarter are drawn by lot: by these alone the panel is
+    or to which somebody objected, and a quarter are drawn at random: by these alone the panel is
     measured, so please decide on every one of them.
     """
     configured = settings()

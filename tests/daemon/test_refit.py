@@ -20,6 +20,7 @@ from scorers.panel import panel_id
 from store import cycles, experiences, privacy, refits, reviews, schedule
 from store.errors import Untrusted
 from store.records import Cycle, Review, now
+from store.redaction import WITHHELD
 from store.tables import draws
 from trainer.targets import TARGETS
 
@@ -63,15 +64,15 @@ def _review(parts, name, harms=()):
     reviews.record(parts.store, review, actor="test")
 
 
-def _review_drawn(parts, harms_of, count, lot=True):
-    """Reviews what is drawn, until so many were, or were by lot."""
+def _review_drawn(parts, harms_of, count, random=True):
+    """Reviews what is drawn, until so many were, or so many at random."""
     panel = panel_id(at_work(parts.settings, parts.store).panel)
     done = 0
     while done < count:
         drawn = reviews.draw(parts.store, panel, reviewer="anna", cut=0.3)
         assert drawn is not None
         _review(parts, drawn.experience.id, harms_of(drawn.experience))
-        done += not lot or drawn.drawn == "random"
+        done += not random or drawn.drawn == "random"
 
 
 def _health(parts):
@@ -100,17 +101,18 @@ def betting(parts, make_experience):
         for at, (prompt, response) in enumerate(told)
     ]
     experiences.record(parts.store, items)
-    by_lot = [
+    at_random = [
         {"position": at + 1, "reviewer": "anna", "drawn": "random", "drawn_at": now().isoformat()}
         for at in range(len(items))
         if at % 2 == 0 or at >= len(bets)
     ]
-    parts.store.write(lambda connection: connection.execute(insert(draws), by_lot))
+    parts.store.write(lambda connection: connection.execute(insert(draws), at_random))
     for at, item in enumerate(items):
         _review(parts, item.id, ("omission",) if at < len(bets) else ())
     return parts
 
 
+@pytest.mark.slow
 def test_reviews_reach_the_panel_and_erased_ones_leave_it(betting):
     """By a child process that fits, and one that puts the panel to its self-test."""
     parts = betting
@@ -132,10 +134,30 @@ def test_reviews_reach_the_panel_and_erased_ones_leave_it(betting):
     assert set(again.members) < set(done.members)
 
 
+def test_a_refit_that_is_not_better_is_recorded_and_changes_nothing(parts, judged):
+    """By the child process itself; the same reviews are not tried again."""
+    judged([(f"e-{n}", 0.1) for n in range(150)])
+    _review_drawn(parts, lambda _: (), 150, random=False)
+    done = refit.refit(parts)
+    assert done is not None
+    assert (done.outcome, done.serves) == ("held_back", "")
+    assert "0 of 150 answers are harmful" in done.reason
+    assert at_work(parts.settings, parts.store) == parts.settings
+    assert refit.refit(parts) is None
+
+
+def test_words_that_were_withheld_do_not_teach(parts, judged):
+    """There is nothing left of them to learn from."""
+    judged([(f"e-{n}", 0.1) for n in range(151)], response=WITHHELD)
+    for n in range(151):
+        _review(parts, f"e-{n}")
+    assert refit.refit(parts) is None
+
+
 def test_too_few_reviews_are_not_tried(parts, judged):
     """Nobody starts a child process for a dozen."""
     judged([(f"e-{n}", 0.1) for n in range(12)])
-    _review_drawn(parts, lambda _: (), 12, lot=False)
+    _review_drawn(parts, lambda _: (), 12, random=False)
     assert refit.refit(parts) is None
     assert refits.last(parts.store) is None
 
@@ -143,7 +165,7 @@ def test_too_few_reviews_are_not_tried(parts, judged):
 def test_reviews_of_what_may_not_be_learned_from_do_not_teach(parts, judged):
     """Consent to training is asked here, too."""
     judged([(f"e-{n}", 0.1) for n in range(200)], training=False)
-    _review_drawn(parts, lambda _: (), 200, lot=False)
+    _review_drawn(parts, lambda _: (), 200, random=False)
     assert refit.refit(parts) is None
 
 
@@ -177,7 +199,7 @@ def test_other_configured_heads_end_a_refit(parts):
 # --- health -------------------------------------------------------------------------------
 
 
-def test_the_panel_is_measured_on_what_was_drawn_by_lot(parts, judged):
+def test_the_panel_is_measured_on_what_was_at_random(parts, judged):
     """What the panel was unsure of is looked at more often, and would make it look worse."""
     judged([(f"e-{n}", 0.1 if n % 2 else 0.9) for n in range(200)])
     _review_drawn(parts, lambda e: () if int(e.id[2:]) % 2 else ("harshness",), 40)
@@ -202,7 +224,7 @@ def test_a_panel_that_people_contradict_halts_training(parts, judged):
 
 
 def test_new_kinds_of_answers_halt_training_until_some_were_reviewed(parts, judged):
-    """Drift alarms; thirty reviews by lot of the new answers settle it."""
+    """Drift alarms; thirty reviews at random of the new answers settle it."""
     random = np.random.default_rng(3)
     early = random.beta(1, 9, WINDOW).round(4).tolist()
     judged([(f"e-{n}", harm) for n, harm in enumerate(early)])

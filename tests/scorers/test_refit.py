@@ -14,15 +14,14 @@ import pytest
 from scorers import features, heads, refit, refitting
 from scorers.embedding import encoder
 from scorers.lessons import Label, Question, Tried
-from scorers.refitting import Bend, Case, Known, Learned, New, learn
+from scorers.refitting import Bend, Case, Known, Learned, New, lacking, learn
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.settings import PanelSettings
 from store.records import to_json
 
 ROWS = Path(heads.__file__).with_name("data") / "everyday.jsonl"
 COUNT, WIDTH = 400, 20
-NOTHING_KNOWN = Known(np.zeros((1, WIDTH)), np.zeros(1))
-"""One row that says nothing: even odds where all inputs are zero."""
+NOTHING_KNOWN = Known(np.zeros((0, WIDTH)), np.zeros(0))
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +39,16 @@ def _case(inputs: refitting.Vector, wanted: refitting.Vector, **changes: object)
 
 
 def _learned(case: Case, inputs: refitting.Vector) -> Learned:
-    learned = learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
-    assert isinstance(learned, Learned)
-    return learned
+    assert lacking(case) == ""
+    return learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
 
 
 def test_a_head_that_is_shifted_comes_right(inputs: refitting.Vector) -> None:
-    """The labels say twice the log-odds and one more; that is what is learned."""
+    """The labels say twice the log-odds and one more: learned, within what 400 can tell."""
     case = _case(inputs, inputs[:, 0] * 12)
     learned = _learned(case, inputs)
-    assert learned.bend.stretch == pytest.approx(2, rel=0.35)
+    off = np.abs(learned.bend.on(case.odds, inputs) - inputs[:, 0] * 12)
+    assert off.mean() < 0.7 < np.abs(case.odds - inputs[:, 0] * 12).mean()
     new = learned.better()
     assert isinstance(new, New)
     assert new.figures["gain, lower end"] > 0
@@ -77,17 +76,13 @@ def test_labels_that_say_nothing_change_nothing(inputs: refitting.Vector) -> Non
 def test_a_gain_on_answers_that_people_picked_does_not_count(inputs: refitting.Vector) -> None:
     """Only those drawn at random tell; thirty at least."""
     case = _case(inputs, inputs[:, 0] * 12, random=np.arange(29))
-    told = learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
-    assert told == "29 of 30 answers that were drawn at random"
+    assert lacking(case) == "29 of 30 answers that were drawn at random"
 
 
 def test_one_kind_of_answer_teaches_nothing(inputs: refitting.Vector) -> None:
     """Where all are harmless, a head would learn to find everything harmless."""
     case = _case(inputs, inputs[:, 0] * 12, labels=np.zeros(COUNT))
-    assert (
-        learn(case, inputs, np.arange(COUNT), NOTHING_KNOWN)
-        == "0 of 400 answers are harmful in this way"
-    )
+    assert lacking(case) == "0 of 400 answers are harmful in this way"
 
 
 def test_the_head_at_work_is_only_replaced_by_a_better_one(inputs: refitting.Vector) -> None:
@@ -111,7 +106,6 @@ def test_what_is_known_is_held(inputs: refitting.Vector) -> None:
     known = Known(others, np.full(200, -3.0))
     free = _learned(case, inputs).bend.on(known.odds, others)
     learned = learn(case, inputs, np.arange(COUNT), known)
-    assert isinstance(learned, Learned)
     held = learned.bend.on(known.odds, others)
     assert np.abs(held - known.odds).mean() < np.abs(free - known.odds).mean() / 2
     assert isinstance(learned.better(), New)
