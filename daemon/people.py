@@ -149,7 +149,7 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
     @router.get(
         "/experiences/{experience_id}/lineage",
         **_described(
-            "Which datasets, runs, adapters, releases and refits learned from it.",
+            "Which datasets, runs, adapters, releases, refits learned from it.",
             None,
             privacy.Went,
         ),

@@ -179,6 +179,7 @@ def test_the_receipt_says_which_refits_learned_from_them(kept):
         outcome="promoted",
         reason="better",
         serves="heads-1",
+        stands_on="0",
         reviews=1,
         random=0,
         members=dataset.members[:1],

@@ -21,6 +21,7 @@ def _refit(name, **changes):
             "outcome": "promoted",
             "reason": "better on all",
             "serves": f"heads-{name}",
+            "stands_on": "0",
             "reviews": 40,
             "random": 10,
             "labels_digest": "0",
