@@ -272,8 +272,8 @@ def test_a_review_and_a_refit_under_another_name_are_told(full, column):
     )  # fmt: skip
     reviews.record(full, review, actor="test")
     refit = Refit(
-        id="r", outcome="held_back", reason="no better", serves="", stands_on="0", reviews=1, random=0,
-        labels_digest="0", figures={}, finished_at=moment,
+        id="r", outcome="held_back", reason="no better", serves="", stands_on="0", reviews=1,
+        random=0, labels_digest="0", figures={}, finished_at=moment,
     )  # fmt: skip
     refits.record(full, refit)
     assert verify(full).faults == ()
