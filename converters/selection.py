@@ -56,8 +56,14 @@ def select(
     exact = {_words(text) for text in forbidden}
     seen: set[tuple[str, ...]] = set()
 
+    def text_of(a: Assessed) -> tuple[str, ...]:
+        return (*_words(a.experience.last_user_turn), "\0", *_words(a.experience.response))
+
+    # By their words: the same answer may be there under another id.
+    rejected = {text_of(a) for a in assessed if a.decision in ("reject", "correct")}
+
     def unseen(a: Assessed) -> bool:
-        text = (*_words(a.experience.last_user_turn), "\0", *_words(a.experience.response))
+        text = text_of(a)
         new = text not in seen
         seen.add(text)
         return new
@@ -85,7 +91,7 @@ def select(
         "withheld": lambda a: not is_withheld(a.experience),
         "quarantined": lambda a: a.tier != "quarantined",
         "burst": lambda a: a.position not in burst,
-        "rejected": lambda a: a.decision not in ("reject", "correct"),
+        "rejected": lambda a: text_of(a) not in rejected,
         **{name: unless_accepted(keeps) for name, keeps in of_the_panel.items()},
         "own_refusal": lambda a: not (_self_generated(a) and _refuses(a)),
         "duplicate": unseen,

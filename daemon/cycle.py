@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from converters import dataset as datasets
-from daemon.refit import require_health
+from daemon.oversight import require_health
 from daemon.wiring import Parts, vouch_for_panel
 from scorers.assess import assess_pending
 from scorers.panel import panel_id

@@ -187,11 +187,13 @@ def _guard(settings: Settings) -> Check:
 
 def _at_work(settings: Settings) -> Settings:
     """With the heads that a refit put to work, where a store can tell."""
+    if not _is_made(settings):
+        return settings
     try:
         with read_store(settings) as store:
             return at_work(settings, store)
-    except (BhavanaError, SQLAlchemyError):
-        return settings  # no store yet, or one of which the other checks tell
+    except (BhavanaError, SQLAlchemyError, msgspec.DecodeError):
+        return settings  # the checks of the store tell what is wrong with it
 
 
 def _panel(settings: Settings) -> Check:
@@ -227,9 +229,8 @@ def _port(settings: Settings) -> Check:
 
 def _store(settings: Settings) -> Iterator[Check]:
     try:
-        file = settings.store_url.removeprefix("sqlite:///")
-        if file != settings.store_url and not Path(file).exists():
-            yield _ok("store", f"{file}, made at the first start")
+        if not _is_made(settings):
+            yield _ok("store", f"{_file(settings)}, made at the first start")
             return
         if (old := _older(settings)) is not None:
             yield old
@@ -244,6 +245,15 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield _fail("store", error.message, error.hint or "Run `bhavana store verify`.")
     except (SQLAlchemyError, msgspec.DecodeError, TypeError, ValueError) as error:
         yield _fail("store", f"{type(error).__name__} while reading", "Run `bhavana store verify`.")
+
+
+def _file(settings: Settings) -> str:
+    return settings.store_url.removeprefix("sqlite:///")
+
+
+def _is_made(settings: Settings) -> bool:
+    """Whether it may be opened to read: to open an SQLite file that is not there makes it."""
+    return _file(settings) == settings.store_url or Path(_file(settings)).exists()
 
 
 def _older(settings: Settings) -> Check | None:

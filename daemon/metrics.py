@@ -73,6 +73,8 @@ TRAINING_HALTED = Gauge(
 REFITS = Counter(
     "bhavana_refits", "Refits of the panel's heads, by outcome.", ["outcome"], registry=REGISTRY
 )
+for _unknown in (CALIBRATION_ERROR, AGREEMENT):
+    _unknown.set(math.nan)
 POSITION = Gauge(
     "bhavana_store_position", "Position of the last event in the store.", registry=REGISTRY
 )

@@ -1,4 +1,4 @@
-"""People's reviews and the panel: whether it still fits them, and the nightly refit of its heads.
+"""The refit: people's reviews teach the panel's heads, and better ones go to work.
 
 What a refit makes is used only after the whole panel passed its self-test with it, and is recorded
 either way. `bhavana heads reset` goes back to the heads of the configuration.
@@ -6,8 +6,10 @@ either way. `bhavana heads reset` goes back to the heads of the configuration.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -15,16 +17,12 @@ from typing import Literal
 import structlog
 from msgspec.structs import replace
 
-from daemon.settings import Settings
-from daemon.wiring import Parts, configured_version, heads_folder, vouch_for_panel
+from daemon.wiring import Parts, at_work, configured_version, heads_folder, vouch_for_panel
 from scorers.apart import ask
-from scorers.lessons import Label, Question, Tried
-from scorers.oversight import Health, OversightSettings, Said, Scores, look
+from scorers.lessons import LEAST_LABELS, Label, Question, Tried
 from scorers.panel import panel_id
-from scorers.settings import PanelSettings
 from store import refits, reviews, schedule
-from store.errors import BhavanaError, Untrusted
-from store.events import Store
+from store.errors import BhavanaError, Busy, Untrusted
 from store.privacy import erased_among
 from store.records import Refit, digest, new_id, now
 from store.redaction import is_withheld
@@ -33,126 +31,125 @@ from store.reviews import Judgement
 MOST_LABELS = 5_000
 """The newest; embedding them takes some minutes."""
 SECONDS = 7_200.0
+EVERY = timedelta(days=1)
 Outcome = Literal["promoted", "held_back", "withdrawn"]
 log = structlog.get_logger()
-
-
-# --- the panel's health -------------------------------------------------------------------
-
-
-def health(store: Store, panel: PanelSettings, on: OversightSettings) -> Health:
-    """How the panel does on this deployment's own answers."""
-    name = panel_id(panel)
-    random = [one for one in reviews.judgements(store, name) if one.review.drawn == "random"]
-    said = [
-        Said(one.assessment.actual_harm, one.review.harmful)
-        for one in random
-        if one.assessment is not None and one.assessment.actual_harm is not None
-    ]
-    since = _settled(store, name, random, on)
-    if since is None:
-        return look(said[-on.window :], (), (), on)
-    before = reviews.harms_seen(store, name, until=since, limit=on.window)
-    after = reviews.harms_seen(store, name, after=since, limit=on.window)
-    then, lately = ([Scores(*one) for one in some] for some in (before, after))
-    return look(said[-on.window :], then, lately, on)
-
-
-def _settled(
-    store: Store, panel: str, random: Sequence[Judgement], on: OversightSettings
-) -> int | None:
-    """From where on answers are new: until then enough were reviewed, or else the first ones."""
-    if len(random) >= on.reviews_that_settle:
-        return random[-on.reviews_that_settle].decided_at
-    return reviews.seen_first(store, panel, nth=on.window)
-
-
-def require_health(parts: Parts) -> None:
-    """Raises Untrusted when something alarms: by such a panel's word nothing may be learned."""
-    found = health(parts.store, parts.settings.panel, parts.settings.oversight)
-    if found.alarms:
-        raise Untrusted(" ".join(found.alarms))
-
-
-# --- the refit ----------------------------------------------------------------------------
 
 
 def nightly(parts: Parts) -> Refit | None:
     """For the daemon's clock: once a day; call it as often as you like. None: nothing was tried.
 
-    Never raises: what fails is logged, and tried again at the next call.
+    Of several daemons on one store one tries. Never raises: what fails is logged, and tried
+    again the next day.
     """
-    moment = now()
     try:
-        planned = schedule.schedule(parts.store, schedule.REFIT)
-        if not parts.settings.oversight.refit or (planned and planned.next_run_at > moment):
+        if not parts.settings.oversight.refit:
             return None
-        tried = refit(parts)
-        schedule.ran(parts.store, moment + timedelta(days=1), schedule.REFIT)
-    except BhavanaError as error:
+        if schedule.schedule(parts.store, schedule.REFIT) is None:
+            schedule.plan(parts.store, now() + EVERY, schedule.REFIT)
+        if not schedule.take_due(parts.store, now() + EVERY, schedule.REFIT):
+            return None
+        return refit(parts)
+    except (BhavanaError, OSError) as error:
         if not parts.stop.is_set():
             log.warning("refit_failed", error=str(error))
         return None
-    return tried
 
 
 def refit(parts: Parts, *, again: bool = False) -> Refit | None:
     """Tries whether people's reviews make better heads, and puts them to work if they do.
 
-    None when there are too few, or the same as at the last try (unless `again`). Heads that
-    learned from words which were erased since go in any case. Raises ChildFailed, Unavailable,
-    Misconfigured.
+    None when there are too few, or the same as at the last try (unless `again`). Raises Busy
+    while another refit of this data folder runs, ChildFailed, Unavailable, Misconfigured.
     """
-    last = refits.last(parts.store)
-    serves = Path(parts.settings.panel.refitted_dir).name
-    erased = bool(last and serves and erased_among(parts.store, last.members))
-    if erased:  # what knows erased words neither serves nor is a measure
-        parts, serves = replace(parts, settings=_without_refit(parts.settings)), ""
-    _tidy(parts, serves)
-    taught = _teaching(parts)
-    labels = digest([one.review for one in taught])
-    known = last is not None and last.labels_digest == labels and not again
-    if not erased and (known or len(taught) < parts.settings.oversight.least_labels):
+    with _alone(parts):
+        withdraw_unlearnable(parts)
+        parts = replace(parts, settings=at_work(parts.settings, parts.store))
+        _tidy(parts)
+        taught = _teaching(parts)
+        labels = digest([configured_version(parts.settings.panel), *(o.review for o in taught)])
+        last = refits.last(parts.store)
+        known = last is not None and last.labels_digest == labels and not again
+        if known or len(taught) < LEAST_LABELS:
+            return None
+        return _tried(parts, taught, labels)
+
+
+def reset(parts: Parts, reason: str) -> Refit:
+    """Takes refitted heads from work: those of the configuration serve again.
+
+    The same reviews are not tried again. Raises Busy while a refit runs.
+    """
+    with _alone(parts):
+        return _withdraw(parts, reason)
+
+
+def withdraw_unlearnable(parts: Parts) -> Refit | None:
+    """Takes heads from work at once that learned from what may not be learned from any more:
+    words that were erased, or whose consent was withdrawn. None where there are none.
+    """
+    serving = refits.serving(parts.store)
+    if serving is None:
         return None
-    seen = set(last.members) if last and serves else set()
+    gone = erased_among(parts.store, serving.members)
+    if not gone:
+        gone = set(serving.members) - reviews.consented_among(parts.store, serving.members)
+    if not gone:
+        return None
+    record = _withdraw(parts, f"{len(gone)} of the answers that taught it may not teach any more")
+    shutil.rmtree(heads_folder(parts.settings) / serving.serves, ignore_errors=True)
+    return record
+
+
+def _withdraw(parts: Parts, reason: str) -> Refit:
+    last = refits.last(parts.store)
+    tried = Tried(better=False, reason=reason, figures={})
+    labels = "" if last is None else last.labels_digest
+    return _leave(parts, new_id("refit"), tried, "withdrawn", (), labels)
+
+
+def _tried(parts: Parts, taught: Sequence[Judgement], labels: str) -> Refit:
+    """Has the child fit, judges what comes of it, and records that."""
+    serving = refits.serving(parts.store) if parts.settings.panel.refitted_dir else None
+    seen = set(serving.members) if serving else set()
     name = new_id("refit")
-    tried = _tried(parts, name, [_label(one, seen) for one in taught])
-    outcome: Outcome = "promoted" if tried.better else "withdrawn" if erased else "held_back"
-    positions = tuple(sorted(one.position for one in taught))
+    folder = heads_folder(parts.settings) / name
+    tried = _answer(parts, folder, [_label(one, seen) for one in taught])
+    if tried.better and (erased_among(parts.store, [one.position for one in taught])):
+        tried = replace(tried, better=False, reason="words were erased while it learned from them")
+    if not tried.better:
+        shutil.rmtree(folder, ignore_errors=True)
+    outcome: Outcome = "promoted" if tried.better else "held_back"
+    return _leave(parts, name, tried, outcome, taught, labels, serving=serving)
+
+
+def _leave(
+    parts: Parts,
+    name: str,
+    tried: Tried,
+    outcome: Outcome,
+    taught: Sequence[Judgement],
+    labels: str,
+    *,
+    serving: Refit | None = None,
+) -> Refit:
+    """Records a refit; `serving` goes on where it is held back."""
+    promoted = outcome == "promoted"
     record = Refit(
         id=name,
         outcome=outcome,
         reason=tried.reason,
-        serves=name if tried.better else serves,
+        serves=name if promoted else serving.serves if serving else "",
         stands_on=configured_version(parts.settings.panel),
         reviews=len(taught),
         random=sum(one.review.drawn == "random" for one in taught),
-        members=positions if tried.better else tuple(sorted(seen)),
+        members=tuple(sorted(one.position for one in taught)) if promoted else (),
         labels_digest=labels,
         figures=tried.figures,
         finished_at=now(),
     )
     refits.record(parts.store, record)
-    log.info("refitted", outcome=outcome, reason=tried.reason, reviews=record.reviews)
-    return record
-
-
-def reset(parts: Parts, reason: str) -> Refit:
-    """Takes refitted heads from work: those of the configuration serve again."""
-    last = refits.last(parts.store)
-    record = Refit(
-        id=new_id("refit"),
-        outcome="withdrawn",
-        reason=reason,
-        serves="",
-        stands_on=configured_version(parts.settings.panel),
-        reviews=0,
-        random=0,
-        labels_digest="" if last is None else last.labels_digest,  # the same would come of them
-        figures={},
-        finished_at=now(),
-    )
-    refits.record(parts.store, record)
+    log.info("refitted", outcome=outcome, reason=record.reason, reviews=record.reviews)
     return record
 
 
@@ -173,10 +170,8 @@ def _label(one: Judgement, seen: set[int]) -> Label:
     )
 
 
-def _tried(parts: Parts, name: str, labels: Sequence[Label]) -> Tried:
-    """The answer of the child; better only if the whole panel passes its self-test with it."""
-    folder = heads_folder(parts.settings) / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+def _answer(parts: Parts, folder: Path, labels: Sequence[Label]) -> Tried:
+    """The child's; better only if the whole panel passes its self-test with the heads."""
     panel = parts.settings.panel
     question = Question(panel=panel, labels=tuple(labels), folder=str(folder))
     tried = ask("scorers.refit", question, Tried, seconds=SECONDS, stop=parts.stop)
@@ -185,18 +180,29 @@ def _tried(parts: Parts, name: str, labels: Sequence[Label]) -> Tried:
         try:
             vouch_for_panel(replace(parts.settings, panel=new), parts.stop)
         except Untrusted as error:
-            shutil.rmtree(folder)
             return replace(tried, better=False, reason=error.message)
     return tried
 
 
-def _without_refit(settings: Settings) -> Settings:
-    return replace(settings, panel=replace(settings.panel, refitted_dir=""))
-
-
-def _tidy(parts: Parts, serves: str) -> None:
-    """Deletes the heads of earlier refits: a step back goes to those of the configuration."""
+@contextmanager
+def _alone(parts: Parts) -> Iterator[None]:
+    """One refit a data folder, whoever asks for it. Raises Busy."""
     folder = heads_folder(parts.settings)
-    for old in folder.iterdir() if folder.is_dir() else ():
-        if old.name != serves:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(
+                "A refit is under way here.", hint="`bhavana heads show` tells when it ended."
+            ) from error
+        yield
+
+
+def _tidy(parts: Parts) -> None:
+    """Deletes what refits left before yesterday; a cycle may still work with what is younger."""
+    serves = Path(parts.settings.panel.refitted_dir).name
+    yesterday = (now() - EVERY).timestamp()
+    for old in heads_folder(parts.settings).iterdir():
+        if old.is_dir() and old.name != serves and old.stat().st_mtime < yesterday:
             shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from daemon.refit import health
+from daemon.oversight import health
 from daemon.service import running_daemon
 from daemon.settings import Settings
 from daemon.wiring import at_work, judge_costs

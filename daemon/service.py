@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -32,7 +32,8 @@ from daemon.cycle import give_up, turn
 from daemon.erasure import retain_daily
 from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
-from daemon.refit import health, nightly
+from daemon.oversight import health
+from daemon.refit import nightly, withdraw_unlearnable
 from daemon.settings import ServerSettings, Settings
 from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
@@ -121,6 +122,10 @@ class Service:
         self._reload = reload
         self._ready = False
         self._turning = False
+        self._heavy = threading.Lock()
+        """Held by what wants all the memory and processors: a cycle, or a refit."""
+        self._settling = threading.Lock()
+        """Held while the settings change."""
         self._backoff = FIRST_BACKOFF_SECONDS
         self._failures = 0
         self._not_before = 0.0
@@ -193,13 +198,14 @@ class Service:
     # --- the clock ------------------------------------------------------------------------
 
     def _start_clock(self) -> None:
-        def every(seconds: float, function: Callable[[], None]) -> None:
+        def every(seconds: float, function: Callable[[], None], **first: datetime) -> None:
             self._clock.add_job(
                 function,
                 IntervalTrigger(seconds=seconds),
                 max_instances=1,
                 coalesce=True,
                 misfire_grace_time=None,
+                **first,
             )
 
         every(TICK_SECONDS, self._tick)
@@ -208,9 +214,8 @@ class Service:
         every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
-        every(OVERSIGHT_SECONDS, self._oversee)
+        every(OVERSIGHT_SECONDS, self._oversee, next_run_time=now())
         self._clock.add_job(self._vouch)
-        self._clock.add_job(self._oversee)
         self._clock.start()
 
     def _vouch(self) -> None:
@@ -226,34 +231,53 @@ class Service:
             log.info("panel_trusted", cases=verdict.cases, panel=verdict.panel[:12])
 
     def _oversee(self) -> None:
-        """Fits the heads anew where that is due, and shows how the panel does."""
+        """Shows how the panel does, and fits its heads anew where that is due."""
         try:
-            if not self._turning:  # both want all the memory and processors that are there
-                tried = nightly(self.parts)
+            withdraw_unlearnable(self.parts)
+            self._take_heads()
+            self._show_health()
+            if self._heavy.acquire(blocking=False):
+                try:
+                    tried = nightly(self.parts)
+                finally:
+                    self._heavy.release()
                 if tried is not None:
                     metrics.REFITS.labels(tried.outcome).inc()
-            self._take_heads()
-            found = health(
-                self.parts.store, self.parts.settings.panel, self.parts.settings.oversight
-            )
+                    self._take_heads()
+                    self._show_health()
         except BhavanaError as error:
             log.warning("panel_not_overseen", error=str(error))
-            return
+
+    def _show_health(self) -> None:
+        settings = self.parts.settings
+        found = health(self.parts.store, settings.panel, settings.oversight)
         metrics.show_health(found)
         for alarm in found.alarms:
             log.warning("training_halted", alarm=alarm)
 
     def _take_heads(self) -> None:
         """Puts those heads to work that the last refit left, by whomever it was asked."""
-        settings = at_work(self.parts.settings, self.parts.store)
-        if settings != self.parts.settings:
-            self.parts = msgspec.structs.replace(self.parts, settings=settings)
+        with self._settling:
+            self._settle(self.parts.settings)
+
+    def _settle(self, settings: Settings) -> None:
+        settings = at_work(settings, self.parts.store)
+        if settings.panel.refitted_dir != self.parts.settings.panel.refitted_dir:
             log.info("heads_changed", folder=settings.panel.refitted_dir or "configured")
+        self.parts = msgspec.structs.replace(self.parts, settings=settings)
 
     def _tick(self) -> None:
         """Turns the loop when a cycle was interrupted or is due."""
         if self.parts.stop.is_set() or time.monotonic() < self._not_before:
             return
+        if not self._heavy.acquire(blocking=False):
+            return  # the heads are fitted anew; what is due stays due
+        try:
+            self._turn_if_due()
+        finally:
+            self._heavy.release()
+
+    def _turn_if_due(self) -> None:
         try:
             reason = self._reason()
             if reason is None:
@@ -386,20 +410,23 @@ class Service:
         """
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            new = self._reload()
-        except Misconfigured as error:
+            with self._settling:
+                settings = self._settled()
+        except BhavanaError as error:
             metrics.RELOAD_FAILED.set(1)
             log.error("reload_refused", error=str(error))  # noqa: TRY400  # said in words
         else:
-            old = self.parts.settings
-            kept = {"data_dir": old.data_dir, "store": old.store, "server": old.server}
-            settings = at_work(msgspec.structs.replace(new, **kept), self.parts.store)
-            self.parts = msgspec.structs.replace(self.parts, settings=settings)
             if self._house is not None:
                 self._house.apply(settings.limits, settings.redaction)
             metrics.RELOAD_FAILED.set(0)
             log.info("reloaded")
         notify("READY=1")
+
+    def _settled(self) -> Settings:
+        old = self.parts.settings
+        kept = {"data_dir": old.data_dir, "store": old.store, "server": old.server}
+        self._settle(msgspec.structs.replace(self._reload(), **kept))
+        return self.parts.settings
 
 
 def serve(settings: Settings, reload: Callable[[], Settings]) -> None:

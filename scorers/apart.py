@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import TypeVar
 
 import msgspec
@@ -34,19 +34,19 @@ def ask(
     """
     stop = stop or threading.Event()
     deadline = time.monotonic() + seconds
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as stderr:
+    with ExitStack() as files:
+        # Files, not pipes: whoever writes into a pipe waits for its reader, who may hang.
+        asked, said, stderr = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        asked.write(to_json(question))
+        asked.seek(0)
         child = subprocess.Popen(
             [sys.executable, "-m", module, "--json"],
-            stdin=subprocess.PIPE,
+            stdin=asked,
             stdout=said,
             stderr=stderr,
             cwd=ROOT,
         )
         try:
-            assert child.stdin is not None
-            with suppress(BrokenPipeError):  # it ended at once: its last words tell why
-                child.stdin.write(to_json(question))
-                child.stdin.close()
             while child.poll() is None:
                 if stop.wait(POLL_SECONDS):
                     raise Unavailable(f"Stopping; {module} will run at the next start.")

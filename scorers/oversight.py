@@ -23,7 +23,7 @@ class OversightSettings(Noun, frozen=True, kw_only=True):
     refit: bool = True
     """Try each night whether people's reviews make better heads."""
     least_labels: Annotated[int, Meta(ge=1)] = 150
-    """Of reviews drawn at random: with fewer the calibration error says nothing."""
+    """Of random reviews: with fewer the calibration error says nothing."""
     max_calibration_error: Positive = 0.15
     """Between what the panel says of actual harm and what people say of the same answers."""
     window: Annotated[int, Meta(ge=100)] = 500
@@ -32,7 +32,7 @@ class OversightSettings(Noun, frozen=True, kw_only=True):
     """Population stability index between the answers before the last reviews and the newest. Of
     12,000 pairs of windows that did not differ none had more than 0.17 (simulated)."""
     reviews_that_settle: Annotated[int, Meta(ge=1)] = 30
-    """So many random reviews of the new answers, and drift is counted from them on."""
+    """So many random reviews of the new answers, and drift is counted from the last of them on."""
 
 
 class Said(NamedTuple):
@@ -55,7 +55,7 @@ class Health(Noun, frozen=True, kw_only=True):
     """How the panel does on this deployment's own answers. None: not enough to say."""
 
     labels: int
-    """Reviews drawn at random of answers that the panel judged."""
+    """Random reviews of answers that the panel judged, without those that taught it."""
     calibration_error: float | None = None
     agreement: float | None = None
     """AUROC of actual harm: how often a harmful answer is said to be worse than a harmless one."""

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,10 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unuse
 from scorers import chosen, features, harm, heads
 from scorers.embedding import encoder
 from scorers.features import Embed, Hashed
-from scorers.fitting import Vector, groups
+from scorers.fitting import FOLDS, Vector, groups
 from scorers.heads import Card, Dimension, Heads, Source
 from scorers.labelled import HOUSE, Example
-from scorers.lessons import Label, Question, Tried
+from scorers.lessons import LEAST_LABELS, Label, Question, Tried
 from scorers.refitting import Case, Known, Learned, New, lacking, learn
 from scorers.scorer import HARMFUL_COMPLIANCE
 from scorers.selftest import CASES, LIMITS, SHOWN, read_cases, run
@@ -40,8 +40,6 @@ from scorers.worker import NICENESS, Panel
 from store.errors import BhavanaError
 from store.records import to_json
 
-LEAST_LABELS = 150
-"""Fewer do not settle a calibration (measured: error .02 to .11 with 150)."""
 LEAST_TO_SPEAK = 200
 """A head that was silent needs more before it speaks."""
 EVERY = 4
@@ -85,11 +83,14 @@ def refit(question: Question, embed: Embed) -> Tried:
     learned: dict[str, Learned | str] = {name: lacking(case) for name, case in cases.items()}
     if all(learned.values()):
         return _none_better(learned)
+    if len(set(prompts)) < FOLDS:
+        return _kept(f"{len(set(prompts))} different prompts are not enough to compare heads on")
     known_inputs, known_odds = _known(old, embed)
     for at, (name, case) in enumerate(cases.items()):
         if not learned[name]:
             known = Known(known_inputs, known_odds[:, at])
             learned[name] = learn(case, inputs, prompts, known)
+    bent = [name for name, case in cases.items() if case.has_successor]
     before = anchored(question.panel)
     told = _kept("")
     for step in STEPS:
@@ -97,7 +98,7 @@ def refit(question: Question, embed: Embed) -> Tried:
             dimension.name: _step(learned[dimension.name], step, dimension, len(labels))
             for dimension in old.card.dimensions
         }
-        told = _tried(question, old, found, before)
+        told = _tried(question, old, found, bent, before)
         if told.better:
             break
     return told
@@ -181,11 +182,18 @@ def _card(old: Card, dimensions: tuple[Dimension, ...], labels: Sequence[Label])
     return msgspec.structs.replace(old, dimensions=dimensions, sources=(*old.sources, taught))
 
 
-def _tried(question: Question, old: Heads, found: dict[str, New | str], before: Anchored) -> Tried:
+def _tried(
+    question: Question,
+    old: Heads,
+    found: dict[str, New | str],
+    bent: Collection[str],
+    before: Anchored,
+) -> Tried:
     """Keeps those heads that are better, if with them the panel does no worse on written cases."""
     new = {name: one for name, one in found.items() if isinstance(one, New)}
-    if not new:
-        return _none_better(found)
+    lost = {name: one for name, one in found.items() if isinstance(one, str) and name in bent}
+    if not new or lost:  # a head that an earlier refit bent would go back to how it was configured
+        return _none_better(lost or found)
     figures = {name: one.figures for name, one in new.items()}
     folder = Path(question.folder)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -201,6 +209,7 @@ def _tried(question: Question, old: Heads, found: dict[str, New | str], before: 
         return Tried(better=False, reason=told, figures=figures)
     _sync(partial)
     partial.replace(folder)
+    _sync(folder.parent)
     told = f"better on answers drawn at random: {', '.join(new)}"
     return Tried(better=True, reason=told, figures=figures)
 

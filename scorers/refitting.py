@@ -22,6 +22,10 @@ LEAST_EACH = 10
 """Of harmful and of harmless answers, for a head to be tried."""
 LEAST_RANDOM = 30
 """Of answers drawn at random that a head is compared on."""
+LEAST_RANDOM_EACH = 5
+"""Of harmful and of harmless ones among them: on harmless ones alone, to say less is to gain."""
+AUROC_TOLERANCE = 0.02
+"""A better log loss may not be bought with a worse order; so much moves by chance."""
 ONE_SIDED = 1.645
 """Standard errors below the mean: 95 %, one-sided."""
 HEARD = 30.0
@@ -87,6 +91,11 @@ class Case(NamedTuple):
     fresh: Rows
     """Of the random ones those that the head at work had not seen."""
 
+    @property
+    def has_successor(self) -> bool:
+        """Whether the head at work is one that an earlier refit bent."""
+        return not np.array_equal(self.serving, self.odds)
+
 
 class New(NamedTuple):
     """A head that is better than the old one, by figures that are out of fold."""
@@ -118,7 +127,9 @@ class Learned(NamedTuple):
         figures["gain, lower end"] = float(gained.mean() - ONE_SIDED * error)
         if figures["gain, lower end"] <= 0:
             return f"log loss {figures['log loss']:.3f}, before {figures['log loss before']:.3f}"
-        if not np.array_equal(case.serving, case.odds):
+        if figures["auroc"] < figures["auroc before"] - AUROC_TOLERANCE:
+            return f"AUROC {figures['auroc']:.3f}, before {figures['auroc before']:.3f}"
+        if case.has_successor:
             if len(case.fresh) < LEAST_RANDOM:
                 return f"{len(case.fresh)} of {LEAST_RANDOM} new answers that were drawn at random"
             lost = (_losses(new, case) - _losses(case.serving, case))[case.fresh].mean()
@@ -134,6 +145,9 @@ def lacking(case: Case) -> str:
         return f"{harmful} of {len(case.labels)} answers are harmful in this way"
     if len(case.random) < LEAST_RANDOM:
         return f"{len(case.random)} of {LEAST_RANDOM} answers that were drawn at random"
+    of_each = min(np.bincount(case.labels[case.random].astype(int), minlength=2))
+    if of_each < LEAST_RANDOM_EACH:
+        return f"{of_each} of {LEAST_RANDOM_EACH} of either kind among those drawn at random"
     return ""
 
 
@@ -163,6 +177,5 @@ def _figures(case: Case, new: Vector) -> dict[str, float]:
     for when, odds in ((" before", case.odds), ("", new)):
         figures[f"log loss{when}"] = float(_losses(odds, case)[at].mean())
         figures[f"ece{when}"] = calibration_error(_chances(odds)[at], case.labels[at])
-        if len(set(case.labels[at])) == 2:
-            figures[f"auroc{when}"] = float(roc_auc_score(case.labels[at], odds[at]))
+        figures[f"auroc{when}"] = float(roc_auc_score(case.labels[at], odds[at]))
     return figures

@@ -343,8 +343,8 @@ class Refit(Noun, frozen=True, kw_only=True):
     random: int
     """Reviews of experiences that were drawn at random."""
     members: tuple[int, ...] = ()
-    """Positions of the experiences whose reviews taught what `serves` names: what erasure
-    follows. One that is held back repeats those of what goes on serving."""
+    """Positions of the experiences whose reviews taught it: what erasure follows. None, where it
+    was not promoted."""
     labels_digest: str
     """Of the labels that it was tried on: the same are not tried twice."""
     figures: dict[str, dict[str, float]]

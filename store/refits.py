@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from sqlalchemy import Select
 
 from store import tables
 from store.engine import in_our_words
@@ -24,7 +25,18 @@ def record(store: Store, refit: Refit, fence: Guard | None = None) -> Appended:
 def last(store: StoreReader) -> Refit | None:
     """The newest refit: what it names is at work; None before the first."""
     table = tables.refits
-    query = bodies(table).order_by(table.c.position.desc()).limit(1)
+    return _one(store, bodies(table).order_by(table.c.position.desc()).limit(1))
+
+
+def serving(store: StoreReader) -> Refit | None:
+    """The refit whose heads are at work; None where those of the configuration are."""
+    newest = last(store)
+    if newest is None or not newest.serves:
+        return None
+    return _one(store, bodies(tables.refits).where(tables.refits.c.id == newest.serves))
+
+
+def _one(store: StoreReader, query: Select[bytes]) -> Refit | None:
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()
     return None if body is None else msgspec.json.decode(body, type=Refit)

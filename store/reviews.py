@@ -6,7 +6,8 @@ beside the writer, which only notes it where nothing changed meanwhile: nobody w
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
 
 import msgspec
 from sqlalchemy import (
@@ -28,6 +29,7 @@ from store.errors import NotFound, Rejected
 from store.events import Store, StoreReader, taken
 from store.experiences import consent_changes, consents_to_training, tally
 from store.log import Appended, Fact
+from store.privacy import batches
 from store.records import CURATED, Assessment, Drawn, Experience, Noun, Review, now
 from store.sources import OURS
 from store.tables import assessments, draws, events, experiences, feedback, reviews
@@ -35,6 +37,9 @@ from store.tables import assessments, draws, events, experiences, feedback, revi
 QUEUE: tuple[Drawn, ...] = ("uncertain", "random", "uncertain", "disagreed")
 """Half where the panel is least sure, a quarter by lot, which alone measures it without bias,
 and a quarter where its scorers disagree or somebody objected."""
+KEPT_APART = 4
+"""Each fourth experience is only ever drawn at random: did the other kinds take from all, what is
+left to the random draw would lack what the panel is unsure of."""
 RECENT = 2_000
 """Drawn is from so many of the newest: reviews tell how the panel does now, not a year ago."""
 LOW_RATING = 2
@@ -58,8 +63,6 @@ class Judgement(Noun, frozen=True, kw_only=True):
     experience: Experience
     position: int
     """Of the experience."""
-    decided_at: int
-    """Position of the review."""
     consented: bool
     """Consent to training as it stands."""
     assessment: Assessment | None
@@ -78,6 +81,10 @@ def record(store: Store, review: Review, *, actor: str) -> Appended:
     How the experience was drawn is what the store knows, whatever the review says. It stays so
     when it is reviewed again: second thoughts do not take it from those drawn at random.
     """
+    try:
+        msgspec.convert(msgspec.to_builtins(review), Review)
+    except msgspec.ValidationError as error:
+        raise Rejected(f"This review cannot be kept: {error}.") from error
     fault = review.fault()
     if fault is not None:
         pointer, reason = fault
@@ -183,6 +190,8 @@ def _candidates(panel: str) -> Select[int]:
 def _of_kind(candidates: Select[int], drawn: Drawn, cut: float) -> Select[int]:
     """The first one of a kind, of the newest."""
     newest = experiences.c.position.desc()
+    apart = experiences.c.position % KEPT_APART == 0
+    candidates = candidates.where(apart if drawn == "random" else ~apart)
     candidates = candidates.where(
         experiences.c.position.in_(candidates.order_by(newest).limit(RECENT))
     )
@@ -244,7 +253,6 @@ def judgements(store: Store, panel: str) -> list[Judgement]:
     query = (
         select(
             events.c.body,
-            reviews.c.position.label("decided_at"),
             told.c.position,
             told.c.body.label("experience"),
             said.c.body.label("assessment"),
@@ -268,11 +276,54 @@ def judgements(store: Store, panel: str) -> list[Judgement]:
                 review=msgspec.json.decode(row.body, type=Review),
                 experience=experience,
                 position=row.position,
-                decided_at=row.decided_at,
                 consented=consents_to_training(experience, changed),
                 assessment=_assessment(row.assessment),
             )
         )
+    return found
+
+
+class AtRandom(NamedTuple):
+    """A person's word on an answer that was drawn at random, beside the panel's."""
+
+    position: int
+    """Of the experience."""
+    harmful: bool
+    actual_harm: float | None
+    """By the panel asked for; None where it abstains, or has not judged the answer."""
+
+
+def at_random(store: StoreReader, panel: str) -> list[AtRandom]:
+    """The newest review of every experience that was drawn at random, in the order of reviews."""
+    newest = select(func.max(reviews.c.position)).group_by(reviews.c.experience_id)
+    judged = and_(
+        assessments.c.experience_id == reviews.c.experience_id, assessments.c.panel == panel
+    )
+    query = (
+        select(events.c.position, reviews.c.harmful, assessments.c.actual_harm)
+        .select_from(reviews)
+        .join(events, events.c.key == "experience/" + reviews.c.experience_id)
+        .outerjoin(assessments, judged)
+        .where(reviews.c.position.in_(newest), reviews.c.drawn == "random")
+        .order_by(reviews.c.position)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        return [AtRandom(*row) for row in connection.execute(query)]
+
+
+def consented_among(store: StoreReader, positions: Sequence[int]) -> set[int]:
+    """Those of the experiences that may be learned from as consent stands."""
+    changed = consent_changes(store, store.position())
+    found: set[int] = set()
+    for some in batches(positions):
+        query = select(events.c.position, events.c.body).where(events.c.position.in_(some))
+        with in_our_words(), store.reading.connect() as connection:
+            rows = connection.execute(query).all()
+        for row in rows:
+            if bytes(row.body) != log.ERASED:
+                experience = msgspec.json.decode(row.body, type=Experience)
+                if consents_to_training(experience, changed):
+                    found.add(row.position)
     return found
 
 

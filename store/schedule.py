@@ -44,18 +44,18 @@ def due_at(store: Store, moment: datetime) -> None:
     _write(store, CYCLE, Schedule(next_run_at=moment, last_run_at=last))
 
 
-def plan(store: Store, moment: datetime) -> None:
-    """Sets when the first cycle is due, unless somebody asked for one meanwhile."""
+def plan(store: Store, moment: datetime, name: str = CYCLE) -> None:
+    """Sets when the first cycle, or something else, is due, unless that is set already."""
 
     def write(connection: Connection) -> None:
-        known = connection.execute(select(schedules).where(schedules.c.name == CYCLE)).first()
+        known = connection.execute(select(schedules).where(schedules.c.name == name)).first()
         if known is None:
-            connection.execute(insert(schedules).values(name=CYCLE, next_run_at=moment.isoformat()))
+            connection.execute(insert(schedules).values(name=name, next_run_at=moment.isoformat()))
 
     store.write(write)
 
 
-def take_due(store: Store, next_run_at: datetime) -> bool:
+def take_due(store: Store, next_run_at: datetime, name: str = CYCLE) -> bool:
     """True for the one caller that may run what is due now; it is next due then.
 
     However many daemons ask at once, one of them hears True.
@@ -65,7 +65,7 @@ def take_due(store: Store, next_run_at: datetime) -> bool:
     def write(connection: Connection) -> bool:
         taken = connection.execute(
             update(schedules)
-            .where(schedules.c.name == CYCLE, schedules.c.next_run_at <= moment.isoformat())
+            .where(schedules.c.name == name, schedules.c.next_run_at <= moment.isoformat())
             .values(next_run_at=next_run_at.isoformat(), last_run_at=moment.isoformat())
         )
         return taken.rowcount == 1

@@ -8,9 +8,12 @@ import click
 import msgspec
 import typer
 
-from daemon import refit as refits_of
 from daemon.cli.app import AsJson, app, progress, settings, show
+from daemon.oversight import health
+from daemon.refit import refit as try_refit
+from daemon.refit import reset as reset_heads
 from daemon.wiring import wire
+from scorers.lessons import LEAST_LABELS
 from store import refits, reviews
 from store.records import Refit
 
@@ -26,7 +29,7 @@ def show_heads(as_json: AsJson = False) -> None:
     """Which heads are at work, how the panel does by people's word, and the last refit."""
     parts = wire(settings())
     panel = parts.settings.panel
-    found = refits_of.health(parts.store, panel, parts.settings.oversight)
+    found = health(parts.store, panel, parts.settings.oversight)
     last = refits.last(parts.store)
     told: dict[str, Any] = {
         "folder": str(panel.heads),
@@ -69,12 +72,11 @@ def refit(
     parts = wire(settings())
     with progress() as told:
         told("fitting", 0, 0)
-        tried = refits_of.refit(parts, again=again)
+        tried = try_refit(parts, again=again)
     if tried is None:
-        few = parts.settings.oversight.least_labels
         click.echo(
-            f"Nothing to try: fewer than {few} reviews of what may be learned from, or the same as "
-            "last time (--again tries them)."
+            f"Nothing to try: fewer than {LEAST_LABELS} reviews of what may be learned from, or "
+            "the same as last time (--again tries them)."
         )
         raise typer.Exit(3)
     show(tried, as_json, lambda: "\n".join(_told(tried)))
@@ -87,7 +89,7 @@ def reset(
     reason: Annotated[str, typer.Option(help="Kept in the log.")], as_json: AsJson = False
 ) -> None:
     """Take refitted heads from work: those of the configuration serve again."""
-    done = refits_of.reset(wire(settings()), reason)
+    done = reset_heads(wire(settings()), reason)
     show(done, as_json, lambda: "The heads of the configuration are at work.")
 
 

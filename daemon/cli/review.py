@@ -50,7 +50,7 @@ def next_one(reviewer: Reviewer = None, as_json: AsJson = False) -> None:
         drawn = reviews.draw(
             store,
             panel_id(house.panel),
-            reviewer=reviewer or getpass.getuser(),
+            reviewer=reviewer or _login(),
             cut=house.policy.max_harm,
         )
     show(_plain(drawn), as_json, lambda: _told(drawn))
@@ -127,7 +127,7 @@ def _decide(
         experience_id=experience_id,
         decision=decision,
         reason=reason,
-        reviewer=reviewer or getpass.getuser(),
+        reviewer=reviewer or _login(),
         reviewed_at=now(),
         **further,
     )
@@ -135,6 +135,15 @@ def _decide(
         appended = reviews.record(store, review, actor="cli")
     said: dict[str, Any] = {"id": review.id, "position": appended.position}
     show(said, as_json, lambda: f"{experience_id}: {decision}. Next: bhavana review next")
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a user without a name, as in some containers
+        raise Rejected(
+            "You are logged in without a name.", hint="Say who decides: --as."
+        ) from error
 
 
 def _plain(drawn: Draw | None) -> dict[str, Any] | None:

@@ -56,6 +56,19 @@ def test_what_a_person_rejected_or_corrected_is_not_learned_from(make_assessed, 
     assert _dropped(selection) == {"rejected": 2}
 
 
+def test_a_rejected_answer_is_not_learned_from_under_another_id(make_assessed):
+    """A client that sent it twice, or another person who was told the same."""
+    same = {"prompt": "What is this?", "response": "It is nothing, dear."}
+    items = [
+        make_assessed("good"),
+        make_assessed("bad", decision="reject", **same),
+        make_assessed("again", **same),
+    ]
+    selection = select(items, Policy())
+    assert _ids(selection) == ["good"]
+    assert _dropped(selection) == {"rejected": 2}
+
+
 OF_THE_PANEL = {
     "abstained": {"abstained": ("karuna",)},
     "unknown": {"weighted": None, "harm": None},

@@ -61,7 +61,7 @@ def test_a_store_in_use_is_looked_at(settings, opened):
     states = _states(settings)
     assert {states[name] for name in ("schema", "log", "clock", "keys", "sources")} == {"ok"}
     assert f"head {opened.position()}" in _check(settings, "log").said
-    assert "0002" in _check(settings, "schema").said
+    assert "0003" in _check(settings, "schema").said
 
 
 def test_lost_events_fail(settings, opened):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from sqlalchemy import insert
 
 import scorers
 from daemon import cycle, metrics, refit
+from daemon.oversight import health, require_health
 from daemon.settings import Settings
-from daemon.wiring import Parts, at_work, heads_folder
+from daemon.wiring import Parts, at_work, configured_version, heads_folder
 from scorers.oversight import Health
 from scorers.panel import panel_id
 from store import cycles, experiences, privacy, refits, reviews, schedule
-from store.errors import Untrusted
-from store.records import Cycle, Review, now
+from store.errors import Busy, Untrusted
+from store.records import ConsentChange, Cycle, Refit, Review, now
 from store.redaction import WITHHELD
 from store.tables import draws
 from trainer.targets import TARGETS
@@ -77,7 +79,7 @@ def _review_drawn(parts, harms_of, count, random=True):
 
 def _health(parts):
     settings = at_work(parts.settings, parts.store)
-    return refit.health(parts.store, settings.panel, settings.oversight)
+    return health(parts.store, settings.panel, settings.oversight)
 
 
 # --- the refit ----------------------------------------------------------------------------
@@ -123,15 +125,80 @@ def test_reviews_reach_the_panel_and_erased_ones_leave_it(betting):
     settings = at_work(parts.settings, parts.store)
     assert settings.panel.heads == heads_folder(settings) / done.serves
     assert panel_id(settings.panel) != before
-    taught = msgspec.structs.replace(parts, settings=settings)
-    assert refit.refit(taught) is None  # the same reviews are not tried twice
+    assert refit.refit(parts) is None  # the same reviews are not tried twice
 
     privacy.erase(parts.store, "experience", "e-3", reason="asked", actor="test")
-    again = refit.refit(taught)
+    again = refit.refit(parts)
     assert again is not None
     assert again.serves != done.serves
     assert not (heads_folder(settings) / done.serves).exists()
-    assert set(again.members) < set(done.members)
+
+
+@pytest.fixture
+def serving(parts, judged):
+    """Heads at work that three answers taught; the folder holds a copy of the configured ones."""
+    names = [f"e-{n}" for n in range(5)]
+    judged([(name, 0.1) for name in names])
+    folder = heads_folder(parts.settings) / "refit-1"
+    shutil.copytree(parts.settings.panel.configured_heads, folder)
+    record = Refit(
+        id="refit-1",
+        outcome="promoted",
+        reason="better",
+        serves="refit-1",
+        stands_on=configured_version(parts.settings.panel),
+        reviews=3,
+        random=0,
+        members=(1, 2, 3),
+        labels_digest="1",
+        figures={},
+        finished_at=now(),
+    )
+    refits.record(parts.store, record)
+    return folder
+
+
+def test_heads_that_learned_from_erased_words_go_at_once(parts, serving):
+    """Those that did not learn from them stay."""
+    assert refit.withdraw_unlearnable(parts) is None
+    privacy.erase(parts.store, "experience", "e-4", reason="asked", actor="test")
+    assert refit.withdraw_unlearnable(parts) is None
+    privacy.erase(parts.store, "experience", "e-1", reason="asked", actor="test")
+    done = refit.withdraw_unlearnable(parts)
+    assert done is not None
+    assert (done.outcome, done.serves) == ("withdrawn", "")
+    assert not serving.exists()
+    assert at_work(parts.settings, parts.store) == parts.settings
+
+
+def test_heads_whose_teachers_withdrew_consent_go(parts, serving):
+    """Those words may not be learned from any more."""
+    change = ConsentChange(
+        id="c-1", scope="experience", scope_id="e-0", training=False, changed_at=now()
+    )
+    experiences.change_consent(parts.store, change, actor="test")
+    assert refit.withdraw_unlearnable(parts) is not None
+    assert not serving.exists()
+
+
+def test_a_refit_that_is_held_back_leaves_others_at_work(parts, serving, judged):
+    """Those that the store names, whatever the caller knew of; and a reset stays a reset."""
+    judged([(f"n-{n}", 0.1) for n in range(150)])
+    for n in range(150):
+        _review(parts, f"n-{n}")
+    done = refit.refit(parts)  # its settings are those of the start
+    assert done is not None
+    assert (done.outcome, done.serves, done.members) == ("held_back", "refit-1", ())
+    assert refits.serving(parts.store).members == (1, 2, 3)
+    refit.reset(parts, "enough")
+    assert refit.refit(parts) is None
+    assert at_work(parts.settings, parts.store).panel.refitted_dir == ""
+
+
+def test_two_refits_at_once_are_one(parts):
+    """The second is told: it would delete what the first has made."""
+    with refit._alone(parts), pytest.raises(Busy, match="under way"):
+        refit.refit(parts)
 
 
 def test_a_refit_that_is_not_better_is_recorded_and_changes_nothing(parts, judged):
@@ -177,10 +244,12 @@ def test_the_nightly_refit_is_due_once_a_day(parts, monkeypatch):
     settings = msgspec.structs.replace(parts.settings, oversight=off)
     refit.nightly(msgspec.structs.replace(parts, settings=settings))
     assert asked == []
+    refit.nightly(parts)  # from now on it is known when
+    assert asked == []
+    schedule.ran(parts.store, now(), schedule.REFIT)
     refit.nightly(parts)
     refit.nightly(parts)
     assert asked == [1]
-    assert schedule.schedule(parts.store, schedule.REFIT) is not None
 
 
 def test_other_configured_heads_end_a_refit(parts):
@@ -216,7 +285,7 @@ def test_a_panel_that_people_contradict_halts_training(parts, judged):
     found = _health(parts)
     assert found.calibration_error > 0.15
     with pytest.raises(Untrusted, match="people's word"):
-        refit.require_health(parts)
+        require_health(parts)
     metrics.show_health(found)
     assert metrics.TRAINING_HALTED._value.get() == 1
     metrics.show_health(Health(labels=0))
@@ -232,9 +301,9 @@ def test_new_kinds_of_answers_halt_training_until_some_were_reviewed(parts, judg
     late = random.beta(3, 4, WINDOW).round(4).tolist()
     judged([(f"n-{n}", harm) for n, harm in enumerate(late)])
     with pytest.raises(Untrusted, match="actual_harm has drifted"):
-        refit.require_health(parts)
+        require_health(parts)
     _review_drawn(parts, lambda _: (), 30)
-    refit.require_health(parts)
+    require_health(parts)
 
 
 def test_a_cycle_asks_for_the_panels_health(parts, judged, monkeypatch):

@@ -85,6 +85,26 @@ def test_one_kind_of_answer_teaches_nothing(inputs: refitting.Vector) -> None:
     assert lacking(case) == "0 of 400 answers are harmful in this way"
 
 
+def test_random_answers_of_one_kind_tell_nothing(inputs: refitting.Vector) -> None:
+    """On harmless ones alone whoever says less harm is better, however wrong."""
+    case = _case(inputs, inputs[:, 0] * 12)
+    harmless = np.flatnonzero(case.labels == 0)
+    told = lacking(case._replace(random=harmless[:60]))
+    assert told == "0 of 5 of either kind among those drawn at random"
+
+
+def test_a_better_log_loss_does_not_buy_a_worse_order(inputs: refitting.Vector) -> None:
+    """A head that says nearly the same of every answer is not better, though it is calmer."""
+    case = _case(inputs, inputs[:, 0] * 12)
+    order = np.random.default_rng(2).normal(size=COUNT)
+    loud = case._replace(odds=8 * (case.labels - 0.5) + 9 * order)
+    loud = loud._replace(serving=loud.odds)
+    calm = Learned(loud, Bend(0.0, 0.0, np.zeros(WIDTH)), 0.1 * order)
+    told = calm.better()
+    assert isinstance(told, str)
+    assert told.startswith("AUROC")
+
+
 def test_the_head_at_work_is_only_replaced_by_a_better_one(inputs: refitting.Vector) -> None:
     """On answers that it had not seen, and not before there are enough of them."""
     case = _case(inputs, inputs[:, 0] * 12)
@@ -183,6 +203,7 @@ def tried(tmp_path: Path) -> Refit:
     return run
 
 
+@pytest.mark.slow
 def test_a_deployments_own_harm_is_learned_and_what_was_known_stays(
     tried: Refit, tmp_path: Path
 ) -> None:
@@ -207,6 +228,18 @@ def test_labels_that_turn_harm_round_are_held_back(tried: Refit, tmp_path: Path)
     assert not told.better
     assert told.reason.startswith(("on written cases", "no head is better"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_head_that_serves_bent_is_not_lost_when_another_becomes_better(tmp_path: Path) -> None:
+    """It would go back to how it was configured, unseen: all or none."""
+    old = heads.load("harm")
+    question = Question(panel=PanelSettings(), labels=(), folder=str(tmp_path / "new"))
+    new = New(Bend(1.0, 0.0, np.zeros(features.WIDTH)), {"auroc": 0.9})
+    found = {HARMFUL_COMPLIANCE: "log loss 0.1 more than the head at work", "manipulation": new}
+    before = refit.Anchored(auroc=0.0, failures=())
+    told = refit._tried(question, old, found, [HARMFUL_COMPLIANCE], before)
+    assert not told.better
+    assert "head at work" in told.reason
 
 
 def test_fewer_reviews_than_settle_anything_are_not_tried(tried: Refit) -> None:

@@ -42,6 +42,11 @@ def _record(store, name, **changes):
     return reviews.record(store, _review(name, **changes), actor="test")
 
 
+def _only_at_random(monkeypatch):
+    monkeypatch.setattr(reviews, "QUEUE", ("random",))
+    monkeypatch.setattr(reviews, "KEPT_APART", 1)
+
+
 def _draw(store, reviewer="anna"):
     return reviews.draw(store, PANEL, reviewer=reviewer, cut=CUT)
 
@@ -77,6 +82,24 @@ def test_a_review_that_contradicts_itself_is_rejected(judged, pointer, changes):
     with pytest.raises(Rejected) as caught:
         _record(store, "e-1", **changes)
     assert caught.value.pointer == pointer
+    assert reviews.judgements(store, PANEL) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decision": "correct", "text": "x" * 65_537},
+        {"reason": ""},
+        {"reason": "a\0b"},
+        {"reviewer": "anna\nberta"},
+    ],
+)
+def test_a_review_that_could_not_be_read_again_is_rejected(judged, changes):
+    """Before it is recorded: one such event would stop every replay of the log."""
+    store = judged({"e-1": {}})
+    with pytest.raises(Rejected, match="cannot be kept"):
+        _record(store, "e-1", **changes)
+    store.rebuild()
     assert reviews.judgements(store, PANEL) == []
 
 
@@ -311,15 +334,16 @@ def test_where_a_kind_has_nothing_the_next_one_has_its_turn(judged):
     assert kinds == ["uncertain", "random", "uncertain", "uncertain"]
 
 
-def test_where_harm_is_unknown_it_is_drawn_by_lot(judged):
+def test_where_harm_is_unknown_it_is_drawn_at_random(judged, monkeypatch):
     """Unknown is not near the cut."""
+    monkeypatch.setattr(reviews, "KEPT_APART", 1)
     store = judged({"e-1": {"harm": None}})
     assert _draw(store).drawn == "random"
 
 
 def test_the_lot_falls_anywhere(judged, monkeypatch):
     """Not where the panel is unsure: in twenty draws more than one of a few comes."""
-    monkeypatch.setattr(reviews, "QUEUE", ("random",))
+    _only_at_random(monkeypatch)
     store = judged({f"e-{i}": {"harm": 0.5 if i else 0.0} for i in range(5)})
     names = set()
     for n in range(20):
@@ -328,6 +352,18 @@ def test_the_lot_falls_anywhere(judged, monkeypatch):
         store.write(lambda c: c.exec_driver_sql("DELETE FROM draws"))
     assert len(names) > 1
     assert names <= {f"e-{i}" for i in range(5)}
+
+
+def test_what_the_panel_is_unsure_of_stays_in_the_sample(judged):
+    """The other kinds take nothing from each fourth answer, of which alone is drawn at random."""
+    store = judged({f"e-{i}": {"harm": CUT, "doubts": ("injection",)} for i in range(40)})
+    apart = {
+        row.position % reviews.KEPT_APART == 0: row.drawn
+        for n in range(40)
+        if (row := _draw(store, f"person-{n}")) is not None
+    }
+    assert apart[True] == "random"
+    assert apart[False] in ("uncertain", "disagreed")
 
 
 def test_curated_answers_are_not_drawn(judged):
@@ -359,7 +395,7 @@ def test_another_panel_takes_no_draw_away(judged):
 def test_how_it_was_drawn_is_what_the_store_knows(judged, monkeypatch):
     """Whatever the review claims: measuring is not for those who are measured by it."""
     store = judged({"e-1": {}, "e-2": {}})
-    monkeypatch.setattr(reviews, "QUEUE", ("random",))
+    _only_at_random(monkeypatch)
     name = _draw(store).experience.id
     other = "e-1" if name == "e-2" else "e-2"
     _record(store, name, drawn="chosen")
@@ -371,7 +407,7 @@ def test_how_it_was_drawn_is_what_the_store_knows(judged, monkeypatch):
 def test_second_thoughts_take_nothing_from_the_sample(judged, monkeypatch):
     """What was drawn at random stays so when it is reviewed again, by anybody."""
     store = judged({"e-1": {}})
-    monkeypatch.setattr(reviews, "QUEUE", ("random",))
+    _only_at_random(monkeypatch)
     _draw(store)
     _record(store, "e-1")
     _record(store, "e-1", id="again", decision="reject", reviewer="ben")
