@@ -11,6 +11,7 @@ from scorers.settings import PanelSettings
 from store import refits, reviews
 from store.errors import Untrusted
 from store.events import StoreReader
+from store.experiences import count_by_label
 from store.reviews import AtRandom
 
 
@@ -26,7 +27,7 @@ def health(store: StoreReader, panel: PanelSettings, on: OversightSettings) -> H
         if one.actual_harm is not None and one.position not in taught
     ][-on.window :]
     since = _settled(store, name, random, on)
-    if since is None:
+    if since is None:  # there are not enough answers yet
         return look(said, (), (), on)
     before = reviews.harms_seen(store, name, until=since, limit=on.window)
     after = reviews.harms_seen(store, name, after=since, limit=on.window)
@@ -38,6 +39,8 @@ def _settled(
     store: StoreReader, panel: str, random: Sequence[AtRandom], on: OversightSettings
 ) -> int | None:
     """Position from which on answers are new: up to it enough were reviewed, or else the first."""
+    if sum(count_by_label(store, panel).values()) < 2 * on.window:
+        return None  # nor is a million looked through for the few that this panel has judged
     if len(random) >= on.reviews_that_settle:
         return sorted(one.position for one in random)[-on.reviews_that_settle]
     return reviews.seen_first(store, panel, nth=on.window)

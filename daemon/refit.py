@@ -115,11 +115,12 @@ def _tried(parts: Parts, taught: Sequence[Judgement], labels: str) -> Refit:
     name = new_id("refit")
     folder = heads_folder(parts.settings) / name
     tried = _answer(parts, folder, [_label(one, seen) for one in taught])
-    if tried.better and (erased_among(parts.store, [one.position for one in taught])):
+    if tried.better and erased_among(parts.store, [one.position for one in taught]):
         tried = replace(tried, better=False, reason="words were erased while it learned from them")
     if not tried.better:
         shutil.rmtree(folder, ignore_errors=True)
     outcome: Outcome = "promoted" if tried.better else "held_back"
+    serving = refits.serving(parts.store)  # they may have been withdrawn meanwhile
     return _leave(parts, name, tried, outcome, taught, labels, serving=serving)
 
 
