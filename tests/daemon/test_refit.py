@@ -15,6 +15,7 @@ from sqlalchemy import insert
 import scorers
 from daemon import cycle, metrics, refit
 from daemon.oversight import health, require_health
+from daemon.service import Service
 from daemon.settings import Settings
 from daemon.wiring import Parts, at_work, configured_version, heads_folder
 from scorers.oversight import Health
@@ -179,6 +180,37 @@ def test_heads_whose_teachers_withdrew_consent_go(parts, serving):
     experiences.change_consent(parts.store, change, actor="test")
     assert refit.withdraw_unlearnable(parts) is not None
     assert not serving.exists()
+
+
+@pytest.fixture
+def service(parts, serving):
+    """A daemon that does not serve yet."""
+    made = Service(parts, lambda: parts.settings)
+    yield made
+    made._judge.close()
+
+
+def test_a_running_daemon_takes_up_what_a_refit_left_and_keeps_it_on_reload(service, serving):
+    """From the command line, or from its own night; the configuration does not know of it."""
+    assert service.parts.settings.panel.refitted_dir == ""
+    service._oversee()
+    assert service.parts.settings.panel.refitted_dir == str(serving)
+    service.reload()
+    assert service.parts.settings.panel.refitted_dir == str(serving)
+    refit.reset(service.parts, "enough")
+    service._oversee()
+    assert service.parts.settings.panel.refitted_dir == ""
+
+
+def test_no_cycle_turns_while_heads_are_fitted(service, monkeypatch):
+    """Both want all there is; what is due stays due."""
+    turned = []
+    monkeypatch.setattr("daemon.service.turn", lambda *_, **__: turned.append(1))
+    schedule.due_at(service.parts.store, now())
+    with service._heavy:
+        service._tick()
+    assert turned == []
+    assert schedule.schedule(service.parts.store).next_run_at <= now()
 
 
 def test_a_refit_that_is_held_back_leaves_others_at_work(parts, serving, judged):
