@@ -17,16 +17,17 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from converters import FORMATS
+from converters.formats import chat
+from converters.formats.format import jsonl
 from converters.selection import Selection, require_enough, select
 from converters.split import SPLITS, split_of
-from store import experiences
+from store import experiences, tables
+from store.engine import in_our_words
 from store.errors import IntegrityError
-from store.events import Store
+from store.events import Store, bodies
 from store.experiences import Assessed
 from store.records import Dataset, Noun, Policy, digest, now, to_json
 
@@ -89,7 +90,6 @@ def build(
     moment: datetime,
     ends: Sequence[int] = (),
     forbidden: Collection[str] = (),
-    format: str = "chat",
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
@@ -100,7 +100,7 @@ def build(
     assessed = list(experiences.assessed(store, panel, as_of=as_of, moment=moment))
     selection = select(assessed, policy, forbidden=forbidden, ends=ends)
     require_enough(selection, policy, assessed, forbidden=forbidden, ends=ends)
-    files = _files(selection, policy, format)
+    files = _files(selection, policy)
     hashes = {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
     content_hash = digest(hashes)
     manifest = Manifest(
@@ -108,7 +108,7 @@ def build(
         position=as_of,
         policy=policy,
         panel=panel,
-        format=format,
+        format="chat",
         counts={name.removesuffix(".jsonl"): text.count(b"\n") for name, text in files.items()},
         sources=dict(Counter(a.experience.source for a in selection.chosen)),
         funnel=selection.funnel,
@@ -133,18 +133,35 @@ def build(
 
 def verify(dataset: Dataset) -> None:
     """Raises IntegrityError when the folder no longer holds what was recorded."""
-    hashes = {}
+    read(dataset)
+
+
+def read(dataset: Dataset) -> dict[str, bytes]:
+    """What the file of each split holds. Raises IntegrityError unless it is what was recorded."""
+    files: dict[str, bytes] = {}
+    hashes: dict[str, str] = {}
     for split in dataset.counts:
         path = Path(dataset.path) / f"{split}.jsonl"
         if not path.is_file():
             raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
-        hashes[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        files[split] = path.read_bytes()
+        hashes[path.name] = hashlib.sha256(files[split]).hexdigest()
     if digest(hashes) != dataset.content_hash:
         raise IntegrityError(
             f"The dataset {dataset.id} in {dataset.path} is not what was recorded: rows were "
             "erased from it, or it was changed.",
             hint="The next cycle builds another one.",
         )
+    return files
+
+
+def recorded(store: Store) -> list[Dataset]:
+    """Every dataset that was built, the newest first."""
+    table = tables.datasets
+    query = bodies(table).order_by(table.c.position.desc())
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(query).scalars().all()
+    return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
 def partial_of(folder: Path) -> Path:
@@ -167,25 +184,20 @@ def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool =
         taken += len(lines) - len(left)
         if len(left) < len(lines) and not dry_run:
             partial = path.with_name(f".{path.name}.partial")
-            _write_synced(partial, b"".join(left))
+            write_synced(partial, b"".join(left))
             partial.replace(path)
     return taken
 
 
-def _files(selection: Selection, policy: Policy, format: str) -> dict[str, bytes]:
-    row = FORMATS[format]
+def _files(selection: Selection, policy: Policy) -> dict[str, bytes]:
     sides: dict[str, list[Assessed]] = {split: [] for split in SPLITS}
     for chosen in selection.chosen:
         sides[split_of(chosen.experience.conversation, policy.holdout_share)].append(chosen)
     return {
-        f"{split}.jsonl": b"".join(_line(row(chosen)) for chosen in side)
+        f"{split}.jsonl": jsonl([chat.row(chosen) for chosen in side])
         for split, side in sides.items()
         if side or split == "train"  # an empty file is no split: loaders refuse it
     }
-
-
-def _line(row: dict[str, Any]) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
 def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
@@ -198,13 +210,13 @@ def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, text in files.items():
-        _write_synced(partial / name, text)
-    _write_synced(partial / "README.md", _card(manifest).encode())
-    _write_synced(partial / "manifest.json", content)  # last: its presence means whole
+        write_synced(partial / name, text)
+    write_synced(partial / "README.md", _card(manifest).encode())
+    write_synced(partial / "manifest.json", content)  # last: its presence means whole
     partial.rename(folder)
 
 
-def _write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes) -> None:
     """The record of the dataset is on disk after a power cut, so its files must be, too."""
     with path.open("wb") as file:
         file.write(content)

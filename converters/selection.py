@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,8 +21,6 @@ from store.experiences import Assessed
 from store.records import CURATED, PRACTICE, Assessment, Noun, Policy
 from store.redaction import is_withheld
 from store.sources import OURS
-
-Format = Callable[[Assessed], dict[str, Any]]
 
 SURE_REFUSAL = 0.5
 """From this probability a response counts as a refusal."""

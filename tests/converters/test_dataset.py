@@ -10,8 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from converters import FORMATS, chat
 from converters import dataset as datasets
+from converters.formats import chat
+from converters.formats.format import jsonl
 from converters.split import split_of
 from store import experiences
 from store.errors import IntegrityError, NotEnoughData
@@ -208,9 +209,17 @@ def test_another_panel_has_its_own_assessments(build, store, make_assessment):
     assert sum(build(panel="panel-2", as_of=store.position()).counts.values()) == 12
 
 
-def test_chat_is_on_the_roster():
-    """The default format is one line of the roster."""
-    assert FORMATS["chat"] is chat.row
+def test_a_row_has_the_bytes_it_always_had(make_assessed):
+    """Field by field and in this order: datasets that are recorded keep their hashes."""
+    told = Context(category="truth")
+    chosen = make_assessed(
+        "e-1", "Wozu “das”?", response="So.", conversation_id="c-1", context=told
+    )
+    assert jsonl([chat.row(chosen)]).decode() == (
+        '{"id": "e-1", "conversation": "c-1", "messages": [{"role": "user", "content": '
+        '"Wozu “das”?"}, {"role": "assistant", "content": "So."}], "source": "web", '
+        '"category": "truth", "difficulty": ""}\n'
+    )
 
 
 # --- as its users load it -----------------------------------------------------------------

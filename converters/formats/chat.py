@@ -1,16 +1,18 @@
-"""Chat messages, the Hugging Face conversational layout: {"messages": [{role, content}, ...]}."""
+"""Chat messages, the Hugging Face conversational layout: {"messages": [{role, content}, ...]}.
+
+What a dataset is built in, and what every other format is made from.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
+from converters.formats.format import Format, Row, Turn, jsonl
 from store.experiences import Assessed
 
 
-def row(chosen: Assessed) -> dict[str, Any]:
+def row(chosen: Assessed) -> Row:
     """The conversation with the response as its last turn, and where it came from."""
     experience = chosen.experience
-    messages = [{"role": m.role, "content": m.content} for m in experience.messages]
+    messages: list[Turn] = [{"role": m.role, "content": m.content} for m in experience.messages]
     return {
         "id": experience.id,
         "conversation": experience.conversation,
@@ -20,3 +22,11 @@ def row(chosen: Assessed) -> dict[str, Any]:
         "category": experience.context.category or "",
         "difficulty": experience.context.difficulty or "",
     }
+
+
+FORMAT = Format(
+    about="chat messages as JSON lines, in the Hugging Face layout",
+    suffix=".jsonl",
+    row=lambda example: example.row,
+    write=jsonl,
+)
