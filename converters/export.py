@@ -1,0 +1,176 @@
+"""A built dataset in another format, as a folder that Hugging Face's `load_dataset` reads.
+
+    train.*, validation.*   the rows in the format
+    README.md               the card, with the splits
+    manifest.json           which dataset, its content hash, the format, the hash of each file
+
+A copy is out of reach of erasure and of consent. So only a dataset is exported that is whole and
+whose people all consent still, and the card says what a copy asks of whoever keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from converters import FORMATS
+from converters.dataset import read, verify, write_synced
+from converters.formats.format import Example, Format, Row, Unfit
+from store import experiences
+from store.errors import Conflict, Halted, Rejected
+from store.events import Store
+from store.experiences import Assessed
+from store.records import Dataset, Identifier, Noun, now, to_json
+
+NAMED = 5
+"""So many rows are named where some cannot be written."""
+CARD = """---
+license: other
+task_categories: [text-generation]
+configs:
+  - config_name: default
+    data_files:
+{files}
+{features}---
+# {id}, as {format}
+
+Format: {about}.
+
+The rows of the dataset `{id}`: conversations that Bhavana selected for fine-tuning, as of position
+{position} of its event log. Its content hash is `{content_hash}`.
+
+| split | rows |
+|---|---|
+{splits}
+
+Every row was recorded with consent to training. The scores come from automatic scorers and
+are only as good as those; a row is not a statement of fact. Do not publish without asking the
+people whose conversations these are.
+
+This is a copy: what is erased from Bhavana later, and what nobody consents to any longer, is in it
+still. Delete it when you have trained from it, and export anew.
+"""
+
+
+class Exported(Noun, frozen=True, kw_only=True):
+    """What an exported folder holds, and which dataset it came from."""
+
+    dataset: Identifier
+    content_hash: str
+    """Of the dataset."""
+    position: int
+    format: str
+    counts: dict[str, int]
+    """Rows by split."""
+    files: dict[str, str]
+    """SHA-256 of each file."""
+
+
+def export(store: Store, dataset: Dataset, folder: Path, *, format: str) -> Exported:
+    """Writes the dataset into a folder that is not there or empty: all of it, or nothing.
+
+    Raises Rejected for a format that is unknown or has no place for some row, Conflict for a
+    folder that holds something, IntegrityError when rows were erased, Halted when consent was
+    withdrawn, Misconfigured when a library is missing. The folder is its owner's alone.
+    """
+    if format not in FORMATS:
+        raise Rejected(f"There is no format {format}.", hint=f"There are: {', '.join(FORMATS)}.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise Conflict(f"{folder} is there already.", hint="Name a folder that is not.")
+    rows = {split: _rows(text) for split, text in read(dataset).items()}
+    said = _said(store, dataset, {row["id"] for some in rows.values() for row in some})
+    chosen = FORMATS[format]
+    made = {split: _made(chosen, some, said) for split, some in rows.items()}
+    files = {f"{split}{chosen.suffix}": chosen.write(some) for split, some in made.items()}
+    exported = Exported(
+        dataset=dataset.id,
+        content_hash=dataset.content_hash,
+        position=dataset.position,
+        format=format,
+        counts={split: len(some) for split, some in rows.items()},
+        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    )
+    files["README.md"] = _card(exported, chosen).encode()
+    files["manifest.json"] = msgspec.json.format(to_json(exported), indent=2) + b"\n"
+    # Once more behind the writing: what was erased meanwhile is in no folder of ours.
+    _write(folder, files, lambda: verify(dataset))
+    return exported
+
+
+def _rows(text: bytes) -> list[Row]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _said(store: Store, dataset: Dataset, ids: set[str]) -> dict[str, Assessed]:
+    """What the dataset's panel said of each row. Raises Halted unless all consent still."""
+    found = experiences.assessed(store, dataset.panel, as_of=store.position(), moment=now())
+    said = {a.experience.id: a for a in found if a.consented and a.experience.id in ids}
+    if len(said) < len(ids):
+        raise Halted(
+            f"{len(ids) - len(said)} rows of {dataset.id} may no longer be learned from: consent "
+            "was withdrawn.",
+            hint="The next cycle builds a dataset without them.",
+        )
+    return said
+
+
+def _made(format: Format, rows: list[Row], said: Mapping[str, Assessed]) -> list[Mapping[str, Any]]:
+    made: list[Mapping[str, Any]] = []
+    unfit: list[str] = []
+    for row in rows:
+        try:
+            made.append(format.row(Example(row, said[row["id"]].assessment)))
+        except Unfit as error:
+            unfit.append(f"  - {row['id']}: {error.message}")
+    if unfit:
+        listed = "\n".join(unfit[:NAMED])
+        raise Rejected(
+            f"{len(unfit)} rows have no place in this format, the first of them:\n{listed}",
+            hint="`chat` and `parquet` hold every conversation.",
+        )
+    return made
+
+
+def _write(folder: Path, files: Mapping[str, bytes], check: Callable[[], None]) -> None:
+    """Whole or not at all: a folder beside it, which takes its name at the end."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+        try:
+            for name, content in files.items():
+                write_synced(partial / name, content)
+            check()
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise Rejected(
+            f"{folder} cannot be written: {error.strerror}.", hint="Name another folder."
+        ) from error
+
+
+def _card(exported: Exported, format: Format) -> str:
+    files = "\n".join(
+        f"      - {{split: {split}, path: {split}{format.suffix}}}" for split in exported.counts
+    )
+    types = "".join(
+        f"    - {{name: {name}, dtype: {type}}}\n" for name, type in format.features.items()
+    )
+    return CARD.format(
+        id=exported.dataset,
+        format=exported.format,
+        about=format.about,
+        position=exported.position,
+        content_hash=exported.content_hash,
+        files=files,
+        # Without them a column that is empty in one split would have another type there.
+        features=f"dataset_info:\n  features:\n{types}" if types else "",
+        splits="\n".join(f"| {split} | {count} |" for split, count in exported.counts.items()),
+    )
