@@ -9,6 +9,7 @@ import click
 from daemon.cli import (
     answers,
     copies,
+    datasets,
     doctor,
     heads,
     keys,
@@ -23,7 +24,20 @@ from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
 
 EXIT_REJECTED, EXIT_HALTED, EXIT_UNAVAILABLE = 2, 3, 75
-VERBS = (service, doctor, loop, answers, scoring, review, heads, people, keys, maintenance, copies)
+VERBS = (
+    service,
+    doctor,
+    loop,
+    answers,
+    scoring,
+    review,
+    heads,
+    datasets,
+    people,
+    keys,
+    maintenance,
+    copies,
+)
 """Importing them registers their verbs with the app."""
 
 

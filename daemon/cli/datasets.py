@@ -1,0 +1,132 @@
+"""Verbs on the datasets that cycles built: list, show, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from converters import FORMATS
+from converters import dataset as datasets
+from converters.export import Exported
+from converters.export import export as write_copy
+from daemon.cli.app import AsJson, app, settings, show
+from daemon.wiring import open_store
+from store import cycles
+from store.errors import IntegrityError, NotFound
+from store.events import Store
+from store.records import Dataset
+
+group = typer.Typer(
+    help="The datasets that cycles built: list, show, export in another format.",
+    no_args_is_help=True,
+)
+app.add_typer(group, name="datasets")
+
+DatasetId = Annotated[str, typer.Argument(help="As `bhavana datasets list` shows it.")]
+EXPORT = """Write a dataset into a folder of its own, in the format that a trainer wants.
+
+`datasets.load_dataset(FOLDER)` reads it; README.md and manifest.json say what is in it. The folder
+must not be there, or be empty. A dataset is refused when words were erased from it or consent was
+withdrawn; a copy outlives both, so delete it when it was used.
+
+The text formats hold special tokens already: let the tokenizer add none. In people's words such
+tokens are broken up (`< /s>`).
+
+\b
+Formats:
+"""
+"""Behind \\b, lines are shown as they stand."""
+
+
+@group.command(name="list")
+def list_datasets(as_json: AsJson = False) -> None:
+    """List the datasets, the newest first."""
+    with open_store(settings()) as store:
+        found = datasets.recorded(store)
+    told = [
+        {
+            "id": dataset.id,
+            "built_at": dataset.built_at,
+            "position": dataset.position,
+            "counts": dataset.counts,
+            "content_hash": dataset.content_hash,
+        }
+        for dataset in found
+    ]
+
+    def text() -> str:
+        return (
+            "\n".join(
+                f"{one.id:32}  {one.built_at:%Y-%m-%d %H:%M} UTC  {_counts(one)}" for one in found
+            )
+            or "No datasets yet; `bhavana cycle` builds one."
+        )
+
+    show(told, as_json, text)
+
+
+@group.command(name="show")
+def show_dataset(dataset_id: DatasetId, as_json: AsJson = False) -> None:
+    """Show what a dataset was made from, where it lies, and whether it is whole."""
+    with open_store(settings()) as store:
+        dataset = _named(store, dataset_id)
+    fault = None
+    try:
+        datasets.verify(dataset)
+    except IntegrityError as error:
+        fault = error.message
+    told = msgspec.to_builtins(dataset) | {"whole": fault is None, "fault": fault}
+    del told["members"]  # thousands of positions in the log
+
+    def text() -> str:
+        steps = [f"  {name.replace('_', ' '):24}{n:>9}" for name, n in dataset.funnel.items() if n]
+        lines = [
+            f"dataset   {dataset.id}, built {dataset.built_at:%Y-%m-%d %H:%M} UTC",
+            f"of        {dataset.cycle_id}, position {dataset.position} of the log",
+            f"rows      {_counts(dataset)}",
+            f"folder    {dataset.path}",
+            f"hash      {dataset.content_hash}",
+            f"panel     {dataset.panel}",
+            f"whole     {fault or 'yes'}",
+        ]
+        return "\n".join([*lines, "selection", *steps])
+
+    show(told, as_json, text)
+
+
+@group.command(help=EXPORT + "\n".join(f"  {name:13} {f.about}" for name, f in FORMATS.items()))
+def export(
+    dataset_id: DatasetId,
+    output: Annotated[Path, typer.Option(help="A folder that is not there yet.")],
+    format: Annotated[str, typer.Option(help="One of those above.")] = "chat",
+    as_json: AsJson = False,
+) -> None:
+    """Writes a dataset in another format."""
+    with open_store(settings()) as store:
+        dataset = _named(store, dataset_id)
+        done = write_copy(store, dataset, output.absolute(), format=format)
+    show(done, as_json, lambda: _told(done, output))
+
+
+def _named(store: Store, dataset_id: str) -> Dataset:
+    found = cycles.by_id(store, Dataset, dataset_id)
+    if found is None:
+        raise NotFound(
+            f"There is no dataset {dataset_id}.", hint="`bhavana datasets list` shows them."
+        )
+    return found
+
+
+def _told(done: Exported, folder: Path) -> str:
+    rows = ", ".join(f"{count} {split}" for split, count in done.counts.items())
+    return (
+        f"{done.dataset} as {done.format} in {folder}: {rows}.\n"
+        "No erasure reaches this copy: delete it when it was used."
+    )
+
+
+def _counts(dataset: Dataset) -> str:
+    return ", ".join(f"{count} {split}" for split, count in dataset.counts.items())

@@ -1,0 +1,113 @@
+"""The verbs on datasets, as people use them: what they say and how they end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from converters import FORMATS
+from converters import dataset as datasets
+from store import cycles, experiences
+from store.events import Store
+from store.records import Cycle, Policy, now
+
+REJECTED, HALTED = 2, 3
+
+
+def _failed(ran, code):
+    """What a verb said on stderr when it failed with this code, as it should: in our words."""
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr.startswith("error: ")
+    assert "\n  next: " in ran.stderr
+    return ran.stderr
+
+
+@pytest.fixture
+def dataset(data, make_experience, make_assessment):
+    """A dataset of twelve rows in the data folder's store, which is closed again."""
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        names = [f"e-{i}" for i in range(12)]
+        experiences.record(store, [make_experience(n, source="exemplar") for n in names])
+        experiences.assess(store, [make_assessment(n, panel="panel-1") for n in names])
+        cycle = Cycle(id="cycle-1", position=store.position(), reason="test", started_at=now())
+        cycles.start(store, cycle)
+        made = datasets.build(
+            store,
+            data / "datasets" / "dataset-1",
+            dataset_id="dataset-1",
+            cycle_id=cycle.id,
+            policy=Policy(min_examples=10, holdout_share=0.3),
+            panel="panel-1",
+            as_of=cycle.position,
+            moment=now(),
+        )
+        return cycles.leave(store, made)
+
+
+def test_listing_none_says_how_to_get_one(bhavana):
+    """A new store is no error."""
+    ran = bhavana("datasets", "list")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "bhavana cycle" in ran.stdout
+
+
+def test_listing_and_showing(bhavana, dataset):
+    """What was built, of what, and whether it is still what was recorded."""
+    assert "dataset-1" in bhavana("datasets", "list").stdout
+    [listed] = json.loads(bhavana("datasets", "list", "--json").stdout)
+    assert (listed["id"], listed["counts"]) == ("dataset-1", dataset.counts)
+    shown = json.loads(bhavana("datasets", "show", "dataset-1", "--json").stdout)
+    assert (shown["whole"], shown["fault"]) == (True, None)
+    assert shown["content_hash"] == listed["content_hash"] == dataset.content_hash
+    text = bhavana("datasets", "show", "dataset-1").stdout
+    assert dataset.path in text
+    assert "whole     yes" in text
+
+
+def test_a_dataset_that_lost_rows_is_shown_and_not_exported(bhavana, dataset, tmp_path):
+    """It says what is wrong with it, and the export stops with a next step."""
+    datasets.forget(dataset, {"e-3"})
+    shown = bhavana("datasets", "show", "dataset-1")
+    assert shown.returncode == 0
+    assert "erased" in shown.stdout
+    said = _failed(
+        bhavana("datasets", "export", "dataset-1", "--output", str(tmp_path / "out")), HALTED
+    )
+    assert "erased" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_exporting(bhavana, dataset, tmp_path):
+    """A folder in the format that was asked for; it is told that no erasure reaches it."""
+    out = tmp_path / "out"
+    ran = bhavana("datasets", "export", "dataset-1", "--format", "alpaca", "--output", str(out))
+    assert ran.returncode == 0, ran.stderr
+    assert "No erasure reaches this copy" in ran.stdout
+    rows = [json.loads(line) for line in (out / "train.jsonl").read_bytes().splitlines()]
+    assert {tuple(row) for row in rows} == {("instruction", "input", "output")}
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert manifest["content_hash"] == dataset.content_hash
+    arguments = ("datasets", "export", "dataset-1", "--json", "--output")
+    told = json.loads(bhavana(*arguments, str(tmp_path / "again")).stdout)
+    assert (told["format"], told["counts"]) == ("chat", dataset.counts)
+    assert "is there already" in _failed(bhavana(*arguments, str(out)), REJECTED)
+
+
+def test_what_is_unknown_is_refused_with_a_next_step(bhavana, dataset, tmp_path):
+    """An id, and a format: exit code 2, and what there is instead."""
+    out = ("--output", str(tmp_path / "out"))
+    for verb in (("show", "dataset-9"), ("export", "dataset-9", *out)):
+        assert "bhavana datasets list" in _failed(bhavana("datasets", *verb), REJECTED)
+    ran = bhavana("datasets", "export", "dataset-1", "--format", "xml", *out)
+    assert "parquet" in _failed(ran, REJECTED)
+
+
+def test_help_names_every_format(bhavana):
+    """Each with its line, so that nobody has to look elsewhere."""
+    said = bhavana("datasets", "export", "--help").stdout
+    for name, format in FORMATS.items():
+        assert any(line.split()[:1] == [name] for line in said.splitlines()), name
+        assert format.about in said
