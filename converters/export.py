@@ -5,7 +5,7 @@
     manifest.json           which dataset, its content hash, the format, the hash of each file
 
 A copy is out of reach of erasure and of consent. So only a dataset is exported that is whole and
-whose people all consent still, and the card says what a copy asks of whoever keeps it.
+of which every row may still be learned from, and the card says what a copy asks of its keeper.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,15 @@ def export(store: Store, dataset: Dataset, folder: Path, *, format: str) -> Expo
     """Writes the dataset into a folder that is not there or empty: all of it, or nothing.
 
     Raises Rejected for a format that is unknown or has no place for some row, Conflict for a
-    folder that holds something, IntegrityError when rows were erased, Halted when consent was
-    withdrawn, Misconfigured when a library is missing. The folder is its owner's alone.
+    folder that holds something, IntegrityError when rows were erased, Halted when some may no
+    longer be learned from, Misconfigured when a library is missing. The folder is its owner's
+    alone.
     """
     if format not in FORMATS:
         raise Rejected(f"There is no format {format}.", hint=f"There are: {', '.join(FORMATS)}.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Conflict(f"{folder} is there already.", hint="Name a folder that is not.")
+    with _writing(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise Conflict(f"{folder} is there already.", hint="Name a folder that is not.")
     rows = {split: _rows(text) for split, text in read(dataset).items()}
     said = _said(store, dataset, {row["id"] for some in rows.values() for row in some})
     chosen = FORMATS[format]
@@ -109,16 +112,22 @@ def _rows(text: bytes) -> list[Row]:
 
 
 def _said(store: Store, dataset: Dataset, ids: set[str]) -> dict[str, Assessed]:
-    """What the dataset's panel said of each row. Raises Halted unless all consent still."""
+    """What the dataset's panel said of each row. Raises Halted unless all may still be used."""
     found = experiences.assessed(store, dataset.panel, as_of=store.position(), moment=now())
-    said = {a.experience.id: a for a in found if a.consented and a.experience.id in ids}
+    said = {a.experience.id: a for a in found if a.experience.id in ids and _may_be_used(a)}
     if len(said) < len(ids):
         raise Halted(
             f"{len(ids) - len(said)} rows of {dataset.id} may no longer be learned from: consent "
-            "was withdrawn.",
+            "was withdrawn, a person rejected the answer, or its source is in quarantine.",
             hint="The next cycle builds a dataset without them.",
         )
     return said
+
+
+def _may_be_used(a: Assessed) -> bool:
+    """What the selection asked for may have changed since; the panel's word on it does not."""
+    rejected = a.decision in ("reject", "correct")
+    return a.consented and not rejected and a.tier != "quarantined"
 
 
 def _made(format: Format, rows: list[Row], said: Mapping[str, Assessed]) -> list[Mapping[str, Any]]:
@@ -138,9 +147,20 @@ def _made(format: Format, rows: list[Row], said: Mapping[str, Assessed]) -> list
     return made
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Faults of the disk, and of who may write where, in our words."""
+    try:
+        yield
+    except OSError as error:
+        raise Rejected(
+            f"{folder} cannot be written: {error.strerror}.", hint="Name another folder."
+        ) from error
+
+
 def _write(folder: Path, files: Mapping[str, bytes], check: Callable[[], None]) -> None:
     """Whole or not at all: a folder beside it, which takes its name at the end."""
-    try:
+    with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
         try:
@@ -150,10 +170,6 @@ def _write(folder: Path, files: Mapping[str, bytes], check: Callable[[], None]) 
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise Rejected(
-            f"{folder} cannot be written: {error.strerror}.", hint="Name another folder."
-        ) from error
 
 
 def _card(exported: Exported, format: Format) -> str:

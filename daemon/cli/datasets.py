@@ -29,8 +29,8 @@ DatasetId = Annotated[str, typer.Argument(help="As `bhavana datasets list` shows
 EXPORT = """Write a dataset into a folder of its own, in the format that a trainer wants.
 
 `datasets.load_dataset(FOLDER)` reads it; README.md and manifest.json say what is in it. The folder
-must not be there, or be empty. A dataset is refused when words were erased from it or consent was
-withdrawn; a copy outlives both, so delete it when it was used.
+must not be there, or be empty. Refused is a dataset that words were erased from, or of which a row
+may no longer be learned from; a copy outlives both, so delete it when it was used.
 
 The text formats hold special tokens already: let the tokenizer add none. In people's words such
 tokens are broken up (`< /s>`).

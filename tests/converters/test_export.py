@@ -12,9 +12,9 @@ from converters import FORMATS
 from converters import dataset as datasets
 from converters import export as exports
 from converters.export import export
-from store import experiences
+from store import experiences, reviews, sources
 from store.errors import Conflict, Halted, IntegrityError, Rejected
-from store.records import ConsentChange, Context, Message, Policy, new_id, now
+from store.records import ConsentChange, Context, Message, Policy, Review, new_id, now
 
 WORDS = 'A "quote"\\, two\nlines,\u2028a separator,\u0085 an emoji 🙏, שלום, 00012 and </s>'
 
@@ -112,6 +112,28 @@ def test_rows_without_consent_are_not_exported(store, dataset, tmp_path):
     with pytest.raises(Halted, match="1 rows of dataset-1 may no longer"):
         export(store, dataset, tmp_path / "out", format="chat")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_person_rejected_is_not_exported(store, dataset, tmp_path):
+    """A decision that came after the build goes before the panel's, here too."""
+    review = Review(
+        id="review-1",
+        experience_id="e-03",
+        decision="reject",
+        reason="rude",
+        reviewer="ann",
+        reviewed_at=now(),
+    )
+    reviews.record(store, review, actor="test")
+    with pytest.raises(Halted, match="1 rows"):
+        export(store, dataset, tmp_path / "out", format="chat")
+
+
+def test_what_came_from_a_source_in_quarantine_is_not_exported(store, dataset, tmp_path):
+    """A source that is not trusted any longer taught the dataset; it is not copied."""
+    sources.change(store, "web", "quarantined", actor="test")
+    with pytest.raises(Halted, match="20 rows"):
+        export(store, dataset, tmp_path / "out", format="chat")
 
 
 def test_what_is_erased_while_it_is_written_is_in_no_folder(store, dataset, tmp_path, monkeypatch):
