@@ -24,10 +24,9 @@ from converters.formats import chat
 from converters.formats.format import jsonl
 from converters.selection import Selection, require_enough, select
 from converters.split import SPLITS, split_of
-from store import experiences, tables
-from store.engine import in_our_words
+from store import experiences
 from store.errors import IntegrityError
-from store.events import Store, bodies
+from store.events import Store
 from store.experiences import Assessed
 from store.records import Dataset, Noun, Policy, digest, now, to_json
 
@@ -153,15 +152,6 @@ def read(dataset: Dataset) -> dict[str, bytes]:
             hint="The next cycle builds another one.",
         )
     return files
-
-
-def recorded(store: Store) -> list[Dataset]:
-    """Every dataset that was built, the newest first."""
-    table = tables.datasets
-    query = bodies(table).order_by(table.c.position.desc())
-    with in_our_words(), store.reading.connect() as connection:
-        found = connection.execute(query).scalars().all()
-    return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
 def partial_of(folder: Path) -> Path:

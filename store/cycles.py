@@ -10,7 +10,7 @@ from sqlalchemy import Table, select
 from store import tables
 from store.engine import in_our_words
 from store.errors import Conflict
-from store.events import Store, bodies
+from store.events import Store, StoreReader, bodies
 from store.log import Fact, Guard
 from store.projections import Activation
 from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
@@ -79,6 +79,15 @@ def of_cycle(store: Store, kind: type[Record], cycle_id: str) -> Record | None:
     """The record that a step of this cycle left, or None when the step has not finished."""
     _, table = STEPS[kind]
     return _newest(store, table, kind, table.c.cycle_id == cycle_id)
+
+
+def built(store: StoreReader) -> list[Dataset]:
+    """Every dataset that was built, the newest first."""
+    table = tables.datasets
+    query = bodies(table).order_by(table.c.position.desc())
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(query).scalars().all()
+    return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
 def dataset_ends(store: Store, *, before: int) -> list[int]:

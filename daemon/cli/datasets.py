@@ -45,7 +45,7 @@ Formats:
 def list_datasets(as_json: AsJson = False) -> None:
     """List the datasets, the newest first."""
     with open_store(settings()) as store:
-        found = datasets.recorded(store)
+        found = cycles.built(store)
     told = [
         {
             "id": dataset.id,
