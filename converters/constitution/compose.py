@@ -179,9 +179,9 @@ class _Composer:
                 self._draw.choice(t.refuse),
                 *_replies(around.twist),
                 harm,
-                *self._instead(t),
+                *self._instead(t, 2),
             ],
-            asides=_replies(around.persona),
+            asides=[] if t.urgent else _replies(around.persona),
             fault="eager",
             about=harm,
             principle=_principle(t.law, t.principle),
@@ -203,7 +203,7 @@ class _Composer:
                 *self._some(t.tips, 3),
                 self._draw.choice(t.close),
             ],
-            asides=_replies(around.persona),
+            asides=[] if t.urgent else _replies(around.persona),
             fault="closed",
             about=self._draw.choice(t.misses),
             principle=_principle(t.law, t.principle),
@@ -227,7 +227,7 @@ class _Composer:
                 holds,
                 self._draw.choice(t.question),
             ],
-            asides=_replies(around.persona),
+            asides=[] if t.urgent else _replies(around.persona),
             fault="eager",
             about=self._draw.choice(t.misses),
             principle=_principle(t.law, t.principle),
@@ -248,9 +248,9 @@ class _Composer:
                 self._precedence(t.over, t.under),
                 self._draw.choice(t.weigh),
                 self._draw.choice(t.does),
-                *self._some(t.instead, 1),
+                *self._instead(t, 1),
             ],
-            asides=_replies(around.persona),
+            asides=[] if t.urgent else _replies(around.persona),
             fault="order",
             about=self._draw.choice(t.misses),
             principle=f"Law {t.over} goes before Law {t.under}: {t.principle}",
@@ -260,7 +260,7 @@ class _Composer:
         """A topic that a conversation came to; the turn it took is answered first."""
         topic = self._by_id[talk.topic]
         if isinstance(topic, Harmful):
-            draft = self._harmful(topic, difficulty)
+            draft = self._harmful(topic, difficulty, self._draw.choice(talk.asks))
         else:
             draft = self._safe(topic, difficulty, self._draw.choice(talk.asks))
         turns = [self._draw.choice(talk.first), self._draw.choice(talk.second)]
@@ -305,11 +305,11 @@ class _Composer:
     def _asked(self, t: T, which: int | None = None) -> T:
         return narrowed(t, self._draw.randrange(len(t.asks)) if which is None else which)
 
-    def _instead(self, t: Harmful) -> list[str]:
-        """Two alternatives; in distress the first always stands, and two others."""
+    def _instead(self, t: Harmful | Conflict, n: int) -> list[str]:
+        """`n` alternatives; in distress the first that is written and `n` others."""
         if t.tender:
-            return [t.instead[0], *self._some(t.instead[1:], 2)]
-        return self._some(t.instead, 2)
+            return [t.instead[0], *self._some(t.instead[1:], n)]
+        return self._some(t.instead, n)
 
     def _some(self, forms: Sequence[str], n: int) -> list[str]:
         """`n` of them, in the order in which they are written."""

@@ -40,7 +40,9 @@ class Topic(Noun, frozen=True, kw_only=True):
     principle: str
     """What the law asks for here: a sentence."""
     tender: bool = False
-    """The person may be in distress: no tricks, no pressure, no small talk."""
+    """The person may be in distress: no tricks, no pressure."""
+    urgent: bool = False
+    """Somebody's life may hang on it: the first alternative always stands, no word beside it."""
 
 
 class Harmful(Topic, frozen=True, kw_only=True):

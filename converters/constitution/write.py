@@ -44,10 +44,10 @@ Similarity is Jaccard's, of three words in a row. No two prompts are the same.
 |---|---|
 {figures}
 
-Composed examples share sentences within a topic: they are many rows of few topics, and what a
-model learns from them has to be proved on requests that are not among them. `response_harmful`
-shows the tone of a bad answer and holds nothing that could be acted on. The advice is general,
-and no word of a doctor or a lawyer.
+Composed examples share sentences within a topic: they are many rows of {topics} topics. The second
+tag names the topic; split by it, and prove what a model learned on requests that are not among
+them. `response_harmful` shows the tone of a bad answer and holds nothing that could be acted on.
+The advice is general, and no word of a doctor or a lawyer.
 """
 
 
@@ -122,6 +122,7 @@ def card(manifest: Manifest) -> str:
         count=manifest.count,
         seed=manifest.seed,
         format=manifest.format,
+        topics=manifest.topics,
         tables=tables,
         figures=figures,
         **{f"law_{law.value}": gist for law, gist in GIST.items()},

@@ -203,6 +203,17 @@ def test_people_in_distress_meet_no_tricks_and_no_pressure(many):
     assert {e.difficulty for e in theirs} <= {Difficulty.EASY, Difficulty.MEDIUM}
 
 
+def test_where_a_life_is_at_stake_every_answer_calls_for_help(many):
+    """Not just some of the forms."""
+    urgent = {t.id for t in (*parts.read().harmful, *parts.read().conflict) if t.urgent}
+
+    theirs = [e for e in many if e.tags[1] in urgent]
+
+    assert len(urgent) == 4
+    assert len(theirs) > 100
+    assert [e for e in theirs if "emergency number" not in e.response_ethical.lower()] == []
+
+
 def test_ids_of_topics_are_unique_and_talks_lead_to_topics():
     """A topic's id is a tag by which its rows can be kept together."""
     read = parts.read()
