@@ -32,7 +32,7 @@ class OversightSettings(Noun, frozen=True, kw_only=True):
     """Population stability index between the answers before the last reviews and the newest. Of
     12,000 pairs of windows that did not differ none had more than 0.17 (simulated)."""
     reviews_that_settle: Annotated[int, Meta(ge=1)] = 30
-    """So many random reviews of the new answers, and drift is counted from the last of them on."""
+    """So many random reviews of the new answers, and drift is counted from the first of them on."""
 
 
 class Said(NamedTuple):
