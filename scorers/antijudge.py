@@ -83,8 +83,9 @@ UNSTEADY = re.compile("[İΣ]")
 
 @cache
 def version() -> str:
-    """Digest of this file and the rules': none can change without its version changing."""
-    files = (Path(__file__).with_name(name) for name in ("antijudge.py", "rules.py"))
+    """Digest of this file and those it reads by: none can change without its version changing."""
+    names = ("antijudge.py", "rules.py", "alternatives.py")
+    files = (Path(__file__).with_name(name) for name in names)
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 

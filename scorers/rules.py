@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from scorers.alternatives import by_first_letter
+
 
 class Rule(NamedTuple):
     """A pattern and what one hit of it adds to its group's value."""
@@ -508,5 +510,5 @@ SENTENCE_END = re.compile(r"[.!?\n]+")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 ANY = "|".join(rule.alternatives for rules in RULES.values() for rule in rules)
-OPENS = re.compile(rf"{BEGIN}(?=(?:{ANY}){END})")
+OPENS = re.compile(rf"{BEGIN}(?=(?:{by_first_letter(ANY)}){END})")
 """Where a rule fires, whichever it is: of most texts, one reading tells that none does."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from scorers import antijudge, rules
+from scorers.alternatives import by_first_letter
 from scorers.selftest import read_cases
 from scorers.settings import PanelSettings
 from store.records import Experience, Finding
@@ -215,3 +218,39 @@ def test_a_hostile_text_does_not_stop_the_rules(experience: MakeExperience) -> N
     """No pattern goes exponential on the longest text that a client may send."""
     for piece in ("you are so ", "a ", "((", '"', "it's ", "in my the in my "):
         found(experience(QUESTION, (piece * 40_000)[:65_000]))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "as_written"),
+    [
+        ("ab|cd|ae", "a(?:b|e)|c(?:d)"),
+        ("(?:a|b)c|ad", "a(?:c|d)|b(?:c)"),
+        ("(?:a|(?:b|c)d)?e", "a(?:e)|b(?:de)|c(?:de)|e(?:)"),
+        (r"[|()\]]a|\(b|c?d|(?:e|f)+g", r"(?:[|()\]]a|\(b|c?d|(?:e|f)+g)"),
+    ],
+)
+def test_alternatives_stand_behind_their_first_letter(pattern: str, as_written: str) -> None:
+    """Groups at the beginning are opened, and what cannot be cut stays as it is."""
+    assert by_first_letter(pattern) == as_written
+    for text in map("".join, itertools.product("abcdefg|()", repeat=4)):
+        plain, ours = (re.compile(f"(?=(?:{p}))") for p in (pattern, as_written))
+        assert [m.start() for m in ours.finditer(text)] == [m.start() for m in plain.finditer(text)]
+
+
+def test_all_rules_open_where_their_patterns_do() -> None:
+    """Put in another order, the alternatives match where they did: in words and in rubbish."""
+    plain = re.compile(rf"{rules.BEGIN}(?=(?:{rules.ANY}){rules.END})")
+    chance = random.Random(7)
+    texts = [*GUILTY.values(), *CLEAN, *(case.experience.response for case in read_cases())]
+    texts += [fired[0] for text in texts for fired in _fired(text)] * 20
+    texts = [f"{chance.choice(texts)} {chance.choice(texts)}" for _ in range(3_000)]
+    texts += ["".join(chance.sample(text, len(text))) + "İſıΣK" for text in texts[:500]]
+    texts += [text[chance.randrange(len(text)) :] for text in texts]
+    opened = [[m.start() for m in rules.OPENS.finditer(antijudge.fold(t))] for t in texts]
+    assert opened == [[m.start() for m in plain.finditer(antijudge.fold(t))] for t in texts]
+    assert sum(map(len, opened)) > 1_000
+
+
+def _fired(text: str) -> Iterator[re.Match[str]]:
+    for rule in EVERY_RULE:
+        yield from rule.pattern.finditer(text)
