@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -16,6 +15,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from converters.flood import beyond_the_burst
+from converters.words import Forbidden, Words, words
 from store.errors import NotEnoughData
 from store.experiences import Assessed
 from store.records import CURATED, PRACTICE, Assessment, Noun, Policy
@@ -24,8 +24,6 @@ from store.sources import OURS
 
 SURE_REFUSAL = 0.5
 """From this probability a response counts as a refusal."""
-GRAM_WORDS = 8
-"""Two texts that share this many words in a row are taken for the same item."""
 
 
 class Selection(Noun, frozen=True, kw_only=True):
@@ -50,12 +48,11 @@ def select(
     """
     candidates = assessed = list(assessed)
     funnel = {"recorded": len(candidates)}
-    grams = _grams_of(forbidden)
-    exact = {_words(text) for text in forbidden}
-    seen: set[tuple[str, ...]] = set()
+    gate_items = Forbidden(forbidden)
+    seen: set[Words] = set()
 
-    def text_of(a: Assessed) -> tuple[str, ...]:
-        return (*_words(a.experience.last_user_turn), "\0", *_words(a.experience.response))
+    def text_of(a: Assessed) -> Words:
+        return (*words(a.experience.last_user_turn), "\0", *words(a.experience.response))
 
     # By their words: the same answer may be there under another id.
     rejected = {text_of(a) for a in assessed if a.decision in ("reject", "correct")}
@@ -68,8 +65,7 @@ def select(
 
     def not_a_gate_item(a: Assessed) -> bool:
         said = [*(m.content for m in a.experience.messages), a.experience.response]
-        turns = [_words(text) for text in said]
-        return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
+        return not gate_items.in_any(said)
 
     burst = beyond_the_burst(assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
 
@@ -299,18 +295,3 @@ def _capped_each(
         if taken[whose] > allowed:
             dropped.add(a.experience.id)
     return [a for a in candidates if a.experience.id not in dropped]
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.lower()))
-
-
-def _grams(words: tuple[str, ...]) -> set[tuple[str, ...]]:
-    return {words[i : i + GRAM_WORDS] for i in range(len(words) - GRAM_WORDS + 1)}
-
-
-def _grams_of(texts: Iterable[str]) -> set[tuple[str, ...]]:
-    grams: set[tuple[str, ...]] = set()
-    for text in texts:
-        grams |= _grams(_words(text))
-    return grams
