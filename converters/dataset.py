@@ -9,10 +9,7 @@ The same position, policy, panel and code give byte-identical files.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from converters.folder import data_files, discard_partial, hashes, table, write_synced, write_whole
 from converters.formats import chat
 from converters.formats.format import jsonl
 from converters.selection import Selection, require_enough, select
@@ -100,8 +98,8 @@ def build(
     selection = select(assessed, policy, forbidden=forbidden, ends=ends)
     require_enough(selection, policy, assessed, forbidden=forbidden, ends=ends)
     files = _files(selection, policy)
-    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
-    content_hash = digest(hashes)
+    sums = hashes(files)
+    content_hash = digest(sums)
     manifest = Manifest(
         id=dataset_id,
         position=as_of,
@@ -111,7 +109,7 @@ def build(
         counts={name.removesuffix(".jsonl"): text.count(b"\n") for name, text in files.items()},
         sources=dict(Counter(a.experience.source for a in selection.chosen)),
         funnel=selection.funnel,
-        files=hashes,
+        files=sums,
         content_hash=content_hash,
     )
     _write(folder, files, manifest)
@@ -138,25 +136,18 @@ def verify(dataset: Dataset) -> None:
 def read(dataset: Dataset) -> dict[str, bytes]:
     """What the file of each split holds. Raises IntegrityError unless it is what was recorded."""
     files: dict[str, bytes] = {}
-    hashes: dict[str, str] = {}
     for split in dataset.counts:
         path = Path(dataset.path) / f"{split}.jsonl"
         if not path.is_file():
             raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
         files[split] = path.read_bytes()
-        hashes[path.name] = hashlib.sha256(files[split]).hexdigest()
-    if digest(hashes) != dataset.content_hash:
+    if digest(hashes({f"{split}.jsonl": files[split] for split in files})) != dataset.content_hash:
         raise IntegrityError(
             f"The dataset {dataset.id} in {dataset.path} is not what was recorded: rows were "
             "erased from it, or it was changed.",
             hint="The next cycle builds another one.",
         )
     return files
-
-
-def partial_of(folder: Path) -> Path:
-    """Where a dataset's files are until all of them are there."""
-    return folder.with_name(f"{folder.name}.partial")
 
 
 def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool = False) -> int:
@@ -196,34 +187,16 @@ def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
         if (folder / "manifest.json").read_bytes() != content:
             raise IntegrityError(f"{folder} holds another dataset.")
         return
-    partial = partial_of(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, text in files.items():
-        write_synced(partial / name, text)
-    write_synced(partial / "README.md", _card(manifest).encode())
-    write_synced(partial / "manifest.json", content)  # last: its presence means whole
-    partial.rename(folder)
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """The record of the dataset is on disk after a power cut, so its files must be, too."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    discard_partial(folder)
+    # The manifest last: its presence means that the dataset is whole.
+    write_whole(folder, {**files, "README.md": _card(manifest).encode(), "manifest.json": content})
 
 
 def _card(manifest: Manifest) -> str:
-    def table(counts: dict[str, int]) -> str:
-        return "\n".join(f"| {name.replace('_', ' ')} | {n} |" for name, n in counts.items())
-
     return CARD.format(
         id=manifest.id,
         position=manifest.position,
-        files="\n".join(
-            f"      - {{split: {split}, path: {split}.jsonl}}" for split in manifest.counts
-        ),
+        files=data_files(manifest.counts, ".jsonl"),
         splits=table(manifest.counts),
         sources=table(manifest.sources),
         funnel=table(manifest.funnel),

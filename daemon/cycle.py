@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from converters import dataset as datasets
+from converters.folder import discard_partial
 from daemon.oversight import require_health
 from daemon.wiring import Parts, vouch_for_panel
 from scorers.assess import assess_pending
@@ -153,8 +154,8 @@ def discard_unrecorded(parts: Parts, cycle: Cycle) -> None:
     """Deletes what a build left that was killed before its record: no erasure knows of it."""
     folder = parts.settings.data / "datasets" / _name("dataset", cycle)
     if cycles.of_cycle(parts.store, Dataset, cycle.id) is None:
-        for left in (folder, datasets.partial_of(folder)):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        discard_partial(folder)
 
 
 def require_unerased(parts: Parts, dataset: Dataset) -> None:

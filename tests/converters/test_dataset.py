@@ -145,7 +145,7 @@ def test_a_folder_that_holds_another_dataset_is_refused(build):
 def test_a_killed_build_is_no_obstacle(build, tmp_path):
     """What a killed build left beside the folder is thrown away by the next one."""
     whole = build("one")
-    partial = tmp_path / "two.partial"
+    partial = tmp_path / ".two.partial-killed"
     partial.mkdir()
     (partial / "train.jsonl").write_text("half a li")
     (partial / "strange.txt").write_text("left over")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from converters import FORMATS
+from converters import FORMATS, folder
 from converters import dataset as datasets
 from converters import export as exports
 from converters.export import export
@@ -143,7 +143,7 @@ def test_what_is_erased_while_it_is_written_is_in_no_folder(store, dataset, tmp_
         path.write_bytes(content)
         datasets.forget(dataset, {"e-03"})
 
-    monkeypatch.setattr(exports, "write_synced", erased)
+    monkeypatch.setattr(folder, "write_synced", erased)
     with pytest.raises(IntegrityError):
         export(store, dataset, tmp_path / "out", format="chat")
     assert [n for n in _left(tmp_path) if "out" in n] == []
@@ -171,7 +171,7 @@ def test_a_failed_write_leaves_nothing(store, dataset, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exports, "write_synced", full)
+    monkeypatch.setattr(folder, "write_synced", full)
     with pytest.raises(Rejected, match="No space left"):
         export(store, dataset, tmp_path / "out", format="chat")
     assert [n for n in _left(tmp_path) if "out" in n] == []
