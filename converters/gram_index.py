@@ -23,7 +23,7 @@ Words = tuple[str, ...]
 
 
 class GramIndex:
-    """The words of some texts, eight in a row, to look others up in; case and signs do not count."""
+    """The words of some texts, to look others up in; case and signs make no difference."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         words = {_words(text) for text in texts}

@@ -74,9 +74,7 @@ def test_the_same_answers_as_by_comparing_all(alphabet, seed):
     draw = random.Random(seed)
 
     def text(most, words):
-        return "".join(
-            draw.choice(words) + draw.choice(SIGNS) for _ in range(draw.randrange(most))
-        )
+        return "".join(draw.choice(words) + draw.choice(SIGNS) for _ in range(draw.randrange(most)))
 
     answers = []
     for _ in range(150):

@@ -96,8 +96,17 @@ def test_any_texts_have_groups(texts):
 
 def test_a_flood_of_one_text_is_one_group():
     """All that look alike share every band: they must not be compared each with each."""
-    texts = [f"{ANSWER} {n}" for n in range(3 * near.CHUNK)]
+    texts = [f"{ANSWER} {n}" for n in range(6_000)]
     assert _alike(*texts)
+
+
+def test_groups_do_not_hang_on_how_many_are_read_at_a_time(monkeypatch):
+    """A single long text fills a chunk; its like in another one is found."""
+    texts = [*families(2, 100), ANSWER * 40, "", ANSWER * 40 + "Yes."]
+    whole = groups(texts).tolist()
+    monkeypatch.setattr(near, "CHARACTERS", 300)
+    assert groups(texts).tolist() == whole
+    assert whole[-1] == len(texts) - 3
 
 
 def test_groups_do_not_hang_on_the_process():
@@ -136,9 +145,7 @@ def families(seed: int, count: int) -> list[str]:
 
 
 def _runs(text: str) -> set[str]:
-    kept = "".join(
-        c for c in text.lower() if unicodedata.category(c)[0] in near.KEPT_CATEGORIES
-    )
+    kept = "".join(c for c in text.lower() if unicodedata.category(c)[0] in near.KEPT_CATEGORIES)
     return {kept[i : i + near.RUN] for i in range(max(1, len(kept) - near.RUN + 1))}
 
 
