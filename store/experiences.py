@@ -186,6 +186,9 @@ class Heard(Noun, frozen=True, kw_only=True):
     tier: Tier
     """Of that source; of nobody's, untrusted. Never trusted is what came with a publishable key,
     which everybody holds, or with one that was revoked."""
+    consented: bool
+    """Whether whoever speaks said, for themselves, that they may be learned from. The consent of
+    the experience stands beside it: it may be another person's."""
 
 
 def heard(store: Store, kinds: Collection[str], *, as_of: int, moment: datetime) -> Iterator[Heard]:
@@ -196,6 +199,7 @@ def heard(store: Store, kinds: Collection[str], *, as_of: int, moment: datetime)
     """
     sent_with = {f"key:{key.id}": key for key in keys.listed(store)}
     tiers = sources.tiers(store, as_of=as_of, moment=moment)
+    changed = consent_changes(store, as_of)
     query = (
         select(feedback.c.position, events.c.body, events.c.actor)
         .join(events, events.c.position == feedback.c.position)
@@ -212,11 +216,14 @@ def heard(store: Store, kinds: Collection[str], *, as_of: int, moment: datetime)
             return
         for row in rows:
             key = sent_with.get(row.actor)
+            said = msgspec.json.decode(row.body, type=Feedback)
             yield Heard(
-                feedback=msgspec.json.decode(row.body, type=Feedback),
+                feedback=said,
                 position=row.position,
                 source=(key and key.source) or "",
                 tier=_trust_in(key, tiers, moment),
+                consented=said.subject is not None
+                and changed.get(("subject", said.subject), (0, False))[1],
             )
         after = rows[-1].position
 
