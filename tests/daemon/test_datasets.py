@@ -14,6 +14,7 @@ from store import cycles, experiences
 from store.events import Store
 from store.records import Cycle, Policy, now
 from trainer.gates import GATES
+from trainer.gates.gate import read_suite
 
 REJECTED, HALTED = 2, 3
 
@@ -182,8 +183,6 @@ def test_a_gates_question_is_not_exported(
     bhavana, data, make_experience, make_assessment, tmp_path
 ):
     """The suites that judge an adapter are left out here as anywhere."""
-    from trainer.gates.suite import read_suite
-
     item = read_suite(GATES["refusal"].suite)[0].prompt
     data.mkdir()
     with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
