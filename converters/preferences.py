@@ -108,14 +108,14 @@ def pairs(
     kept = _kept(said, _comparisons, policy, forbidden, ends)
     found = (
         Pair(
-            experience=w.a.experience,
-            chosen=w.better,
-            rejected=w.worse,
-            origin=w.origin,
-            members=(w.a.position, w.position),
+            experience=s.a.experience,
+            chosen=s.better,
+            rejected=s.worse,
+            origin=s.origin,
+            members=(s.a.position, s.position),
         )
-        for w in kept.found
-        if w.better is not None and w.worse is not None
+        for s in kept.found
+        if s.better is not None and s.worse is not None
     )
     return Gathered(tuple(found), kept.funnel)
 
@@ -135,14 +135,14 @@ def marks(
     kept = _kept(said, _opinions, policy, forbidden, ends)
     found = (
         Mark(
-            experience=w.a.experience,
+            experience=s.a.experience,
             answer=answer,
-            desirable=w.better is not None,
-            origin=w.origin,
-            members=(w.a.position, w.position),
+            desirable=s.better is not None,
+            origin=s.origin,
+            members=(s.a.position, s.position),
         )
-        for w in kept.found
-        for answer in w.answers
+        for s in kept.found
+        for answer in s.answers
     )
     return Gathered(tuple(found), kept.funnel)
 
@@ -150,8 +150,8 @@ def marks(
 # --- what was said ------------------------------------------------------------------------
 
 
-class _Word(NamedTuple):
-    """Somebody's word on the answers to one prompt."""
+class _Statement(NamedTuple):
+    """What somebody says of the answers to one prompt."""
 
     a: Assessed
     position: int
@@ -159,7 +159,7 @@ class _Word(NamedTuple):
     better: str | None
     worse: str | None
     heard: Heard | None = None
-    """None: a reviewer's word."""
+    """None: a reviewer says it."""
 
     @property
     def answers(self) -> list[str]:
@@ -167,33 +167,33 @@ class _Word(NamedTuple):
         return [text for text in (self.better, self.worse) if text is not None]
 
 
-def _comparisons(a: Assessed, by: Decided | Heard) -> Iterator[_Word]:
+def _comparisons(a: Assessed, by: Decided | Heard) -> Iterator[_Statement]:
     """What compares two answers."""
     response = a.experience.response
     if isinstance(by, Decided):
         if by.review.decision == "correct":
-            yield _Word(a, by.position, "review", by.review.text, response)
+            yield _Statement(a, by.position, "review", by.review.text, response)
     elif by.feedback.kind == "correction":
-        yield _Word(a, by.position, "correction", by.feedback.text, response, by)
+        yield _Statement(a, by.position, "correction", by.feedback.text, response, by)
     elif by.feedback.kind == "preference":
         answers = (response, by.feedback.text)
         better, worse = answers if by.feedback.value == 1 else answers[::-1]
-        yield _Word(a, by.position, "preference", better, worse, by)
+        yield _Statement(a, by.position, "preference", better, worse, by)
 
 
-def _opinions(a: Assessed, by: Decided | Heard) -> Iterator[_Word]:
+def _opinions(a: Assessed, by: Decided | Heard) -> Iterator[_Statement]:
     """What says of one answer that it is good or bad."""
     response = a.experience.response
     if isinstance(by, Decided):
         good = {"accept": response, "correct": by.review.text}.get(by.review.decision)
         if good is not None:
-            yield _Word(a, by.position, "review", good, None)
+            yield _Statement(a, by.position, "review", good, None)
         if by.review.decision != "accept":
-            yield _Word(a, by.position, "review", None, response)
+            yield _Statement(a, by.position, "review", None, response)
     elif by.feedback.kind == "thumb":
         good = response if by.feedback.value == 1 else None
         bad = response if by.feedback.value == -1 else None
-        yield _Word(a, by.position, "thumb", good, bad, by)
+        yield _Statement(a, by.position, "thumb", good, bad, by)
 
 
 # --- what of it is learned from -----------------------------------------------------------
@@ -201,50 +201,50 @@ def _opinions(a: Assessed, by: Decided | Heard) -> Iterator[_Word]:
 
 def _kept(
     said: Said,
-    read: Callable[[Assessed, Decided | Heard], Iterator[_Word]],
+    read: Callable[[Assessed, Decided | Heard], Iterator[_Statement]],
     policy: Policy,
     forbidden: Collection[str],
     ends: Sequence[int],
-) -> Gathered[_Word]:
+) -> Gathered[_Statement]:
     by_id = {a.experience.id: a for a in said.assessed}
     # Reviewers first: of two who say the same, theirs is kept, and under a cap theirs counts.
     spoken: list[Decided | Heard] = [*said.decided, *said.heard]
     candidates = [
-        word
+        statement
         for by in spoken
         if (a := by_id.get(_experience_id(by))) is not None
-        for word in read(a, by)
+        for statement in read(a, by)
     ]
     funnel = {"said": len(candidates)}
     reviewed = _reviewed(said.decided, by_id)
     burst = beyond_the_burst(said.assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
     gate_items = Forbidden(forbidden)
 
-    def admitted(w: _Word) -> bool:
-        if w.better != w.a.experience.response or reviewed.vouches_for(w):
+    def admitted(s: _Statement) -> bool:
+        if s.better != s.a.experience.response or reviewed.vouches_for(s):
             return True
-        return route_of(w.a.assessment, policy) == "training"
+        return route_of(s.a.assessment, policy) == "training"
 
-    def from_somebody_believed(w: _Word) -> bool:
-        if w.better in (None, w.a.experience.response) or reviewed.vouches_for(w):
+    def from_somebody_believed(s: _Statement) -> bool:
+        if s.better in (None, s.a.experience.response) or reviewed.vouches_for(s):
             return True
-        return w.heard is not None and w.heard.tier == "trusted"
+        return s.heard is not None and s.heard.tier == "trusted"
 
-    steps: dict[str, Callable[[list[_Word]], list[_Word]]] = {
+    steps: dict[str, Callable[[list[_Statement]], list[_Statement]]] = {
         "taken_back": _newest_of_each,
         "without_consent": _each(_consented),
         "withheld": _each(_has_words),
         "quarantined": _each(_not_in_quarantine),
-        "burst": _each(lambda w: w.a.position not in burst),
-        "nothing_asked": _each(lambda w: w.a.experience.messages[-1].role == "user"),
-        "no_difference": _each(lambda w: len(set(map(words, w.answers))) == len(w.answers)),
-        "against_a_review": _each(lambda w: not reviewed.contradicts(w)),
+        "burst": _each(lambda s: s.a.position not in burst),
+        "nothing_asked": _each(lambda s: s.a.experience.messages[-1].role == "user"),
+        "no_difference": _each(lambda s: len(set(map(words, s.answers))) == len(s.answers)),
+        "against_a_review": _each(lambda s: not reviewed.contradicts(s)),
         "contradicted": _uncontradicted,
         "not_admitted": _each(admitted),
         "unjudged_text": _each(from_somebody_believed),
-        "disliked_refusal": _each(lambda w: not _dislikes_a_refusal(w)),
+        "disliked_refusal": _each(lambda s: not _dislikes_a_refusal(s)),
         "duplicate": _first_of_each,
-        "gate_item": _each(lambda w: not gate_items.in_any(_texts(w))),
+        "gate_item": _each(lambda s: not gate_items.in_any(_texts(s))),
     }
     for name, step in steps.items():
         kept = step(candidates)
@@ -260,57 +260,57 @@ def _kept(
             funnel[name] += len(candidates) - len(kept)
             candidates = kept
     funnel["selected"] = len(candidates)
-    return Gathered(tuple(sorted(candidates, key=lambda w: w.position)), funnel)
+    return Gathered(tuple(sorted(candidates, key=lambda s: s.position)), funnel)
 
 
-def _each(keeps: Callable[[_Word], bool]) -> Callable[[list[_Word]], list[_Word]]:
-    return lambda some: [w for w in some if keeps(w)]
+def _each(keeps: Callable[[_Statement], bool]) -> Callable[[list[_Statement]], list[_Statement]]:
+    return lambda some: [s for s in some if keeps(s)]
 
 
 def _experience_id(by: Decided | Heard) -> str:
     return by.review.experience_id if isinstance(by, Decided) else by.feedback.experience_id or ""
 
 
-def _newest_of_each(some: list[_Word]) -> list[_Word]:
+def _newest_of_each(some: list[_Statement]) -> list[_Statement]:
     """The last word of each person on one thing; who gave no name is somebody new each time."""
 
-    def on_what(w: _Word) -> tuple[object, ...]:
-        if w.heard is None or w.heard.feedback.subject is None:
-            return (w.position,)
-        other = words(w.heard.feedback.text or "") if w.origin == "preference" else ()
-        return (w.origin, w.a.position, w.heard.source, w.heard.feedback.subject, other)
+    def on_what(s: _Statement) -> tuple[object, ...]:
+        if s.heard is None or s.heard.feedback.subject is None:
+            return (s.position,)
+        other = words(s.heard.feedback.text or "") if s.origin == "preference" else ()
+        return (s.origin, s.a.position, s.heard.source, s.heard.feedback.subject, other)
 
-    newest = {on_what(w): w.position for w in some}
-    return [w for w in some if newest[on_what(w)] == w.position]
+    newest = {on_what(s): s.position for s in some}
+    return [s for s in some if newest[on_what(s)] == s.position]
 
 
-def _consented(w: _Word) -> bool:
+def _consented(s: _Statement) -> bool:
     """As it stands; another person's text needs their own consent. A thumb holds no words."""
-    if w.heard is None or w.heard.feedback.text is None:
-        return w.a.consented
-    of_another = w.heard.feedback.subject not in (None, w.a.experience.subject)
-    return w.a.consented and (w.heard.consented or not of_another)
+    if s.heard is None or s.heard.feedback.text is None:
+        return s.a.consented
+    of_another = s.heard.feedback.subject not in (None, s.a.experience.subject)
+    return s.a.consented and (s.heard.consented or not of_another)
 
 
-def _has_words(w: _Word) -> bool:
-    return not is_withheld(w.a.experience) and not any(map(is_bare, w.answers))
+def _has_words(s: _Statement) -> bool:
+    return not is_withheld(s.a.experience) and not any(map(is_bare, s.answers))
 
 
-def _not_in_quarantine(w: _Word) -> bool:
-    return "quarantined" not in (w.a.tier, w.heard and w.heard.tier)
+def _not_in_quarantine(s: _Statement) -> bool:
+    return "quarantined" not in (s.a.tier, s.heard and s.heard.tier)
 
 
-def _dislikes_a_refusal(w: _Word) -> bool:
-    refuses = (w.a.assessment.refusal or 0.0) >= SURE_REFUSAL
-    return w.origin == "thumb" and w.worse is not None and refuses
+def _dislikes_a_refusal(s: _Statement) -> bool:
+    refuses = (s.a.assessment.refusal or 0.0) >= SURE_REFUSAL
+    return s.origin == "thumb" and s.worse is not None and refuses
 
 
-def _texts(w: _Word) -> list[str]:
-    return [*(m.content for m in w.a.experience.messages), *w.answers]
+def _texts(s: _Statement) -> list[str]:
+    return [*(m.content for m in s.a.experience.messages), *s.answers]
 
 
 class _Claim(NamedTuple):
-    """What a word says, in words: the same may be said of another id."""
+    """What a statement says, in words: the same may be said of another id."""
 
     prompt: Words
     better: Words | None
@@ -322,21 +322,21 @@ class _Claim(NamedTuple):
         return _Claim(self.prompt, self.worse, self.better)
 
 
-def _claim(w: _Word) -> _Claim:
-    better, worse = (None if text is None else words(text) for text in (w.better, w.worse))
-    return _Claim(words(w.a.experience.last_user_turn), better, worse)
+def _claim(s: _Statement) -> _Claim:
+    better, worse = (None if text is None else words(text) for text in (s.better, s.worse))
+    return _Claim(words(s.a.experience.last_user_turn), better, worse)
 
 
-def _uncontradicted(some: list[_Word]) -> list[_Word]:
+def _uncontradicted(some: list[_Statement]) -> list[_Statement]:
     """All but those of which somebody says the opposite: neither is believed."""
-    claims = {_claim(w) for w in some}
-    return [w for w in some if _claim(w).turned not in claims]
+    claims = {_claim(s) for s in some}
+    return [s for s in some if _claim(s).turned not in claims]
 
 
-def _first_of_each(some: list[_Word]) -> list[_Word]:
-    first: dict[_Claim, _Word] = {}
-    for w in some:
-        first.setdefault(_claim(w), w)
+def _first_of_each(some: list[_Statement]) -> list[_Statement]:
+    first: dict[_Claim, _Statement] = {}
+    for s in some:
+        first.setdefault(_claim(s), s)
     return list(first.values())
 
 
@@ -348,14 +348,14 @@ class _Reviewed(NamedTuple):
     here: set[tuple[tuple[Words, ...], Words]]
     """The good ones by the whole conversation: what is good in one may not be in another."""
 
-    def contradicts(self, w: _Word) -> bool:
+    def contradicts(self, s: _Statement) -> bool:
         """Whether a reviewer says the opposite, or half of it."""
-        claim = _claim(w)
+        claim = _claim(s)
         return (claim.prompt, claim.better) in self.bad or (claim.prompt, claim.worse) in self.good
 
-    def vouches_for(self, w: _Word) -> bool:
+    def vouches_for(self, s: _Statement) -> bool:
         """Whether a reviewer accepted or wrote the better answer, in this conversation."""
-        return w.better is not None and (_conversation(w.a), words(w.better)) in self.here
+        return s.better is not None and (_conversation(s.a), words(s.better)) in self.here
 
 
 def _reviewed(decided: Iterable[Decided], by_id: Mapping[str, Assessed]) -> _Reviewed:
@@ -381,31 +381,33 @@ def _conversation(a: Assessed) -> tuple[Words, ...]:
 # --- caps ---------------------------------------------------------------------------------
 
 
-def _persons(w: _Word) -> set[str]:
+def _persons(s: _Statement) -> set[str]:
     """Who spoke, of those who are not the house itself."""
-    e, heard = w.a.experience, w.heard
+    e, heard = s.a.experience, s.heard
     found = set() if e.source in OURS or e.subject is None else {f"{e.source}/{e.subject}"}
     if heard is not None and heard.feedback.subject is not None:
         found.add(f"{heard.source}/{heard.feedback.subject}")
     return found
 
 
-def _untrusted_sources(w: _Word) -> set[str]:
-    found = set() if w.a.tier == "trusted" else {w.a.experience.source}
-    if w.heard is not None and w.heard.tier != "trusted":
-        found.add(w.heard.source)
+def _untrusted_sources(s: _Statement) -> set[str]:
+    found = set() if s.a.tier == "trusted" else {s.a.experience.source}
+    if s.heard is not None and s.heard.tier != "trusted":
+        found.add(s.heard.source)
     return found
 
 
-def _capped(some: list[_Word], whose: Callable[[_Word], set[str]], policy: Policy) -> list[_Word]:
+def _capped(
+    some: list[_Statement], whose: Callable[[_Statement], set[str]], policy: Policy
+) -> list[_Statement]:
     """At most so many of each one, the first ones."""
     share = int(max(len(some), policy.min_examples) * policy.max_single_share)
     allowed = min(policy.max_per_source, max(1, share))
     taken: Counter[str] = Counter()
     kept = []
-    for w in some:
-        names = whose(w)
+    for s in some:
+        names = whose(s)
         if all(taken[name] < allowed for name in names):
             taken.update(names)
-            kept.append(w)
+            kept.append(s)
     return kept

@@ -324,29 +324,29 @@ def test_a_thumb_down_on_a_refusal_says_nothing(house):
 ASSISTANT_LAST = (Message(role="user", content="Hi"), Message(role="assistant", content="Yes?"))
 
 
+BETTER = [("Because.", True, "review")]
+"""What is left where only the response is at fault: a reviewer wrote it anew."""
+
+
 @pytest.mark.parametrize(
-    ("step", "changes"),
+    ("step", "changes", "left"),
     [
-        ("without_consent", {"training": False}),
-        ("withheld", {"response": WITHHELD}),
-        ("withheld", {"response": "[email]"}),
-        ("quarantined", {"tier": "quarantined", "source": "new"}),
-        ("nothing_asked", {"messages": ASSISTANT_LAST}),
-        ("gate_item", {"prompt": GATE}),
-        ("gate_item", {"response": f"So: {GATE.lower()}!"}),
+        ("without_consent", {"training": False}, []),
+        ("withheld", {"response": WITHHELD}, []),
+        ("withheld", {"response": "[email]"}, BETTER),
+        ("quarantined", {"tier": "quarantined", "source": "new"}, []),
+        ("nothing_asked", {"messages": ASSISTANT_LAST}, []),
+        ("gate_item", {"prompt": GATE}, []),
+        ("gate_item", {"response": f"So: {GATE.lower()}!"}, BETTER),
     ],
 )
-def test_nobodys_word_makes_up_for_what_every_row_needs(house, step, changes):
+def test_nobodys_word_makes_up_for_what_every_row_needs(house, step, changes, left):
     """Not a reviewer's, nor a trusted source's."""
     house.answer("bad", **{"prompt": "Why?", "response": "So."} | changes)
     house.review("bad", "correct", "Because.")
-    house.hear("bad", "thumb", value=-1, tier="trusted")
     house.hear("bad", "correction", "Since.", tier="trusted")
-    found, dropped = house.pairs(forbidden=[GATE])
-    assert found == []
-    assert dropped == {step: 2}
-    wrong = [mark for mark in house.marks(forbidden=[GATE])[0] if mark[0] != "Because."]
-    assert wrong == []
+    assert house.pairs(forbidden=[GATE]) == ([], {step: 2})
+    assert house.marks(forbidden=[GATE]) == (left, {step: 2 - len(left)})
 
 
 @pytest.mark.parametrize("text", [GATE, f"I will {GATE}", WITHHELD, "[phone] [email]"])
