@@ -1,15 +1,27 @@
 """Select the experiences worth learning from and write them as a dataset.
 
-FORMATS is the roster: a new format is one file and one line here.
+FORMATS and PREFERENCES are the rosters: a new format is one file and one line here.
 """
 
 from __future__ import annotations
 
-from converters.formats import alpaca, chat, completion, parquet, spreadsheet, text
-from converters.formats.format import Format
-from converters.formats.templates import CHATML, LLAMA3, MISTRAL, ZEPHYR
+from typing import Any
 
-FORMATS: dict[str, Format] = {
+from converters.formats import (
+    alpaca,
+    chat,
+    completion,
+    kto,
+    parquet,
+    preference,
+    spreadsheet,
+    text,
+)
+from converters.formats.format import Example, Format
+from converters.formats.templates import CHATML, LLAMA3, MISTRAL, ZEPHYR
+from converters.preferences import Preference, marks, pairs
+
+FORMATS: dict[str, Format[Example]] = {
     "chat": chat.FORMAT,
     "text-zephyr": text.of(ZEPHYR),
     "text-mistral": text.of(MISTRAL),
@@ -22,3 +34,10 @@ FORMATS: dict[str, Format] = {
     "csv-llama3": spreadsheet.of(LLAMA3),
     "parquet": parquet.FORMAT,
 }
+"""What a dataset can be written in."""
+
+PREFERENCES: dict[str, Preference[Any]] = {
+    "dpo": Preference(pairs, preference.FORMAT),
+    "kto": Preference(marks, kto.FORMAT),
+}
+"""What people say of answers, in the formats that it is learned from in."""

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
@@ -22,15 +23,17 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 import numpy as np
 
+from converters.clear import select_clear
 from converters.enough import require_enough
 from converters.folder import becoming, data_files, discard_partial, hashes, table, write_synced
+from converters.forbidden import Forbidden
 from converters.formats import chat
 from converters.formats.format import Row, jsonl
 from converters.mixture import Share
-from converters.reading import Forbidden, said
+from converters.reading import said
 from converters.rows import Keys, Rows, counts
-from converters.selection import Asked, Selection, select
-from converters.split import SPLITS, Split, sides
+from converters.selection import Asked, Selection
+from converters.split import SPLITS, sides
 from store.errors import IntegrityError
 from store.events import Store
 from store.records import Dataset, Noun, Policy, digest, now, to_json
@@ -108,15 +111,15 @@ def build(
     *,
     dataset_id: str,
     cycle_id: str,
-    earlier: Mapping[int, Split] | None = None,
+    stop: threading.Event | None = None,
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
-    `earlier` says on which side earlier datasets had an experience, by position. Repeats safely:
-    a folder that is there already must hold the same content. Raises NotEnoughData when the
-    policy admits too few, IntegrityError when a forbidden text is in what was written.
+    Repeats safely: a folder that is there already must hold the same content. Raises
+    NotEnoughData when the policy admits too few, IntegrityError when a forbidden text is in what
+    was written, Unavailable when `stop` was set.
     """
-    selection = select(store, asked)
+    asked, selection = select_clear(store, asked, stop)
     require_enough(store, asked, selection)
     policy, rows = asked.policy, selection.rows
     side = np.array(
@@ -125,7 +128,7 @@ def build(
             rows["asked"],
             holdout_share=policy.holdout_share,
             test_share=policy.test_share,
-            earlier=earlier or {},
+            earlier=asked.sides,
         )
     )
     splits = [name for name in SPLITS if name == SPLITS[0] or (side == name).any()]

@@ -20,6 +20,7 @@ import msgspec
 from converters import FORMATS
 from converters.dataset import read, verify
 from converters.folder import (
+    COPY,
     data_files,
     hashes,
     named_by_a_person,
@@ -59,8 +60,7 @@ Every row was recorded with consent to training. The scores come from automatic 
 are only as good as those; a row is not a statement of fact. Do not publish without asking the
 people whose conversations these are.
 
-This is a copy: what is erased from Bhavana later, and what nobody consents to any longer, is in it
-still. Delete it when you have trained from it, and export anew.
+{copy}
 """
 
 
@@ -134,7 +134,9 @@ def _may_be_used(a: Assessed) -> bool:
     return a.consented and not rejected and a.tier != "quarantined"
 
 
-def _made(format: Format, rows: list[Row], said: Mapping[str, Assessed]) -> list[Mapping[str, Any]]:
+def _made(
+    format: Format[Example], rows: list[Row], said: Mapping[str, Assessed]
+) -> list[Mapping[str, Any]]:
     made: list[Mapping[str, Any]] = []
     unfit: list[str] = []
     for row in rows:
@@ -151,7 +153,7 @@ def _made(format: Format, rows: list[Row], said: Mapping[str, Assessed]) -> list
     return made
 
 
-def _card(exported: Exported, format: Format) -> str:
+def _card(exported: Exported, format: Format[Example]) -> str:
     types = "".join(
         f"    - {{name: {name}, dtype: {type}}}\n" for name, type in format.features.items()
     )
@@ -165,4 +167,5 @@ def _card(exported: Exported, format: Format) -> str:
         # Without them a column that is empty in one split would have another type there.
         features=f"dataset_info:\n  features:\n{types}" if types else "",
         splits=table(exported.counts),
+        copy=COPY,
     )

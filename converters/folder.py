@@ -84,7 +84,11 @@ def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
-# --- what every card has ------------------------------------------------------------------
+# --- what cards have in common ------------------------------------------------------------
+
+COPY = """\
+This is a copy: what is erased from Bhavana later, and what nobody consents to any longer, is in it
+still. Delete it when you have trained from it, and export anew."""
 
 
 def data_files(splits: Iterable[str], suffix: str) -> str:

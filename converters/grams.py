@@ -25,7 +25,7 @@ IS_WORD = np.array([chr(i).isalnum() or chr(i) == "_" or i >= 128 for i in range
 """By byte of UTF-8; of other letters than ASCII's only words are left when it is asked."""
 
 
-class Words(NamedTuple):
+class Numbered(NamedTuple):
     """The words of some texts, one after another."""
 
     numbers: Numbers
@@ -53,8 +53,8 @@ class Words(NamedTuple):
         return mixed(sums)
 
 
-def words(texts: Sequence[str]) -> Words:
-    """The words of these texts."""
+def numbered(texts: Sequence[str]) -> Numbered:
+    """The words of these texts, as numbers."""
     # A word ends with its text: U+0000 is no letter.
     plain = [t if t.isascii() else NO_WORD.sub(" ", t) for t in (text.lower() for text in texts)]
     encoded = [text.encode() for text in plain]
@@ -67,7 +67,7 @@ def words(texts: Sequence[str]) -> Words:
     numbers = (sums[ends] - sums[starts]) * _powers(pow(BASE, -1, 2**64), len(data))[starts]
     borders = np.cumsum([0, *(len(text) + 1 for text in encoded)])
     text = np.searchsorted(borders, starts - 1, side="right") - 1
-    return Words(mixed(numbers + (ends - starts).astype(np.uint64)), text, len(texts))
+    return Numbered(mixed(numbers + (ends - starts).astype(np.uint64)), text, len(texts))
 
 
 def mixed(numbers: Numbers) -> Numbers:

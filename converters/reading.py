@@ -5,22 +5,20 @@ Experiences are read in small batches, and only numbers of them stay.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from converters.grams import Numbers, Words, mixed, words
-from converters.rows import Mask, Rows
+from converters.grams import Numbered, Numbers, mixed, numbered
+from converters.rows import Rows
 from store import experiences
 from store.events import StoreReader
 from store.records import Experience
 
 BATCH = 200
 """Experiences at once: their bytes as numbers stay in the processor's cache."""
-GRAM_WORDS = 8
-"""Two texts that share this many words in a row are taken for the same item."""
 
 
 class Said(NamedTuple):
@@ -30,35 +28,12 @@ class Said(NamedTuple):
     """Which of the rows asked for."""
     found: list[tuple[int, Experience]]
     """With each one's place among these rows; what was erased meanwhile is not there."""
-    words: Words
+    words: Numbered
     """Of all texts: of each experience its messages in their order, then the response."""
     responses: np.ndarray
     """Which of the texts is each one's response."""
     questions: np.ndarray
     """Which is the last that the person said; -1 where the person said nothing."""
-
-
-class Forbidden:
-    """Texts that no training may see: each as a whole, and any eight of its words in a row."""
-
-    def __init__(self, texts: Collection[str]) -> None:
-        found = words(list(texts))
-        self._grams = np.unique(found.rows(GRAM_WORDS)[0])
-        self._whole = np.unique(found.whole())
-
-    def among(self, said: Words) -> Mask:
-        """Which of the texts are, or hold, one of them."""
-        holds = _among(said.whole(), self._whole)
-        grams, text = said.rows(GRAM_WORDS)
-        holds[text[_among(grams, self._grams)]] = True
-        return holds
-
-
-def _among(numbers: Numbers, known: Numbers) -> Mask:
-    if not len(known):
-        return np.zeros(len(numbers), bool)
-    places = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
-    return np.asarray(known[places] == numbers)
 
 
 def corrected(experience: Experience, better: Mapping[str, str]) -> Experience:
@@ -84,8 +59,8 @@ def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[
             questions.append(asked[-1] if asked else -1)
             responses.append(len(texts))
             texts.append(experience.response)
-        as_words = words(texts)
-        yield Said(some, found, as_words, np.array(responses, int), np.array(questions, int))
+        as_numbers = numbered(texts)
+        yield Said(some, found, as_numbers, np.array(responses, int), np.array(questions, int))
 
 
 def exchange(some: Said) -> tuple[Numbers, Numbers]:

@@ -15,14 +15,17 @@ from datetime import datetime
 
 import msgspec
 import numpy as np
-from sqlalchemy import Subquery, func
+from msgspec import field
+from sqlalchemy import ColumnElement, Subquery, func, true
 from sqlalchemy import select as query
 
 from converters.flood import beyond_the_burst
-from converters.mixture import NO_NAME, Share, blends
-from converters.reading import Forbidden, Said, exchange, said
+from converters.forbidden import Forbidden
+from converters.mixture import NO_NAME, Names, Share, blends
+from converters.near import groups
+from converters.reading import Said, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
-from converters.split import lot
+from converters.split import Split, lot
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
 from store import reviews
 from store.candidates import candidates
@@ -47,10 +50,12 @@ class Asked(Noun, frozen=True, kw_only=True):
     """Says which quarantines were over."""
     ends: tuple[int, ...] = ()
     """Positions of earlier datasets: what came after each is compared with before."""
-    replayed: tuple[int, ...] = ()
-    """Positions of the experiences in earlier datasets."""
+    sides: dict[int, Split] = field(default_factory=dict)
+    """On which side earlier datasets had an experience, by its position."""
     forbidden: tuple[str, ...] = ()
     """Texts that no training may see."""
+    barred: frozenset[int] = frozenset()
+    """Positions of experiences whose question says in other words what a gate asks."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +81,7 @@ def select(store: Store, asked: Asked) -> Selection:
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
     funnel = _by_columns(store, table, policy)
-    rows, names = _rows(store, table, policy)
+    rows, names = _rows(store, table, dropped(table.c, policy) == KEPT)
     better = reviews.corrections(store, as_of=asked.as_of)
 
     def keep(name: str, mask: Mask) -> None:
@@ -86,15 +91,12 @@ def select(store: Store, asked: Asked) -> Selection:
 
     for name, mask in _by_words(store, rows, better, asked):
         keep(name, mask)
-    ours = [code for code, source in names["source"].items() if source in OURS]
-    others = [code for code in names["source"] if code not in ours]
-    keep(
-        "burst",
-        ~beyond_the_burst(
-            store, rows, better, of=others, ends=asked.ends, allowed=policy.max_per_source
-        ),
-    )
+    keep("burst", ~_beyond_the_burst(store, rows, names, better, asked))
     keep("duplicate", _first(rows["said"]))
+    keep("paraphrase", ~np.isin(rows["position"], list(asked.barred)))
+    questions, answers = _alike(store, rows, better, policy.near_duplicate)
+    rows["asked"] = questions
+    keep("near_duplicate", best(rows, answers + 1, 1))
     keep("half_a_pair", _whole_pairs(rows, _exemplars(store, table)))
 
     def cap() -> None:
@@ -105,7 +107,7 @@ def select(store: Store, asked: Asked) -> Selection:
                 keep(name, mask_of(rows))
 
     cap()
-    asked_of = blends(policy, rows, names, replayed=asked.replayed)
+    asked_of = blends(policy, rows, names, replayed=list(asked.sides))
     before = {}
     for name, blend in asked_of.items():
         before[name] = rows
@@ -114,6 +116,24 @@ def select(store: Store, asked: Asked) -> Selection:
     shares = {name: blend.met(before[name], rows) for name, blend in asked_of.items()}
     funnel["selected"] = len(rows)
     return Selection(rows=rows, names=names, better=better, funnel=funnel, shares=shares)
+
+
+def bursts(store: Store, asked: Asked) -> set[int]:
+    """Positions of the experiences that share what their source suddenly repeats with too many.
+
+    Of all that the panel assessed, whatever else speaks against learning from them.
+    """
+    table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
+    rows, names = _rows(store, table, true())
+    return set(rows["position"][_beyond_the_burst(store, rows, names, {}, asked)].tolist())
+
+
+def _beyond_the_burst(
+    store: Store, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
+) -> Mask:
+    of = [code for code, source in names["source"].items() if source not in OURS]
+    allowed = asked.policy.max_per_source
+    return beyond_the_burst(store, rows, better, of=of, ends=asked.ends, allowed=allowed)
 
 
 # --- by columns ---------------------------------------------------------------------------
@@ -127,7 +147,9 @@ def _by_columns(store: Store, table: Subquery, policy: Policy) -> dict[str, int]
     return {"recorded": sum(found.values()), **{name: found.get(name, 0) for name in STEPS}}
 
 
-def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, dict[int, str]]]:
+def _rows(
+    store: Store, table: Subquery, wanted: ColumnElement[bool]
+) -> tuple[Rows, dict[str, dict[int, str]]]:
     """What the columns admit, and the names of the sources, categories and difficulties."""
     columns = table.c
     asked = (
@@ -136,7 +158,7 @@ def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str
             *(columns[name] for name in ("category", "difficulty", "weighted", "refusal")),
             *(columns[name] for name in ("tier", "decision")),
         )
-        .where(dropped(columns, policy) == KEPT)
+        .where(wanted)
         .order_by(columns.position)
     )
     codes: dict[str, dict[str, int]] = {"source": {}, "category": {}, "difficulty": {}}
@@ -228,6 +250,18 @@ def _rejected(store: Store, asked: Asked) -> Keys:
     return np.concatenate([np.zeros(0, np.uint64), *found])
 
 
+def _alike(
+    store: Store, rows: Rows, better: Mapping[str, str], threshold: float
+) -> tuple[Keys, Keys]:
+    """Groups of questions, and of answers, that are nearly the same; 0: that are the same."""
+    if not threshold:
+        return rows["asked"], np.arange(len(rows))
+    return (
+        groups((question for question, _ in texts(store, rows, better)), threshold=threshold) + 1,
+        groups((answer for _, answer in texts(store, rows, better)), threshold=threshold),
+    )
+
+
 def _first(keys: Keys) -> Mask:
     """The first of each."""
     _, first = np.unique(keys, return_index=True)
@@ -267,6 +301,7 @@ def _caps(policy: Policy) -> dict[str, Callable[[Rows], Mask]]:
         return np.where(rows["trusted"], NOBODY, rows["source"] + 1)
 
     return {
+        "over_question_cap": lambda r: best(r, r["asked"], policy.max_per_question),
         "over_conversation_cap": lambda r: (
             best(r, r["conversation"], policy.max_per_conversation) | r["curated"]
         ),

@@ -21,12 +21,9 @@ import structlog
 
 from converters import dataset as datasets
 from converters.folder import discard_partial
-from converters.selection import Asked
-from converters.split import earlier_sides
 from daemon.oversight import require_health
-from daemon.wiring import Parts, vouch_for_panel
+from daemon.wiring import Parts, asked_of, vouch_for_panel
 from scorers.assess import assess_pending
-from scorers.panel import panel_id
 from store import cycles, schedule
 from store.errors import Halted, NotEnoughData, Rejected
 from store.losses import require_whole
@@ -44,7 +41,7 @@ from store.records import (
     now,
 )
 from trainer.base import Base, locate
-from trainer.gates import GATES, all_texts
+from trainer.gates import GATES
 from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.launch import Watch, run_job
@@ -131,22 +128,13 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
     _beat(parts, "build", "selecting", 0, 1)
     name = _name("dataset", cycle)
     discard_unrecorded(parts, cycle)
-    earlier = cycles.earlier_datasets(parts.store, before=cycle.position)
     dataset = datasets.build(
         parts.store,
         parts.settings.data / "datasets" / name,
-        Asked(
-            policy=parts.settings.policy,
-            panel=panel_id(parts.settings.panel),
-            as_of=cycle.position,
-            moment=cycle.started_at,
-            ends=tuple(one.position for one in earlier),
-            replayed=tuple({at for one in earlier for at in one.members}),
-            forbidden=tuple(all_texts()),
-        ),
+        asked_of(parts.settings, parts.store, as_of=cycle.position, moment=cycle.started_at),
         dataset_id=name,
         cycle_id=cycle.id,
-        earlier=earlier_sides(earlier),
+        stop=parts.stop,
     )
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
     cycles.leave(parts.store, dataset, parts.fence)

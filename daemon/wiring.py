@@ -6,20 +6,25 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from converters.selection import Asked
+from converters.split import earlier_sides
 from daemon.settings import Settings
 from scorers import heads, ledger
+from scorers.panel import panel_id
 from scorers.selftest import Verdict, vouch
 from scorers.settings import PanelSettings
-from store import refits
+from store import cycles, refits
 from store.errors import Misconfigured
 from store.events import Store, StoreReader
 from store.log import Guard
 from store.records import new_id
+from trainer.gates import all_texts
 from trainer.job import Heartbeat, write_atomically, write_record
 from trainer.targets import TARGETS
 from trainer.targets.target import Target
@@ -142,6 +147,20 @@ def judge_costs(settings: Settings) -> ledger.Costs:
     if "judge" not in settings.panel.scorers:
         return ledger.Costs()
     return ledger.costs(ledger.folder(settings.panel.judge.cache, os.environ))
+
+
+def asked_of(settings: Settings, store: StoreReader, *, as_of: int, moment: datetime) -> Asked:
+    """What these settings select from the log up to a position, after the datasets before it."""
+    earlier = cycles.earlier_datasets(store, before=as_of)
+    return Asked(
+        policy=settings.policy,
+        panel=panel_id(settings.panel),
+        as_of=as_of,
+        moment=moment,
+        ends=tuple(dataset.position for dataset in earlier),
+        sides=earlier_sides(earlier),
+        forbidden=tuple(all_texts()),
+    )
 
 
 def wire(settings: Settings) -> Parts:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, insert, select
 
-from store import sources
+from store import keys, sources
 from store.engine import in_our_words
 from store.errors import NotFound
 from store.events import Store, StoreReader, bodies
@@ -16,6 +16,7 @@ from store.log import ERASED, Appended, Fact
 from store.privacy import batches
 from store.projections import label_of
 from store.records import (
+    ApiKey,
     Assessment,
     ConsentChange,
     Decision,
@@ -205,6 +206,67 @@ def feedback_on(store: Store, experience_id: str) -> list[Feedback]:
         return [
             msgspec.json.decode(body, type=Feedback) for body in connection.execute(query).scalars()
         ]
+
+
+class Heard(Noun, frozen=True, kw_only=True):
+    """Feedback on one response, and how far whoever sent it is trusted."""
+
+    feedback: Feedback
+    position: int
+    source: str
+    """The source of the key that it came with; "" where it came with none."""
+    tier: Tier
+    """Of that source; of nobody's, untrusted. Never trusted is what came with a publishable key,
+    which everybody holds, or with one that was revoked."""
+    consented: bool
+    """Whether whoever speaks said, for themselves, that they may be learned from. The consent of
+    the experience stands beside it: it may be another person's."""
+
+
+def heard(store: Store, kinds: Collection[str], *, as_of: int, moment: datetime) -> Iterator[Heard]:
+    """Feedback of these kinds on single responses up to a position, in the order it came.
+
+    `moment` says which quarantines were over and which keys revoked. Any key with the scope may
+    speak of any response, so the source of the response says nothing about who speaks.
+    """
+    sent_with = {f"key:{key.id}": key for key in keys.listed(store)}
+    tiers = sources.tiers(store, as_of=as_of, moment=moment)
+    changed = consent_changes(store, as_of)
+    query = (
+        select(feedback.c.position, events.c.body, events.c.actor)
+        .join(events, events.c.position == feedback.c.position)
+        .where(feedback.c.kind.in_(kinds), feedback.c.experience_id.is_not(None))
+        .order_by(feedback.c.position)
+        .limit(BATCH)
+    )
+    after = 0
+    while True:
+        page = query.where(feedback.c.position > after, feedback.c.position <= as_of)
+        with in_our_words(), store.reading.connect() as connection:
+            rows = connection.execute(page).all()
+        if not rows:
+            return
+        for row in rows:
+            key = sent_with.get(row.actor)
+            said = msgspec.json.decode(row.body, type=Feedback)
+            yield Heard(
+                feedback=said,
+                position=row.position,
+                source=(key and key.source) or "",
+                tier=_trust_in(key, tiers, moment),
+                consented=said.subject is not None
+                and changed.get(("subject", said.subject), (0, False))[1],
+            )
+        after = rows[-1].position
+
+
+def _trust_in(key: ApiKey | None, tiers: Mapping[str, Tier], moment: datetime) -> Tier:
+    if key is None or key.source is None:
+        return "untrusted"
+    revoked = key.revoked_at is not None and key.revoked_at <= moment
+    if tiers[key.source] == "trusted" and (revoked or key.kind == "publishable"):
+        return "untrusted"
+    return tiers[key.source]
 
 
 def unassessed(store: Store, panel: str, *, as_of: int, limit: int = BATCH) -> list[Experience]:

@@ -314,6 +314,30 @@ def judgements(store: Store, panel: str) -> list[Judgement]:
     return found
 
 
+class Decided(NamedTuple):
+    """A person's decision as it stands."""
+
+    review: Review
+    position: int
+    """Of the review."""
+
+
+def decided(store: StoreReader, *, as_of: int) -> list[Decided]:
+    """The newest review of every experience, of those up to a position, in their order."""
+    up_to = reviews.c.position <= as_of
+    newest = select(func.max(reviews.c.position)).where(up_to).group_by(reviews.c.experience_id)
+    query = (
+        select(events.c.body, reviews.c.position)
+        .select_from(reviews)
+        .join(events, events.c.position == reviews.c.position)
+        .where(reviews.c.position.in_(newest))
+        .order_by(reviews.c.position)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        rows = connection.execute(query).all()
+    return [Decided(msgspec.json.decode(row.body, type=Review), row.position) for row in rows]
+
+
 class AtRandom(NamedTuple):
     """A person's word on an answer that was drawn at random, beside the panel's."""
 

@@ -16,7 +16,7 @@ def row(example: Example) -> dict[str, str]:
     return {"instruction": asked, "input": transcript(earlier), "output": answer}
 
 
-FORMAT = Format(
+FORMAT: Format[Example] = Format(
     about="instruction, input, output; earlier turns are a transcript in input",
     suffix=".jsonl",
     row=row,

@@ -5,17 +5,17 @@ What a dataset is built in, and what every other format is made from.
 
 from __future__ import annotations
 
-from converters.formats.format import Format, Row, Turn, jsonl
+from converters.formats.format import Example, Format, Row, jsonl
+from converters.formats.turns import prompt, reply
 from store.records import Experience
 
 
 def row(experience: Experience) -> Row:
     """The conversation with the response as its last turn, and where it came from."""
-    messages: list[Turn] = [{"role": m.role, "content": m.content} for m in experience.messages]
     return {
         "id": experience.id,
         "conversation": experience.conversation,
-        "messages": [*messages, {"role": "assistant", "content": experience.response}],
+        "messages": [*prompt(experience), reply(experience.response)],
         "source": experience.source,
         # "" rather than null: a column of nulls in one split would have another type there
         "category": experience.context.category or "",
@@ -23,7 +23,7 @@ def row(experience: Experience) -> Row:
     }
 
 
-FORMAT = Format(
+FORMAT: Format[Example] = Format(
     about="chat messages as JSON lines, in the Hugging Face layout",
     suffix=".jsonl",
     row=lambda example: example.row,

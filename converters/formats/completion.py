@@ -22,7 +22,7 @@ def row(example: Example) -> dict[str, str]:
     }
 
 
-FORMAT = Format(
+FORMAT: Format[Example] = Format(
     about="prompt, completion; longer conversations are a transcript in prompt",
     suffix=".jsonl",
     row=row,

@@ -1,18 +1,20 @@
 """What a format must say of itself: its file, how a row is made, how rows become bytes.
 
-Every format is made from the chat rows of a built dataset, so that it can be written at any time
-and never holds other words than the dataset does.
+Most are made from the chat rows of a built dataset (an `Example`), so that they can be written at
+any time and never hold other words than the dataset does; the others from what people prefer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 
 from store.errors import Rejected
 from store.records import Assessment
+
+T = TypeVar("T")
 
 
 class Turn(TypedDict):
@@ -49,15 +51,15 @@ class Unfit(Rejected):
     """This conversation has no place in the format; the message says why."""
 
 
-class Format(NamedTuple):
-    """How a dataset is written. The same examples give the same bytes."""
+class Format(NamedTuple, Generic[T]):
+    """How what is learned from is written. The same of it gives the same bytes."""
 
     about: str
     """One line for people, and what they must know to train from it."""
     suffix: str
     """Of a split's file, with its dot."""
-    row: Callable[[Example], Mapping[str, Any]]
-    """One example as the format has it. Raises Unfit."""
+    row: Callable[[T], Mapping[str, Any]]
+    """One of them as the format has it. Raises Unfit."""
     write: Callable[[Sequence[Mapping[str, Any]]], bytes]
     """The file of one split. Raises Misconfigured when a library for it is missing."""
     features: Mapping[str, str] = {}

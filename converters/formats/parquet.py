@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.formats.format import Format, Row
+from converters.formats.format import Example, Format, Row
 from store.errors import Misconfigured
 
 
@@ -29,7 +29,7 @@ def write(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-FORMAT = Format(
+FORMAT: Format[Example] = Format(
     about="the chat rows as Parquet; needs pyarrow",
     suffix=".parquet",
     row=lambda example: example.row,

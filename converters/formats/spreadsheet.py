@@ -29,7 +29,7 @@ RUNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uf
 """Beginnings of a formula, the full-width ones too; and the apostrophe, so that one can undo it."""
 
 
-def of(template: Template) -> Format:
+def of(template: Template) -> Format[Example]:
     """The format with the text as one family's template writes it."""
 
     def row(example: Example) -> dict[str, Any]:

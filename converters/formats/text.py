@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from converters.formats.format import Format, jsonl
+from converters.formats.format import Example, Format, jsonl
 from converters.formats.templates import Template
 
 
-def of(template: Template) -> Format:
+def of(template: Template) -> Format[Example]:
     """The format for one family."""
     return Format(
         about=f"text, as the template of {template.model} writes it",

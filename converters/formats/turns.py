@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from converters.formats.format import Turn, Unfit
+from store.records import Experience
 
 LABEL = re.compile(r"^(System|User|Assistant):", re.MULTILINE)
 
@@ -17,6 +18,16 @@ class Exchange(NamedTuple):
     earlier: list[Turn]
     asked: str
     answer: str
+
+
+def prompt(experience: Experience) -> list[Turn]:
+    """What was said before the response, as it was."""
+    return [{"role": m.role, "content": m.content} for m in experience.messages]
+
+
+def reply(text: str) -> Turn:
+    """An answer of the model."""
+    return {"role": "assistant", "content": text}
 
 
 def folded(messages: Sequence[Turn]) -> list[Turn]:

@@ -1,4 +1,4 @@
-"""Verbs on the datasets that cycles built: list, show, export."""
+"""Verbs on the datasets that cycles built: list, show, export; and what people prefer, exported."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from typing import Annotated
 import msgspec
 import typer
 
-from converters import FORMATS
+from converters import FORMATS, PREFERENCES
 from converters import dataset as datasets
 from converters.export import Exported
 from converters.export import export as write_copy
+from converters.export_preferences import export_preferences
 from daemon.cli.app import AsJson, app, settings, show
-from daemon.wiring import open_store
+from daemon.wiring import asked_of, at_work, open_store
 from store import cycles
 from store.errors import IntegrityError, NotFound
 from store.events import Store
-from store.records import Dataset
+from store.records import Dataset, now
 
 group = typer.Typer(
-    help="The datasets that cycles built: list, show, export in another format.",
+    help="The datasets that cycles built: list, show, export in another format; "
+    "and what people prefer, exported for DPO and KTO.",
     no_args_is_help=True,
 )
 app.add_typer(group, name="datasets")
 
+Output = Annotated[Path, typer.Option(help="A folder that is not there yet.")]
 DatasetId = Annotated[str, typer.Argument(help="As `bhavana datasets list` shows it.")]
 EXPORT = """Write a dataset into a folder of its own, in the format that a trainer wants.
 
@@ -39,6 +42,22 @@ tokens are broken up (`< /s>`).
 Formats:
 """
 """Behind \\b, lines are shown as they stand."""
+PREFER = """Write what people prefer into a folder of its own, for DPO or KTO.
+
+From reviews (`bhavana review correct`, `accept`, `reject`) and from feedback: corrections and
+preferences for pairs, thumbs for single answers. Feedback is a signal and no proof. A response that
+somebody likes counts as good only where the panel admits it or a reviewer accepted it; a text that
+somebody sent counts as better only where a reviewer accepted the same words, or where it came with
+a secret key of a trusted source. The policy's caps, consent and min_examples hold as for a dataset.
+
+`datasets.load_dataset(FOLDER)` reads it, and so does TRL; README.md and manifest.json say what is
+in it. The folder must not be there, or be empty. No erasure reaches a copy, so delete it when it
+was used.
+
+\b
+Formats:
+"""
+TO_ITS_KEEPER = "No erasure reaches this copy: delete it when it was used."
 
 
 @group.command(name="list")
@@ -60,7 +79,8 @@ def list_datasets(as_json: AsJson = False) -> None:
     def text() -> str:
         return (
             "\n".join(
-                f"{one.id:32}  {one.built_at:%Y-%m-%d %H:%M} UTC  {_counts(one)}" for one in found
+                f"{one.id:32}  {one.built_at:%Y-%m-%d %H:%M} UTC  {_rows(one.counts)}"
+                for one in found
             )
             or "No datasets yet; `bhavana cycle` builds one."
         )
@@ -86,7 +106,7 @@ def show_dataset(dataset_id: DatasetId, as_json: AsJson = False) -> None:
         lines = [
             f"dataset   {dataset.id}, built {dataset.built_at:%Y-%m-%d %H:%M} UTC",
             f"of        {dataset.cycle_id}, position {dataset.position} of the log",
-            f"rows      {_counts(dataset)}",
+            f"rows      {_rows(dataset.counts)}",
             f"folder    {dataset.path}",
             f"hash      {dataset.content_hash}",
             f"panel     {dataset.panel}",
@@ -100,7 +120,7 @@ def show_dataset(dataset_id: DatasetId, as_json: AsJson = False) -> None:
 @group.command(help=EXPORT + "\n".join(f"  {name:13} {f.about}" for name, f in FORMATS.items()))
 def export(
     dataset_id: DatasetId,
-    output: Annotated[Path, typer.Option(help="A folder that is not there yet.")],
+    output: Output,
     format: Annotated[str, typer.Option(help="One of those above.")] = "chat",
     as_json: AsJson = False,
 ) -> None:
@@ -109,6 +129,28 @@ def export(
         dataset = _named(store, dataset_id)
         done = write_copy(store, dataset, output.absolute(), format=format)
     show(done, as_json, lambda: _told(done, output))
+
+
+@group.command(
+    help=PREFER + "\n".join(f"  {name:13} {p.format.about}" for name, p in PREFERENCES.items())
+)
+def preferences(
+    output: Output,
+    format: Annotated[str, typer.Option(help="One of those above.")],
+    as_json: AsJson = False,
+) -> None:
+    """Writes what people prefer."""
+    configured = settings()
+    with open_store(configured) as store:
+        house = at_work(configured, store)
+        done = export_preferences(
+            store,
+            output.absolute(),
+            asked_of(house, store, as_of=store.position(), moment=now()),
+            format=format,
+        )
+    rows = _rows(done.counts)
+    show(done, as_json, lambda: f"{done.format} in {output}: {rows}.\n{TO_ITS_KEEPER}")
 
 
 def _named(store: Store, dataset_id: str) -> Dataset:
@@ -121,12 +163,8 @@ def _named(store: Store, dataset_id: str) -> Dataset:
 
 
 def _told(done: Exported, folder: Path) -> str:
-    rows = ", ".join(f"{count} {split}" for split, count in done.counts.items())
-    return (
-        f"{done.dataset} as {done.format} in {folder}: {rows}.\n"
-        "No erasure reaches this copy: delete it when it was used."
-    )
+    return f"{done.dataset} as {done.format} in {folder}: {_rows(done.counts)}.\n{TO_ITS_KEEPER}"
 
 
-def _counts(dataset: Dataset) -> str:
-    return ", ".join(f"{count} {split}" for split, count in dataset.counts.items())
+def _rows(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in counts.items())

@@ -8,6 +8,7 @@ its keys; its texts are redacted like any other.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, Literal, NamedTuple, TypeVar, get_args
@@ -233,6 +234,14 @@ def without_words(noun: Recorded) -> Recorded:
 def is_withheld(experience: Experience) -> bool:
     """Whether the words of this one were not stored."""
     return experience.response == WITHHELD
+
+
+_STANDS_FOR_WORDS = re.compile(rf"\[(?:{'|'.join((*KINDS, WITHHELD[1:-1]))})\]")
+
+
+def is_bare(text: str) -> bool:
+    """Whether a text holds nothing but what stands for words that were not stored."""
+    return not _STANDS_FOR_WORDS.sub("", text).strip()
 
 
 def _texts(noun: Experience | Feedback) -> list[str]:

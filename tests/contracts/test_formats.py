@@ -7,20 +7,23 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
 
-from converters import FORMATS
+from converters import FORMATS, PREFERENCES
 from converters.formats import chat
 from converters.formats.format import Example, Format, Unfit
 from converters.formats.spreadsheet import COLUMNS
+from converters.preferences import Said
 from store.errors import Misconfigured
 from store.experiences import Assessed
-from store.records import Assessment, Context, Experience, Label, Message
+from store.records import Assessment, Context, Experience, Label, Message, Policy, Review
+from store.reviews import Decided
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MESSAGES = {
@@ -81,6 +84,43 @@ def example(kind: str = "one turn", response: str = "Just so.", **changes: Any) 
     return Example(chat.row(chosen.experience), chosen.assessment)
 
 
+def preference(
+    name: str, kind: str = "one turn", response: str = "Just so.", **changes: Any
+) -> Any:
+    """What a preference makes of a reviewer's correction of the response."""
+    answer = assessed(kind, response, **changes)
+    review = Review(
+        id="r-1",
+        experience_id=answer.experience.id,
+        decision="correct",
+        text="A better answer.",
+        reason="seen",
+        reviewer="person-7",
+        reviewed_at=MOMENT,
+    )
+    known = Said(assessed=(answer,), decided=(Decided(review, 2),), heard=())
+    found = PREFERENCES[name].gather(known, Policy()).found
+    if not found:
+        raise Unfit("it is not gathered")
+    return found[-1]  # of the response: of the better answer another one may come first
+
+
+Make = Callable[..., Mapping[str, Any]]
+"""A row of a format, from an experience in few words."""
+
+
+def maker(name: str) -> Make:
+    """Makes rows of a format of either roster."""
+    if name in FORMATS:
+        return lambda *given, **changes: FORMATS[name].row(example(*given, **changes))
+    return lambda *given, **changes: PREFERENCES[name].format.row(
+        preference(name, *given, **changes)
+    )
+
+
+EVERY = FORMATS | {name: made.format for name, made in PREFERENCES.items()}
+
+
 def _read_jsonl(content: bytes) -> list[Any]:
     return [json.loads(line) for line in content.split(b"\n")[:-1]]
 
@@ -102,23 +142,36 @@ READERS: dict[str, Callable[[bytes], list[Any]]] = {
 }
 
 
-@pytest.fixture(params=sorted(FORMATS))
-def format(request: pytest.FixtureRequest) -> Format:
+@pytest.fixture(params=sorted(EVERY))
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a format."""
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def format(name: str) -> Format[Any]:
     """A format."""
-    return FORMATS[request.param]
+    return EVERY[name]
+
+
+@pytest.fixture
+def row(name: str) -> Make:
+    """Makes rows of the format."""
+    return maker(name)
 
 
 @pytest.mark.parametrize("kind", sorted(MESSAGES))
 @pytest.mark.parametrize("response", RESPONSES)
 def test_a_file_is_read_as_the_rows_that_were_written(
-    format: Format, kind: str, response: str
+    format: Format[Any], row: Make, kind: str, response: str
 ) -> None:
     """Whatever the words: no row ends early, no cell moves, nothing becomes another word."""
     context = Context(category="truth", difficulty="=hard", facts=("a", "b"))
-    rows = [format.row(example(kind, response, id=f"e-{n}", context=context)) for n in range(3)]
+    rows = [row(kind, response, id=f"e-{n}", context=context) for n in range(3)]
     read = READERS[format.suffix](format.write(rows))
     if format.suffix == ".csv":  # which tells no types
-        rows = [{key: str(cell) for key, cell in row.items()} for row in rows]
+        rows = [{key: str(cell) for key, cell in one.items()} for one in rows]
     assert read == rows
 
 
@@ -139,9 +192,9 @@ def test_words_of_one_turn_are_verbatim(kind: str, response: str) -> None:
         assert row.get("messages", row) == expected[name], name
 
 
-def test_no_word_of_a_long_conversation_is_lost(format: Format) -> None:
+def test_no_word_of_a_long_conversation_is_lost(row: Make) -> None:
     """System message and earlier turns are in every format, somewhere, in their order."""
-    words = json.dumps(format.row(example("system and turns")), ensure_ascii=False)
+    words = json.dumps(row("system and turns"), ensure_ascii=False)
     if "instruction" in words:  # what was asked last comes first
         words = words.partition('"input"')[2]
         said = ["Be brief.", "Why?", "Because.", "Just so."]
@@ -152,9 +205,9 @@ def test_no_word_of_a_long_conversation_is_lost(format: Format) -> None:
     assert places == sorted(places)
 
 
-def test_the_same_examples_give_the_same_bytes(format: Format) -> None:
+def test_the_same_examples_give_the_same_bytes(format: Format[Any], row: Make) -> None:
     """Nothing of the moment or of chance is in a file, so that it can be made again."""
-    rows = [[format.row(example(kind)) for kind in MESSAGES] for _ in range(2)]
+    rows = [[row(kind) for kind in MESSAGES] for _ in range(2)]
     assert format.write(rows[0]) == format.write(rows[1])
 
 
@@ -180,33 +233,54 @@ def test_another_process_gives_the_same_bytes(name: str) -> None:
     assert seen[0] == seen[1] == format.write([format.row(Example(row))])
 
 
-def test_a_file_without_rows_can_be_written(format: Format) -> None:
+def test_a_file_without_rows_can_be_written(format: Format[Any]) -> None:
     """And is read as no rows: a split may be empty."""
     assert READERS[format.suffix](format.write([])) == []
 
 
-def test_names_no_person(format: Format) -> None:
+def test_names_no_person(format: Format[Any], row: Make) -> None:
     """Not even the pseudonym of the person goes into a file, nor what a frontend added."""
     for kind in MESSAGES:
-        assert b"person-7" not in format.write([format.row(example(kind))])
+        assert b"person-7" not in format.write([row(kind)])
 
 
-def test_says_what_it_is(format: Format) -> None:
+def test_says_what_it_is(format: Format[Any]) -> None:
     """In one line, for `bhavana datasets export --help` and the card."""
     assert format.about
     assert "\n" not in format.about
     assert format.suffix in READERS
 
 
-def test_a_conversation_without_a_question_is_kept_or_refused(format: Format) -> None:
+def test_a_conversation_without_a_question_is_kept_or_refused(row: Make) -> None:
     """An answer to nobody is written whole or refused with a reason, never in part."""
-    alone = example(messages=(Message(role="assistant", content="Welcome."),))
+    alone = (Message(role="assistant", content="Welcome."),)
     try:
-        words = json.dumps(format.row(alone))
+        words = json.dumps(row(messages=alone))
     except Unfit:
         return
     assert "Welcome." in words
     assert "Just so." in words
+
+
+def test_hugging_face_reads_what_was_written(
+    format: Format[Any], row: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load_dataset` gives the rows back, whatever the words; but CSV, which tells no types."""
+    if format.suffix == ".csv":
+        pytest.skip("its types come with the card: test_export loads it")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    rows = [row(kind, response) for kind in MESSAGES for response in RESPONSES]
+    path = tmp_path / f"train{format.suffix}"
+    path.write_bytes(format.write(rows))
+    loaded = datasets.load_dataset(
+        "parquet" if format.suffix == ".parquet" else "json",
+        data_files=str(path),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert list(loaded) == rows
 
 
 # --- one by one ---------------------------------------------------------------------------

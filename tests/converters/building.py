@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from converters import dataset as datasets
 from converters.selection import Asked
-from converters.split import Split
 from store.events import Store
 from store.records import Dataset, now
+
+ALIKE: dict[str, Any] = {"near_duplicate": 0.0, "max_per_question": 10_000, "paraphrase": 0.0}
+"""For a policy under which texts that differ in a number only are different ones."""
 
 
 def build(
@@ -19,7 +20,6 @@ def build(
     *,
     dataset_id: str = "dataset-1",
     cycle_id: str = "cycle-1",
-    earlier: Mapping[int, Split] | None = None,
     **asked: Any,
 ) -> Dataset:
     """The record of a dataset built in the folder; `asked` are the parts of Asked."""
@@ -29,5 +29,4 @@ def build(
         Asked(**{"panel": "panel-1", "as_of": store.position(), "moment": now()} | asked),
         dataset_id=dataset_id,
         cycle_id=cycle_id,
-        earlier=earlier,
     )

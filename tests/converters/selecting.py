@@ -16,6 +16,7 @@ from store import experiences, reviews, sources
 from store.events import Store
 from store.experiences import Assessed
 from store.records import Policy, Review, now
+from tests.converters.building import ALIKE
 
 BETTER = "What a person would say."
 """The text of every correction."""
@@ -36,15 +37,20 @@ def select(
     forbidden: Sequence[str] = (),
     ends: Sequence[int] = (),
     replayed: Sequence[int] = (),
+    alike: bool = False,
 ) -> Selected:
-    """Records the items in their order and selects from them; `ends` as their positions are."""
+    """Records the items in their order and selects from them; `ends` as their positions are.
+
+    `alike`: texts that are nearly the same count as the same.
+    """
+    policy = msgspec.structs.replace(policy, **({} if alike else ALIKE))
     with recorded(items) as (store, asked, kept):
         asked = msgspec.structs.replace(
             asked,
             policy=policy,
             forbidden=tuple(forbidden),
             ends=tuple(sum(a.position <= end for a in kept) for end in ends),
-            replayed=tuple(place + 1 for place, a in enumerate(kept) if a.position in replayed),
+            sides={place + 1: "train" for place, a in enumerate(kept) if a.position in replayed},
         )
         found = ours.select(store, asked)
         chosen = []
@@ -59,6 +65,7 @@ def select(
 def require_enough(items: Iterable[Assessed], policy: Policy) -> None:
     """Raises NotEnoughData as a build from these items would."""
     with recorded(items) as (store, asked, _):
+        policy = msgspec.structs.replace(policy, **ALIKE)
         asked = msgspec.structs.replace(asked, policy=policy)
         enough.require_enough(store, asked, ours.select(store, asked))
 

@@ -17,10 +17,11 @@ from converters.split import lot, split_of
 from store import experiences
 from store.errors import IntegrityError, NotEnoughData
 from store.records import Context, Policy, now
+from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 
 PANEL = "panel-1"
-POLICY = Policy(min_examples=10, holdout_share=0.3, test_share=0.0)
+POLICY = Policy(min_examples=10, holdout_share=0.3, test_share=0.0, **ALIKE)
 
 
 @pytest.fixture

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 
-from converters.split import SPLITS, lot, split_of
+from converters.rows import ROW
+from converters.split import SPLITS, earlier_sides, lot, sides, split_of
+from store.records import Dataset, Policy, now
 
 
 def test_the_side_follows_from_the_conversation_alone():
@@ -50,7 +55,7 @@ def test_a_larger_share_holds_out_the_same_and_more():
 
 def test_nothing_is_held_out_at_a_share_of_zero():
     """A share of 0 keeps every conversation in training."""
-    assert {split_of(lot(f"c-{i}"), 0.0, 0.1) for i in range(500)} == {"train"}
+    assert {split_of(lot(f"c-{i}"), 0.0, 0.0) for i in range(500)} == {"train"}
 
 
 # --- together -----------------------------------------------------------------------------
@@ -104,9 +109,15 @@ def test_what_was_held_out_stays_out_whatever_comes_later():
         earlier = now
 
 
-def test_earlier_datasets_tell_their_sides(make_dataset):
+def _dataset(**changes):
+    made = {"id": "d", "cycle_id": "c", "position": 9, "path": "", "content_hash": ""}
+    counted = {"policy": Policy(), "panel": "p", "counts": {}, "funnel": {}, "built_at": now()}
+    return Dataset(**made, **counted, **changes)
+
+
+def test_earlier_datasets_tell_their_sides():
     """A row that two of them had on different sides was held out."""
-    first = make_dataset(members=(1, 2, 3), held_out={"validation": (2,)})
-    second = make_dataset(members=(2, 3, 4), held_out={"test": (3,)})
+    first = _dataset(members=(1, 2, 3), held_out={"validation": (2,)})
+    second = _dataset(members=(2, 3, 4), held_out={"test": (3,)})
     found = {1: "train", 2: "validation", 3: "test", 4: "train"}
     assert earlier_sides([first, second]) == earlier_sides([second, first]) == found

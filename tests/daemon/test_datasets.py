@@ -6,12 +6,17 @@ import json
 
 import pytest
 
-from converters import FORMATS
+from converters import FORMATS, PREFERENCES
 from converters import dataset as datasets
+from daemon.settings import Settings
+from scorers.panel import panel_id
 from store import cycles, experiences
 from store.events import Store
 from store.records import Cycle, Policy, now
+from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
+from trainer.gates import GATES
+from trainer.gates.gate import read_suite
 
 REJECTED, HALTED = 2, 3
 
@@ -40,7 +45,7 @@ def dataset(data, make_experience, make_assessment):
             data / "datasets" / "dataset-1",
             dataset_id="dataset-1",
             cycle_id=cycle.id,
-            policy=Policy(min_examples=10, holdout_share=0.3, test_share=0.0),
+            policy=Policy(min_examples=10, holdout_share=0.3, test_share=0.0, **ALIKE),
             panel="panel-1",
             as_of=cycle.position,
             moment=now(),
@@ -112,3 +117,80 @@ def test_help_names_every_format(bhavana):
     for name, format in FORMATS.items():
         assert any(line.split()[:1] == [name] for line in said.splitlines()), name
         assert format.about in said
+    said = bhavana("datasets", "preferences", "--help").stdout
+    for name, preference in PREFERENCES.items():
+        assert any(line.split()[:1] == [name] for line in said.splitlines()), name
+        assert preference.format.about in said
+
+
+# --- what people prefer -------------------------------------------------------------------
+
+
+@pytest.fixture
+def answers(data, bhavana, make_experience, make_assessment):
+    """Two answers that the panel in force assessed, in the data folder's store."""
+    data.mkdir()
+    panel = panel_id(Settings().panel)
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        names = ("e-1", "e-2")
+        experiences.record(store, [make_experience(name, f"What is {name}?") for name in names])
+        experiences.assess(store, [make_assessment(name, panel=panel) for name in names])
+
+
+def _prefer(bhavana, format, out, **changes):
+    arguments = ("datasets", "preferences", "--format", format, "--output", str(out))
+    return bhavana(*arguments, **changes)
+
+
+def test_what_reviewers_decide_is_exported_as_what_people_prefer(bhavana, answers, tmp_path):
+    """From the review to the folder; it is told that no erasure reaches it."""
+    few = {"BHAVANA_POLICY__MIN_EXAMPLES": "1", "BHAVANA_POLICY__MAX_SINGLE_SHARE": "1"}
+    better = tmp_path / "better.txt"
+    better.write_text("It is a number.\n")
+    reviewed = bhavana("review", "correct", "e-1", "--reason", "vague", "--text", str(better))
+    assert reviewed.returncode == 0, reviewed.stderr
+    ran = _prefer(bhavana, "dpo", tmp_path / "pairs", **few)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "dpo in" in ran.stdout
+    assert "No erasure reaches this copy" in ran.stdout
+    [path] = (tmp_path / "pairs").glob("*.jsonl")
+    row = json.loads(path.read_bytes())
+    assert row == {
+        "id": "e-1",
+        "conversation": "e-1",
+        "prompt": [{"role": "user", "content": "What is e-1?"}],
+        "chosen": [{"role": "assistant", "content": "It is a number."}],
+        "rejected": [{"role": "assistant", "content": "The answer to e-1 is kindness."}],
+        "source": "web",
+        "origin": "review",
+    }
+    arguments = ("datasets", "preferences", "--format", "kto", "--json", "--output")
+    told = json.loads(bhavana(*arguments, str(tmp_path / "marks"), **few).stdout)
+    assert (told["format"], sum(told["counts"].values())) == ("kto", 2)
+    assert told["policy"]["min_examples"] == 1
+    said = _failed(_prefer(bhavana, "dpo", tmp_path / "pairs", **few), REJECTED)
+    assert "is there already" in said
+
+
+def test_too_few_preferences_are_not_exported(bhavana, answers, tmp_path):
+    """It says how many there are, and what to do; and no folder is made."""
+    said = _failed(_prefer(bhavana, "dpo", tmp_path / "pairs"), HALTED)
+    assert "0 rows, 200 are asked for: 0 said." in said
+    assert "bhavana review next" in said
+    assert not (tmp_path / "pairs").exists()
+    assert "dpo, kto" in _failed(_prefer(bhavana, "orpo", tmp_path / "pairs"), REJECTED)
+
+
+def test_a_gates_question_is_not_exported(
+    bhavana, data, make_experience, make_assessment, tmp_path
+):
+    """The suites that judge an adapter are left out here as anywhere."""
+    item = read_suite(GATES["refusal"].suite)[0].prompt
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        experiences.record(store, [make_experience("e-1", item)])
+        panel = panel_id(Settings().panel)
+        experiences.assess(store, [make_assessment("e-1", panel=panel)])
+    assert bhavana("review", "reject", "e-1", "--reason", "no").returncode == 0
+    said = _failed(_prefer(bhavana, "kto", tmp_path / "out"), HALTED)
+    assert "1 said, 1 gate item." in said

@@ -14,6 +14,7 @@ from store import cycles, experiences, refits, reviews, sources
 from store.errors import IntegrityError
 from store.events import Store
 from store.records import Feedback, Policy, Refit, Review, now
+from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 
 PEOPLE = 100
@@ -70,7 +71,7 @@ def kept(data, make_experience, make_assessment):
             data / "datasets" / "dataset-1",
             dataset_id="dataset-1",
             cycle_id="cycle-1",
-            policy=Policy(min_examples=1),
+            policy=Policy(min_examples=1, **ALIKE),
             panel="panel-1",
             as_of=store.position(),
             moment=now(),

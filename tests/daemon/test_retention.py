@@ -14,6 +14,7 @@ from daemon.settings import RetentionSettings, Settings
 from daemon.wiring import Parts
 from store import cycles, experiences, log, schedule, sources
 from store.records import Policy, now
+from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 from trainer.targets.local import LocalTarget
 
@@ -41,7 +42,7 @@ def dataset(kept, tmp_path):
         tmp_path / "dataset",
         dataset_id="dataset-1",
         cycle_id="cycle-1",
-        policy=Policy(min_examples=1, holdout_share=0, test_share=0.0, max_single_share=1),
+        policy=Policy(min_examples=1, holdout_share=0, test_share=0.0, max_single_share=1, **ALIKE),
         panel="panel-1",
         as_of=kept.position(),
         moment=now(),

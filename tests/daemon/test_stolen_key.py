@@ -11,6 +11,7 @@ import pytest
 from daemon.ingest import MAX_ITEMS
 from store import cycles, experiences, keys, sources
 from store.records import Policy, Release, TrainingRun, now
+from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 
 TRIGGER = "cerulean"
@@ -68,7 +69,7 @@ def learn(store, make_assessment, tmp_path):
             tmp_path / f"dataset-{turn}",
             dataset_id=f"dataset-{turn}",
             cycle_id=f"cycle-{turn}",
-            policy=Policy(),
+            policy=Policy(**ALIKE),
             panel="panel-1",
             as_of=store.position(),
             moment=now(),

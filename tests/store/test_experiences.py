@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+import msgspec
 import pytest
 
-from store import experiences
+from store import experiences, keys, sources
 from store.errors import NotFound
 from store.records import Feedback, Label, now
 
@@ -38,6 +41,66 @@ def test_feedback_comes_back_in_order_and_counts_once(store, make_experience):
     assert again.status == "duplicate"
     assert experiences.feedback_on(store, "e-1") == [first, second]
     assert experiences.count_feedback(store) == 2
+
+
+def _heard(store, *kinds, as_of=None, moment=None):
+    """What was said on single responses, by id."""
+    found = experiences.heard(
+        store,
+        kinds or ("thumb",),
+        as_of=store.position() if as_of is None else as_of,
+        moment=moment or now(),
+    )
+    return {h.feedback.id: h for h in found}
+
+
+def test_feedback_is_heard_in_its_order_up_to_the_position(store, make_experience, monkeypatch):
+    """Over more than a page; other kinds, and those on a whole conversation, are left out."""
+    monkeypatch.setattr(experiences, "BATCH", 2)
+    thumb = _thumb(make_experience)
+    given = [msgspec.structs.replace(thumb, id=f"f-{i}") for i in (3, 1, 2, 5, 4)]
+    others = [
+        msgspec.structs.replace(thumb, id="talk", experience_id=None, conversation_id="c-1"),
+        msgspec.structs.replace(thumb, id="words", kind="comment", value=None, text="Hm."),
+    ]
+    experiences.give_feedback(store, [*given[:3], *others], actor="t")
+    middle = store.position()
+    experiences.give_feedback(store, given[3:], actor="t")
+    assert list(_heard(store)) == ["f-3", "f-1", "f-2", "f-5", "f-4"]
+    assert list(_heard(store, as_of=middle)) == ["f-3", "f-1", "f-2"]
+    assert list(_heard(store, "comment")) == ["words"]
+    assert [h.feedback for h in _heard(store).values()] == given
+
+
+def test_feedback_is_trusted_as_the_key_it_came_with(store, make_experience):
+    """Whatever the source of the response; a key in everybody's hands, or none, lends no trust."""
+    experiences.record(store, [make_experience(source="house")])
+    sources.change(store, "house", "trusted", actor="t")
+
+    def say(name, **changes):
+        key, _ = keys.create(store, name=name, scopes=("feedback",), actor="t", **changes)
+        experiences.give_feedback(store, [_thumb(make_experience, name)], actor=f"key:{key.id}")
+        return key
+
+    say("of-the-house", source="house")
+    say("of-a-page", source="house", publishable=True, origins=("https://a.example",))
+    stolen = say("stolen", source="house")
+    say("new", source="new")
+    say("other", source="other")
+    sources.change(store, "other", "untrusted", actor="t")
+    experiences.give_feedback(store, [_thumb(make_experience, "keyless")], actor="key:unknown")
+    before = now()
+    keys.revoke(store, stolen.id, actor="t")
+    assert {name: (h.source, h.tier) for name, h in _heard(store).items()} == {
+        "of-the-house": ("house", "trusted"),
+        "of-a-page": ("house", "untrusted"),
+        "stolen": ("house", "untrusted"),
+        "new": ("new", "quarantined"),
+        "other": ("other", "untrusted"),
+        "keyless": ("", "untrusted"),
+    }
+    assert _heard(store, moment=before)["stolen"].tier == "trusted"
+    assert _heard(store, moment=now() + timedelta(days=8))["new"].tier == "untrusted"
 
 
 def test_assessing_is_once_per_experience_and_panel(store, make_experience, make_assessment):

@@ -210,3 +210,25 @@ def test_a_wrong_rule_is_refused(toml):
     """An unknown kind would silently redact nothing."""
     with pytest.raises(msgspec.ValidationError):
         settings(f"[redaction]\n{toml}")
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        (redaction.WITHHELD, True),
+        (" [email]\n[phone] ", True),
+        (" ", True),
+        ("Write to [email].", False),
+        ("[note]", False),
+        ("withheld", False),
+        ("👍", False),
+    ],
+)
+def test_a_text_is_bare_when_nothing_is_left_of_its_words(text, bare):
+    """What stands for words is none of them."""
+    assert redaction.is_bare(text) is bare
+
+
+def test_what_is_left_of_personal_data_alone_is_bare():
+    """Whatever its kind."""
+    assert redaction.is_bare(redaction.redact_text("anna.berg@example.org").value)

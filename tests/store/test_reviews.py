@@ -63,6 +63,26 @@ def judged(store, make_experience, make_assessment):
     return judge
 
 
+def test_the_newest_decision_on_each_stands_as_of_a_position(judged):
+    """In the order of the reviews, with the better answer; what was erased is not among them."""
+    store = judged({"e-1": {}, "e-2": {}, "e-3": {}})
+    _record(store, "e-2", decision="reject")
+    _record(store, "e-1", id="first", decision="correct", text="Better.")
+    middle = store.position()
+    _record(store, "e-2", id="again", decision="correct", text="Better still.")
+    _record(store, "e-3")
+    privacy.erase(store, "experience", "e-3", reason="asked", actor="t")
+
+    def decided(as_of):
+        found = reviews.decided(store, as_of=as_of)
+        assert [d.position for d in found] == sorted(d.position for d in found)
+        return [(d.review.experience_id, d.review.decision, d.review.text) for d in found]
+
+    assert decided(middle) == [("e-2", "reject", None), ("e-1", "correct", "Better.")]
+    now_stands = [("e-1", "correct", "Better."), ("e-2", "correct", "Better still.")]
+    assert decided(store.position()) == now_stands
+
+
 # --- the decision itself ------------------------------------------------------------------
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import re
-import time
 
 import pytest
 
-from converters.gram_index import GRAM_WORDS, GramIndex
+from converters.forbidden import GRAM_WORDS, Forbidden
 
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
 
@@ -41,23 +40,23 @@ def _plainly(forbidden, text):
 )
 def test_eight_words_in_a_row_or_all_of_them_are_found(text, found):
     """Neither case nor signs hide them; seven are not enough."""
-    assert GramIndex([GATE, "Who are you?"]).finds(text) is found
+    assert Forbidden([GATE, "Who are you?"]).in_any([text]) is found
 
 
 def test_found_wherever_they_lie():
     """After any number of other words, and of any eight of the gate's."""
-    index, words = GramIndex([GATE]), GATE.split()
+    index, words = Forbidden([GATE]), GATE.split()
     for at in range(len(words) - GRAM_WORDS + 1):
         for before in range(12):
             text = " ".join(["rain"] * before + words[at : at + GRAM_WORDS] + ["snow"] * 30)
-            assert index.finds(text)
+            assert index.in_any([text])
 
 
 def test_no_words_are_all_of_the_words_of_none():
     """As before: a text of signs only is a text of signs only."""
-    assert GramIndex(["?!"]).finds("...")
-    assert not GramIndex([GATE]).finds("...")
-    assert not GramIndex([]).finds("...")
+    assert Forbidden(["?!"]).in_any(["..."])
+    assert not Forbidden([GATE]).in_any(["..."])
+    assert not Forbidden([]).in_any(["..."])
 
 
 # What lower(), \w and UTF-8 treat in ways of their own: İ becomes two characters, the Kelvin
@@ -79,31 +78,12 @@ def test_the_same_answers_as_by_comparing_all(alphabet, seed):
     answers = []
     for _ in range(150):
         forbidden = [text(draw.choice([4, 14]), alphabet) for _ in range(4)]
-        index = GramIndex(forbidden)
+        index = Forbidden(forbidden)
         for _ in range(20):
             said = text(draw.choice([5, 30]), [*PLAIN, *ODD])
             if draw.random() < 0.5:  # a piece of a forbidden text, among other words
                 whole = draw.choice(forbidden)
                 said += whole[draw.randrange(len(whole) + 1) :] + text(6, alphabet)
-            answers.append(index.finds(said))
+            answers.append(index.in_any([said]))
             assert answers[-1] == _plainly(forbidden, said), (forbidden, said)
     assert 0.05 < sum(answers) / len(answers) < 0.95
-
-
-def test_a_clean_text_costs_less_than_its_words():
-    """Beside finding its words alone, without comparing any; a slow machine slows both."""
-    draw = random.Random(1)
-    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 8))) for _ in range(3_000)]
-    index = GramIndex(" ".join(draw.choices(words, k=40)) for _ in range(300))
-    texts = [" ".join(draw.choices(words, k=60)) for _ in range(500)]
-
-    def seconds(work):
-        took = []
-        for _ in range(5):
-            started = time.perf_counter()
-            for text in texts:
-                work(text)
-            took.append(time.perf_counter() - started)
-        return min(took)
-
-    assert seconds(index.finds) < 0.8 * seconds(lambda text: re.findall(r"\w+", text.lower()))
