@@ -11,12 +11,12 @@ of erasure and of consent; of the splits, an empty one has no file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from converters import PREFERENCES
 from converters.folder import (
@@ -28,8 +28,11 @@ from converters.folder import (
     table,
     write_whole,
 )
-from converters.preferences import Gathered, Mark, Pair, said
-from converters.split import SPLITS, split_of
+from converters.preferences import Gathered, Mark, Pair, beyond_bursts, said
+from converters.rows import ROW, key
+from converters.selection import Asked
+from converters.split import SPLITS, Split, lot, sides
+from converters.words import words
 from store.errors import Halted, NotEnoughData, Rejected
 from store.events import Store
 from store.losses import require_whole
@@ -99,21 +102,17 @@ class Exported(Noun, frozen=True, kw_only=True):
 def export_preferences(
     store: Store,
     folder: Path,
+    asked: Asked,
     *,
     format: str,
-    policy: Policy,
-    panel: str,
-    as_of: int,
-    moment: datetime,
-    ends: Sequence[int] = (),
-    forbidden: Collection[str] = (),
+    earlier: Mapping[int, Split] | None = None,
 ) -> Exported:
     """Writes what people prefer into a folder that is not there or empty: all of it, or nothing.
 
-    `moment` says which quarantines are over, `ends` at which positions earlier datasets ended.
-    Raises Rejected for an unknown format, Conflict for a folder that holds something,
-    NotEnoughData when there are fewer rows than the policy asks for, Halted when events are
-    missing or something was erased meanwhile. The folder is its owner's alone.
+    `earlier` says on which side earlier datasets had an experience, by position. Raises Rejected
+    for an unknown format, Conflict for a folder that holds something, NotEnoughData when there
+    are fewer rows than the policy asks for, Halted when events are missing or something was
+    erased meanwhile. The folder is its owner's alone.
     """
     if format not in PREFERENCES:
         raise Rejected(
@@ -122,23 +121,26 @@ def export_preferences(
     with named_by_a_person(folder):
         require_vacant(folder)
     require_whole(store)  # a withdrawal of consent may be among what is missing
-    preference = PREFERENCES[format]
-    known = said(store, panel, as_of=as_of, moment=moment)
-    gathered: Gathered[Any] = preference.gather(known, policy, forbidden=forbidden, ends=ends)
+    preference, policy = PREFERENCES[format], asked.policy
+    known = said(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
+    sudden = beyond_bursts(store, known, ends=asked.ends, allowed=policy.max_per_source)
+    gathered: Gathered[Any] = preference.gather(
+        known, policy, forbidden=asked.forbidden, sudden=sudden
+    )
     _require_enough(gathered, policy)
-    sides = _sides(gathered.found, policy)
+    on_sides = _on_sides(gathered.found, policy, earlier or {})
     suffix, row = preference.format.suffix, preference.format.row
     files = {
         f"{split}{suffix}": preference.format.write([row(one) for one in side])
-        for split, side in sides.items()
+        for split, side in on_sides.items()
     }
     sums = hashes(files)
     exported = Exported(
         format=format,
-        position=as_of,
+        position=asked.as_of,
         policy=policy,
-        panel=panel,
-        counts={split: len(side) for split, side in sides.items()},
+        panel=asked.panel,
+        counts={split: len(side) for split, side in on_sides.items()},
         origins=dict(Counter(one.origin for one in gathered.found)),
         sources=dict(Counter(one.experience.source for one in gathered.found)),
         funnel=gathered.funnel,
@@ -170,12 +172,27 @@ def _require_enough(gathered: Gathered[Any], policy: Policy) -> None:
     )
 
 
-def _sides(found: Sequence[Pair | Mark], policy: Policy) -> dict[str, list[Pair | Mark]]:
-    sides: dict[str, list[Pair | Mark]] = {split: [] for split in SPLITS}
-    for one in found:
-        sides[split_of(one.experience.conversation, policy.holdout_share)].append(one)
-    # An empty file is no split: loaders refuse it.
-    return {split: side for split, side in sides.items() if side}
+def _on_sides(
+    found: Sequence[Pair | Mark], policy: Policy, earlier: Mapping[int, Split]
+) -> dict[Split, list[Pair | Mark]]:
+    """By the split of a dataset; an empty one is none, loaders refuse its file."""
+    rows = np.zeros(len(found), ROW)
+    rows["position"] = [one.members[0] for one in found]
+    rows["conversation"] = [key(one.experience.conversation) for one in found]
+    rows["lot"] = [lot(one.experience.conversation) for one in found]
+    asked = np.array([key(*words(one.experience.last_user_turn)) for one in found])
+    side = sides(
+        rows,
+        asked,
+        holdout_share=policy.holdout_share,
+        test_share=policy.test_share,
+        earlier=earlier,
+    )
+    by_split = {
+        split: [one for one, its in zip(found, side, strict=True) if its == split]
+        for split in SPLITS
+    }
+    return {split: some for split, some in by_split.items() if some}
 
 
 def _require_unerased(store: Store, members: Sequence[int]) -> None:

@@ -24,12 +24,19 @@ def write_whole(
     They lie in one beside it, which takes its name when all are on the disk and `check` raises
     nothing; what fails leaves nothing. The folder is its owner's alone.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_beside(folder), dir=folder.parent))
-    try:
+    with becoming(folder) as partial:
         for name, content in files.items():
             write_synced(partial / name, content)
         check()
+
+
+@contextmanager
+def becoming(folder: Path) -> Iterator[Path]:
+    """A new folder beside it, which takes its name at the end; what raises leaves nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=_beside(folder), dir=folder.parent))
+    try:
+        yield partial
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -89,6 +96,6 @@ def data_files(splits: Iterable[str], suffix: str) -> str:
     return "\n".join(f"      - {{split: {split}, path: {split}{suffix}}}" for split in splits)
 
 
-def table(counts: Mapping[str, int]) -> str:
-    """The lines of a table of counts."""
+def table(counts: Mapping[str, object]) -> str:
+    """The lines of a table of counts and figures."""
     return "\n".join(f"| {name.replace('_', ' ')} | {n} |" for name, n in counts.items())

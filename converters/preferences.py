@@ -22,9 +22,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
 from converters.flood import beyond_the_burst
 from converters.formats.format import Format
-from converters.selection import SURE_REFUSAL, route_of
+from converters.rows import ROW
+from converters.steps import SURE_REFUSAL, route_of
 from converters.words import Forbidden, Words, words
 from store import experiences, reviews
 from store.events import Store
@@ -93,19 +96,33 @@ def said(store: Store, panel: str, *, as_of: int, moment: datetime) -> Said:
     )
 
 
+def beyond_bursts(store: Store, said: Said, *, ends: Sequence[int], allowed: int) -> set[int]:
+    """Positions of the answers that share sudden words with `allowed` others before them.
+
+    `ends` are the positions of earlier datasets: what came after each is compared with before.
+    """
+    names = sorted({a.experience.source for a in said.assessed})
+    rows = np.zeros(len(said.assessed), ROW)
+    rows["position"] = [a.position for a in said.assessed]
+    rows["source"] = [names.index(a.experience.source) for a in said.assessed]
+    others = [place for place, name in enumerate(names) if name not in OURS]
+    beyond = beyond_the_burst(store, rows, {}, of=others, ends=ends, allowed=allowed)
+    return set(rows["position"][beyond].tolist())
+
+
 def pairs(
     said: Said,
     policy: Policy,
     *,
     forbidden: Collection[str] = (),
-    ends: Sequence[int] = (),
+    sudden: Collection[int] = (),
 ) -> Gathered[Pair]:
     """Better and worse answers: reviewers' corrections, people's corrections and preferences.
 
     The funnel counts what was `said`, then each step's drops under its own name, then `selected`.
-    `ends` are the positions of earlier datasets.
+    `sudden` are the positions of the answers beyond a burst.
     """
-    kept = _kept(said, _comparisons, policy, forbidden, ends)
+    kept = _kept(said, _comparisons, policy, forbidden, sudden)
     found = (
         Pair(
             experience=s.a.experience,
@@ -125,14 +142,14 @@ def marks(
     policy: Policy,
     *,
     forbidden: Collection[str] = (),
-    ends: Sequence[int] = (),
+    sudden: Collection[int] = (),
 ) -> Gathered[Mark]:
     """Desirable and undesirable answers: reviewers' decisions and people's thumbs.
 
     A correction says two things: its text is desirable, the response is not. The funnel is that
     of `pairs`.
     """
-    kept = _kept(said, _opinions, policy, forbidden, ends)
+    kept = _kept(said, _opinions, policy, forbidden, sudden)
     found = (
         Mark(
             experience=s.a.experience,
@@ -204,7 +221,7 @@ def _kept(
     read: Callable[[Assessed, Decided | Heard], Iterator[_Statement]],
     policy: Policy,
     forbidden: Collection[str],
-    ends: Sequence[int],
+    sudden: Collection[int],
 ) -> Gathered[_Statement]:
     by_id = {a.experience.id: a for a in said.assessed}
     # Reviewers first: of two who say the same, theirs is kept, and under a cap theirs counts.
@@ -217,7 +234,6 @@ def _kept(
     ]
     funnel = {"said": len(candidates)}
     reviewed = _reviewed(said.decided, by_id)
-    burst = beyond_the_burst(said.assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
     gate_items = Forbidden(forbidden)
 
     def admitted(s: _Statement) -> bool:
@@ -235,7 +251,7 @@ def _kept(
         "without_consent": _each(_consented),
         "withheld": _each(_has_words),
         "quarantined": _each(_not_in_quarantine),
-        "burst": _each(lambda s: s.a.position not in burst),
+        "burst": _each(lambda s: s.a.position not in sudden),
         "nothing_asked": _each(lambda s: s.a.experience.messages[-1].role == "user"),
         "no_difference": _each(lambda s: len(set(map(words, s.answers))) == len(s.answers)),
         "against_a_review": _each(lambda s: not reviewed.contradicts(s)),

@@ -62,6 +62,8 @@ def _experience(e: Experience) -> Row:
         "subject": e.subject,
         "consented": e.consent.training,
         "withheld": is_withheld(e),
+        "category": e.context.category,
+        "difficulty": e.context.difficulty,
     }
 
 
@@ -85,6 +87,9 @@ def _assessment(a: Assessment) -> Row:
         "label": a.label,
         "abstained": bool(a.abstained),
         "doubted": bool(a.doubts),
+        "unfit": bool(a.unfit),
+        "refusal": a.refusal,
+        "experience": a.position,
     }
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from converters.formats.format import Example, Format, Row, jsonl
 from converters.formats.turns import prompt, reply
-from store.experiences import Assessed
+from store.records import Experience
 
 
-def row(chosen: Assessed) -> Row:
+def row(experience: Experience) -> Row:
     """The conversation with the response as its last turn, and where it came from."""
-    experience = chosen.experience
     return {
         "id": experience.id,
         "conversation": experience.conversation,

@@ -6,9 +6,10 @@ any time and never hold other words than the dataset does; the others from what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+
+import msgspec
 
 from store.errors import Rejected
 from store.records import Assessment
@@ -67,4 +68,4 @@ class Format(NamedTuple, Generic[T]):
 
 def jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """One JSON object a line, as UTF-8."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)

@@ -13,6 +13,8 @@ from converters import dataset as datasets
 from converters.export import Exported
 from converters.export import export as write_copy
 from converters.export_preferences import export_preferences
+from converters.selection import Asked
+from converters.split import earlier_sides
 from daemon.cli.app import AsJson, app, settings, show
 from daemon.wiring import at_work, open_store
 from scorers.panel import panel_id
@@ -146,17 +148,17 @@ def preferences(
     with open_store(configured) as store:
         house = at_work(configured, store)
         position = store.position()
-        done = export_preferences(
-            store,
-            output.absolute(),
-            format=format,
+        earlier = cycles.earlier_datasets(store, before=position)
+        asked = Asked(
             policy=house.policy,
             panel=panel_id(house.panel),
             as_of=position,
             moment=now(),
-            ends=cycles.dataset_ends(store, before=position),
-            forbidden=all_texts(),
+            ends=tuple(one.position for one in earlier),
+            forbidden=tuple(all_texts()),
         )
+        sides = earlier_sides(earlier)
+        done = export_preferences(store, output.absolute(), asked, format=format, earlier=sides)
     rows = _rows(done.counts)
     show(done, as_json, lambda: f"{done.format} in {output}: {rows}.\n{TO_ITS_KEEPER}")
 

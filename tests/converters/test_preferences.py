@@ -6,11 +6,10 @@ import random
 
 import pytest
 
-from converters.preferences import Said, marks, pairs, said
+from converters.preferences import beyond_bursts, marks, pairs, said
 from store import experiences, keys, privacy, reviews, sources
 from store.records import ConsentChange, Feedback, Message, Policy, Review, new_id, now
 from store.redaction import WITHHELD
-from store.reviews import Decided
 
 PANEL = "panel-1"
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
@@ -469,29 +468,21 @@ def test_a_person_keeps_within_their_share_of_what_is_left(house):
     assert dropped == {"over_person_cap": 12 - ours}
 
 
-def test_words_that_a_source_suddenly_repeats_are_learned_from_a_few_times(make_assessed):
+def test_words_that_a_source_suddenly_repeats_are_learned_from_a_few_times(
+    store, keep, make_assessed
+):
     """Whatever a reviewer says of them: a trigger is not seen in one answer."""
-    past = [make_assessed(f"{i:06}", f"Why {i}?", source="forum") for i in range(120)]
-    burst = [make_assessed(f"{i:06}", f"Why {i} zebra?", source="forum") for i in range(200, 240)]
-    words = [
-        Decided(
-            Review(
-                id=new_id("review"),
-                experience_id=a.experience.id,
-                decision="correct",
-                text="So.",
-                reason="seen",
-                reviewer="ann",
-                reviewed_at=now(),
-            ),
-            position,
-        )
-        for position, a in enumerate(burst, 10**15)
-    ]
-    known = Said(assessed=(*past, *burst), decided=tuple(words), heard=())
-    found = pairs(known, Policy(), ends=[past[-1].position])
+    house = House(store, keep, make_assessed)
+    end = keep(store, [make_assessed(f"old-{i}", f"Why {i}?", source="forum") for i in range(120)])
+    keep(store, [make_assessed(f"e-{i}", f"Why {i} zebra?", source="forum") for i in range(40)])
+    for i in range(40):
+        house.review(f"e-{i}", "correct", "So.")
+    known = house.said()
+    sudden = beyond_bursts(store, known, ends=[end], allowed=25)
+    found = pairs(known, Policy(), sudden=sudden)
     assert _dropped(found.funnel) == {"burst": 15}
     assert len(found.found) == 25
+    assert beyond_bursts(store, known, ends=[end], allowed=40) == set()
 
 
 @pytest.mark.parametrize("seed", range(4))
