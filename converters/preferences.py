@@ -24,11 +24,13 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from converters import grams
 from converters.flood import beyond_the_burst
 from converters.formats.format import Format
+from converters.reading import Forbidden
 from converters.rows import ROW
 from converters.steps import SURE_REFUSAL, route_of
-from converters.words import Forbidden, Words, words
+from converters.words import Words, words
 from store import experiences, reviews
 from store.events import Store
 from store.experiences import Assessed, Heard
@@ -260,7 +262,7 @@ def _kept(
         "unjudged_text": _each(from_somebody_believed),
         "disliked_refusal": _each(lambda s: not _dislikes_a_refusal(s)),
         "duplicate": _first_of_each,
-        "gate_item": _each(lambda s: not gate_items.in_any(_texts(s))),
+        "gate_item": _each(lambda s: not gate_items.among(grams.words(_texts(s))).any()),
     }
     for name, step in steps.items():
         kept = step(candidates)
