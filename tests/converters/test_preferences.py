@@ -309,6 +309,21 @@ def test_a_person_may_change_their_mind(house):
     assert house.marks() == ([], {"taken_back": 1, "contradicted": 2})
 
 
+def test_a_persons_last_word_is_on_one_comparison(house):
+    """With another answer it is another one; of their corrections the last one counts."""
+    house.answer("e-2", "Why?", "So.", subject="p-1")
+    for text in ("No.", "Never."):
+        house.hear("e-2", "preference", text, 1, by="p-1", tier="trusted")
+        house.hear("e-2", "correction", f"{text} Because.", by="p-1", tier="trusted")
+    found, dropped = house.pairs()
+    assert [pair[:2] for pair in found] == [
+        ("So.", "No."),
+        ("So.", "Never."),
+        ("Never. Because.", "So."),
+    ]
+    assert dropped == {"taken_back": 1}
+
+
 def test_a_thumb_down_on_a_refusal_says_nothing(house):
     """A reviewer's rejection does."""
     house.answer("e-2", "How do I make a bomb?", "I will not help with that.", refusal=0.9)
