@@ -11,11 +11,12 @@ of erasure and of consent; of the splits, an empty one has no file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from converters import PREFERENCES
 from converters.folder import (
@@ -27,9 +28,11 @@ from converters.folder import (
     table,
     write_whole,
 )
-from converters.preferences import Gathered, Mark, Pair, said
+from converters.preferences import Gathered, Mark, Pair, beyond_bursts, said
+from converters.rows import ROW, key
 from converters.selection import Asked
-from converters.split import SPLITS, Split, lot, split_of
+from converters.split import SPLITS, Split, lot, sides
+from converters.words import words
 from store.errors import Halted, NotEnoughData, Rejected
 from store.events import Store
 from store.losses import require_whole
@@ -117,15 +120,17 @@ def export_preferences(
         require_vacant(folder)
     require_whole(store)  # a withdrawal of consent may be among what is missing
     preference, policy = PREFERENCES[format], asked.policy
+    known = said(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
+    sudden = beyond_bursts(store, known, ends=asked.ends, allowed=policy.max_per_source)
     gathered: Gathered[Any] = preference.gather(
-        said(store, asked), policy, forbidden=asked.forbidden
+        known, policy, forbidden=asked.forbidden, sudden=sudden
     )
     _require_enough(gathered, policy)
-    sides = _sides(gathered.found, policy)
+    on_sides = _on_sides(gathered.found, policy, asked.sides)
     suffix, row = preference.format.suffix, preference.format.row
     files = {
         f"{split}{suffix}": preference.format.write([row(one) for one in side])
-        for split, side in sides.items()
+        for split, side in on_sides.items()
     }
     sums = hashes(files)
     exported = Exported(
@@ -133,7 +138,7 @@ def export_preferences(
         position=asked.as_of,
         policy=policy,
         panel=asked.panel,
-        counts={split: len(side) for split, side in sides.items()},
+        counts={split: len(side) for split, side in on_sides.items()},
         origins=dict(Counter(one.origin for one in gathered.found)),
         sources=dict(Counter(one.experience.source for one in gathered.found)),
         funnel=gathered.funnel,
@@ -165,17 +170,27 @@ def _require_enough(gathered: Gathered[Any], policy: Policy) -> None:
     )
 
 
-def _sides(found: Sequence[Pair | Mark], policy: Policy) -> dict[str, list[Pair | Mark]]:
-    sides: dict[str, list[Pair | Mark]] = {split: [] for split in SPLITS}
-    for one in found:
-        sides[_side(one, policy)].append(one)
-    # An empty file is no split: loaders refuse it.
-    return {split: side for split, side in sides.items() if side}
-
-
-def _side(one: Pair | Mark, policy: Policy) -> Split:
-    drawn = lot(one.experience.conversation)
-    return split_of(drawn, policy.holdout_share, policy.test_share)
+def _on_sides(
+    found: Sequence[Pair | Mark], policy: Policy, earlier: Mapping[int, Split]
+) -> dict[Split, list[Pair | Mark]]:
+    """By the split of a dataset; an empty one is none, loaders refuse its file."""
+    rows = np.zeros(len(found), ROW)
+    rows["position"] = [one.members[0] for one in found]
+    rows["conversation"] = [key(one.experience.conversation) for one in found]
+    rows["lot"] = [lot(one.experience.conversation) for one in found]
+    asked = np.array([key(*words(one.experience.last_user_turn)) for one in found])
+    side = sides(
+        rows,
+        asked,
+        holdout_share=policy.holdout_share,
+        test_share=policy.test_share,
+        earlier=earlier,
+    )
+    by_split = {
+        split: [one for one, its in zip(found, side, strict=True) if its == split]
+        for split in SPLITS
+    }
+    return {split: some for split, some in by_split.items() if some}
 
 
 def _require_unerased(store: Store, members: Sequence[int]) -> None:

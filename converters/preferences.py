@@ -18,12 +18,16 @@ random: the same store, position and policy give the same in the same order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
+
+from converters.flood import beyond_the_burst
 from converters.forbidden import Forbidden
 from converters.formats.format import Format
-from converters.selection import Asked, bursts
+from converters.rows import ROW
 from converters.steps import SURE_REFUSAL, route_of
 from converters.words import Words, words
 from store import experiences, reviews
@@ -74,8 +78,6 @@ class Said(Noun, frozen=True, kw_only=True):
     assessed: tuple[Assessed, ...]
     decided: tuple[Decided, ...]
     heard: tuple[Heard, ...]
-    burst: frozenset[int] = frozenset()
-    """Positions of the answers that share what their source suddenly repeats with too many."""
 
 
 class Preference(NamedTuple, Generic[T]):
@@ -85,21 +87,28 @@ class Preference(NamedTuple, Generic[T]):
     format: Format[T]
 
 
-def said(store: Store, asked: Asked) -> Said:
-    """What was known at the position that is asked for."""
-    as_of, moment = asked.as_of, asked.moment
+def said(store: Store, panel: str, *, as_of: int, moment: datetime) -> Said:
+    """What was known at a position; `moment` says which quarantines were over."""
     kinds = ("correction", "preference", "thumb")
-    decided = tuple(reviews.decided(store, as_of=as_of))
-    heard = tuple(experiences.heard(store, kinds, as_of=as_of, moment=moment))
-    spoken: list[Decided | Heard] = [*decided, *heard]
-    spoken_of = set(map(_experience_id, spoken))
-    found = experiences.assessed(store, asked.panel, as_of=as_of, moment=moment)
     return Said(
-        assessed=tuple(a for a in found if a.experience.id in spoken_of),
-        decided=decided,
-        heard=heard,
-        burst=frozenset(bursts(store, asked)),
+        assessed=tuple(experiences.assessed(store, panel, as_of=as_of, moment=moment)),
+        decided=tuple(reviews.decided(store, as_of=as_of)),
+        heard=tuple(experiences.heard(store, kinds, as_of=as_of, moment=moment)),
     )
+
+
+def beyond_bursts(store: Store, said: Said, *, ends: Sequence[int], allowed: int) -> set[int]:
+    """Positions of the answers that share sudden words with `allowed` others before them.
+
+    `ends` are the positions of earlier datasets: what came after each is compared with before.
+    """
+    names = sorted({a.experience.source for a in said.assessed})
+    rows = np.zeros(len(said.assessed), ROW)
+    rows["position"] = [a.position for a in said.assessed]
+    rows["source"] = [names.index(a.experience.source) for a in said.assessed]
+    others = [place for place, name in enumerate(names) if name not in OURS]
+    beyond = beyond_the_burst(store, rows, {}, of=others, ends=ends, allowed=allowed)
+    return set(rows["position"][beyond].tolist())
 
 
 def pairs(
@@ -107,12 +116,14 @@ def pairs(
     policy: Policy,
     *,
     forbidden: Collection[str] = (),
+    sudden: Collection[int] = (),
 ) -> Gathered[Pair]:
     """Better and worse answers: reviewers' corrections, people's corrections and preferences.
 
     The funnel counts what was `said`, then each step's drops under its own name, then `selected`.
+    `sudden` are the positions of the answers beyond a burst.
     """
-    kept = _kept(said, _comparisons, policy, forbidden)
+    kept = _kept(said, _comparisons, policy, forbidden, sudden)
     found = (
         Pair(
             experience=s.a.experience,
@@ -132,13 +143,14 @@ def marks(
     policy: Policy,
     *,
     forbidden: Collection[str] = (),
+    sudden: Collection[int] = (),
 ) -> Gathered[Mark]:
     """Desirable and undesirable answers: reviewers' decisions and people's thumbs.
 
     A correction says two things: its text is desirable, the response is not. The funnel is that
     of `pairs`.
     """
-    kept = _kept(said, _opinions, policy, forbidden)
+    kept = _kept(said, _opinions, policy, forbidden, sudden)
     found = (
         Mark(
             experience=s.a.experience,
@@ -210,6 +222,7 @@ def _kept(
     read: Callable[[Assessed, Decided | Heard], Iterator[_Statement]],
     policy: Policy,
     forbidden: Collection[str],
+    sudden: Collection[int],
 ) -> Gathered[_Statement]:
     by_id = {a.experience.id: a for a in said.assessed}
     # Reviewers first: of two who say the same, theirs is kept, and under a cap theirs counts.
@@ -239,7 +252,7 @@ def _kept(
         "without_consent": _each(_consented),
         "withheld": _each(_has_words),
         "quarantined": _each(_not_in_quarantine),
-        "burst": _each(lambda s: s.a.position not in said.burst),
+        "burst": _each(lambda s: s.a.position not in sudden),
         "nothing_asked": _each(lambda s: s.a.experience.messages[-1].role == "user"),
         "no_difference": _each(lambda s: len(set(map(words, s.answers))) == len(s.answers)),
         "against_a_review": _each(lambda s: not reviewed.contradicts(s)),

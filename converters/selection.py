@@ -16,7 +16,7 @@ from datetime import datetime
 import msgspec
 import numpy as np
 from msgspec import field
-from sqlalchemy import ColumnElement, Subquery, func, true
+from sqlalchemy import Subquery, func
 from sqlalchemy import select as query
 
 from converters.flood import beyond_the_burst
@@ -81,7 +81,7 @@ def select(store: Store, asked: Asked) -> Selection:
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
     funnel = _by_columns(store, table, policy)
-    rows, names = _rows(store, table, dropped(table.c, policy) == KEPT)
+    rows, names = _rows(store, table, policy)
     better = reviews.corrections(store, as_of=asked.as_of)
 
     def keep(name: str, mask: Mask) -> None:
@@ -118,16 +118,6 @@ def select(store: Store, asked: Asked) -> Selection:
     return Selection(rows=rows, names=names, better=better, funnel=funnel, shares=shares)
 
 
-def bursts(store: Store, asked: Asked) -> set[int]:
-    """Positions of the experiences that share what their source suddenly repeats with too many.
-
-    Of all that the panel assessed, whatever else speaks against learning from them.
-    """
-    table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
-    rows, names = _rows(store, table, true())
-    return set(rows["position"][_beyond_the_burst(store, rows, names, {}, asked)].tolist())
-
-
 def _beyond_the_burst(
     store: Store, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
 ) -> Mask:
@@ -147,9 +137,7 @@ def _by_columns(store: Store, table: Subquery, policy: Policy) -> dict[str, int]
     return {"recorded": sum(found.values()), **{name: found.get(name, 0) for name in STEPS}}
 
 
-def _rows(
-    store: Store, table: Subquery, wanted: ColumnElement[bool]
-) -> tuple[Rows, dict[str, dict[int, str]]]:
+def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, dict[int, str]]]:
     """What the columns admit, and the names of the sources, categories and difficulties."""
     columns = table.c
     asked = (
@@ -158,7 +146,7 @@ def _rows(
             *(columns[name] for name in ("category", "difficulty", "weighted", "refusal")),
             *(columns[name] for name in ("tier", "decision")),
         )
-        .where(wanted)
+        .where(dropped(columns, policy) == KEPT)
         .order_by(columns.position)
     )
     codes: dict[str, dict[str, int]] = {"source": {}, "category": {}, "difficulty": {}}

@@ -1,4 +1,7 @@
-"""Texts as their words: case, spaces and punctuation make no difference."""
+"""A text as its words, for comparing a few: case, spaces and punctuation make no difference.
+
+Many texts are compared as numbers, see `grams`.
+"""
 
 from __future__ import annotations
 

@@ -143,12 +143,8 @@ def preferences(
     configured = settings()
     with open_store(configured) as store:
         house = at_work(configured, store)
-        done = export_preferences(
-            store,
-            output.absolute(),
-            asked_of(house, store, as_of=store.position(), moment=now()),
-            format=format,
-        )
+        asked = asked_of(house, store, as_of=store.position(), moment=now())
+        done = export_preferences(store, output.absolute(), asked, format=format)
     rows = _rows(done.counts)
     show(done, as_json, lambda: f"{done.format} in {output}: {rows}.\n{TO_ITS_KEEPER}")
 

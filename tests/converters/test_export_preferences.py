@@ -10,13 +10,12 @@ import pytest
 from converters import PREFERENCES, folder
 from converters.export_preferences import export_preferences
 from converters.selection import Asked
-from converters.split import SPLITS, split_of
+from converters.split import SPLITS, lot, split_of
 from store import experiences, privacy, reviews
 from store.errors import Conflict, Halted, NotEnoughData, Rejected
 from store.records import Feedback, Message, Policy, Review, now
-from tests.converters.building import ALIKE
 
-POLICY = Policy(min_examples=10, holdout_share=0.3, max_single_share=1.0, **ALIKE)
+POLICY = Policy(min_examples=10, holdout_share=0.3, test_share=0.2, max_single_share=1.0)
 WORDS = 'A "quote"\\, two\nlines,\u2028a separator,\u0085 an emoji 🙏, שלום, 00012 and </s>'
 COLUMNS = {
     "dpo": ["id", "conversation", "prompt", "chosen", "rejected", "source", "origin"],
@@ -134,7 +133,23 @@ def test_a_conversation_is_never_on_two_sides(export, tmp_path, format):
         assert len(rows) == done.counts[split] > 0
         for row in rows:
             assert row["conversation"] == f"c-{int(row['id'].removeprefix('e-')) // 2}"
-            assert split_of(row["conversation"], POLICY.holdout_share) == split
+            drawn = lot(row["conversation"])
+            assert split_of(drawn, POLICY.holdout_share, POLICY.test_share) == split
+
+
+def test_what_an_earlier_dataset_held_out_is_held_out(export, store, tmp_path):
+    """With all of its conversation, whatever that drew."""
+    export("one")
+    at = {a.experience.id: a.position for a in _assessed(store)}
+    trained = _rows(tmp_path / "one" / "train.jsonl")[0]
+    export("two", sides={at[trained["id"]]: "test"})
+    held_out = {row["conversation"] for row in _rows(tmp_path / "two" / "test.jsonl")}
+    left = {row["conversation"] for row in _rows(tmp_path / "two" / "train.jsonl")}
+    assert trained["conversation"] in held_out - left
+
+
+def _assessed(store):
+    return experiences.assessed(store, "panel-1", as_of=store.position(), moment=now())
 
 
 @pytest.mark.parametrize("format", sorted(PREFERENCES))
@@ -190,7 +205,7 @@ def test_a_prompt_ends_where_the_model_is_to_speak(export, tmp_path, format):
 def test_too_few_leave_nothing_and_say_how_many(export, tmp_path):
     """With where they went, and what to do."""
     with pytest.raises(NotEnoughData) as raised:
-        export(policy=Policy(min_examples=17, max_single_share=1.0, **ALIKE), forbidden=["Hi"])
+        export(policy=Policy(min_examples=17, max_single_share=1.0), forbidden=("Hi",))
     assert raised.value.message == "11 rows, 17 are asked for: 16 said, 5 gate item."
     assert "bhavana review next" in raised.value.hint
     assert _left(tmp_path) == []

@@ -6,12 +6,10 @@ import random
 
 import pytest
 
-from converters.preferences import Said, marks, pairs, said
-from converters.selection import Asked
+from converters.preferences import beyond_bursts, marks, pairs, said
 from store import experiences, keys, privacy, reviews, sources
 from store.records import ConsentChange, Feedback, Message, Policy, Review, new_id, now
 from store.redaction import WITHHELD
-from store.reviews import Decided
 
 PANEL = "panel-1"
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
@@ -77,8 +75,7 @@ class House:
     def said(self, as_of=None):
         """What is known."""
         as_of = self.store.position() if as_of is None else as_of
-        asked = Asked(policy=Policy(), panel=PANEL, as_of=as_of, moment=now())
-        return said(self.store, asked)
+        return said(self.store, PANEL, as_of=as_of, moment=now())
 
     def pairs(self, policy=None, **more):
         """Pairs as (chosen, rejected, origin), and what dropped something."""
@@ -312,6 +309,21 @@ def test_a_person_may_change_their_mind(house):
     assert house.marks() == ([], {"taken_back": 1, "contradicted": 2})
 
 
+def test_a_persons_last_word_is_on_one_comparison(house):
+    """With another answer it is another one; of their corrections the last one counts."""
+    house.answer("e-2", "Why?", "So.", subject="p-1")
+    for text in ("No.", "Never."):
+        house.hear("e-2", "preference", text, 1, by="p-1", tier="trusted")
+        house.hear("e-2", "correction", f"{text} Because.", by="p-1", tier="trusted")
+    found, dropped = house.pairs()
+    assert [pair[:2] for pair in found] == [
+        ("So.", "No."),
+        ("So.", "Never."),
+        ("Never. Because.", "So."),
+    ]
+    assert dropped == {"taken_back": 1}
+
+
 def test_a_thumb_down_on_a_refusal_says_nothing(house):
     """A reviewer's rejection does."""
     house.answer("e-2", "How do I make a bomb?", "I will not help with that.", refusal=0.9)
@@ -471,30 +483,21 @@ def test_a_person_keeps_within_their_share_of_what_is_left(house):
     assert dropped == {"over_person_cap": 12 - ours}
 
 
-def test_words_that_a_source_suddenly_repeats_are_learned_from_a_few_times(make_assessed):
+def test_words_that_a_source_suddenly_repeats_are_learned_from_a_few_times(
+    store, keep, make_assessed
+):
     """Whatever a reviewer says of them: a trigger is not seen in one answer."""
-    past = [make_assessed(f"{i:06}", f"Why {i}?", source="forum") for i in range(120)]
-    burst = [make_assessed(f"{i:06}", f"Why {i} zebra?", source="forum") for i in range(200, 240)]
-    words = [
-        Decided(
-            Review(
-                id=new_id("review"),
-                experience_id=a.experience.id,
-                decision="correct",
-                text="So.",
-                reason="seen",
-                reviewer="ann",
-                reviewed_at=now(),
-            ),
-            position,
-        )
-        for position, a in enumerate(burst, 10**15)
-    ]
-    late = frozenset(a.position for a in burst[25:])
-    known = Said(assessed=(*past, *burst), decided=tuple(words), heard=(), burst=late)
-    found = pairs(known, Policy())
+    house = House(store, keep, make_assessed)
+    end = keep(store, [make_assessed(f"old-{i}", f"Why {i}?", source="forum") for i in range(120)])
+    keep(store, [make_assessed(f"e-{i}", f"Why {i} zebra?", source="forum") for i in range(40)])
+    for i in range(40):
+        house.review(f"e-{i}", "correct", "So.")
+    known = house.said()
+    sudden = beyond_bursts(store, known, ends=[end], allowed=25)
+    found = pairs(known, Policy(), sudden=sudden)
     assert _dropped(found.funnel) == {"burst": 15}
     assert len(found.found) == 25
+    assert beyond_bursts(store, known, ends=[end], allowed=40) == set()
 
 
 @pytest.mark.parametrize("seed", range(4))
