@@ -13,18 +13,18 @@ from converters.gram_index import GRAM_WORDS, GramIndex
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
 
 
+def _words(text):
+    return tuple(re.findall(r"\w+", text.lower()))
+
+
+def _grams(text):
+    words = _words(text)
+    return {words[i : i + GRAM_WORDS] for i in range(len(words) - GRAM_WORDS + 1)}
+
+
 def _plainly(forbidden, text):
     """The same promise without any shortcut."""
-
-    def words(some):
-        return tuple(re.findall(r"\w+", some.lower()))
-
-    def grams(some):
-        return {some[i : i + GRAM_WORDS] for i in range(len(some) - GRAM_WORDS + 1)}
-
-    known = [words(some) for some in forbidden]
-    said = words(text)
-    return said in known or any(grams(said) & grams(some) for some in known)
+    return any(_words(text) == _words(some) or _grams(text) & _grams(some) for some in forbidden)
 
 
 @pytest.mark.parametrize(
@@ -90,20 +90,18 @@ def test_the_same_answers_as_by_comparing_all(alphabet, seed):
     assert 0.05 < sum(answers) / len(answers) < 0.95
 
 
-def test_a_clean_text_costs_less_than_its_words():
-    """Beside finding its words alone, without comparing any; a slow machine slows both."""
+def test_a_clean_text_costs_a_fraction_of_comparing_all():
+    """Measured in turn, so that a busy moment slows both."""
     draw = random.Random(1)
     words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 8))) for _ in range(3_000)]
-    index = GramIndex(" ".join(draw.choices(words, k=40)) for _ in range(300))
-    texts = [" ".join(draw.choices(words, k=60)) for _ in range(500)]
+    forbidden = [" ".join(draw.choices(words, k=40)) for _ in range(300)]
+    texts = [" ".join(draw.choices(words, k=60)) for _ in range(300)]
+    index, known = GramIndex(forbidden), {gram for some in forbidden for gram in _grams(some)}
 
     def seconds(work):
-        took = []
-        for _ in range(5):
-            started = time.perf_counter()
-            for text in texts:
-                work(text)
-            took.append(time.perf_counter() - started)
-        return min(took)
+        started = time.perf_counter()
+        assert not any(map(work, texts))
+        return time.perf_counter() - started
 
-    assert seconds(index.finds) < 0.8 * seconds(lambda text: re.findall(r"\w+", text.lower()))
+    runs = [(seconds(index.finds), seconds(lambda t: _grams(t) & known)) for _ in range(15)]
+    assert min(ours for ours, _ in runs) < 0.5 * min(plain for _, plain in runs)
