@@ -100,6 +100,19 @@ def test_a_flood_of_one_text_is_one_group():
     assert _alike(*texts)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_copies_are_found_among_many_that_share_a_template(share):
+    """What all begin with puts them all together in many bands, and no two of them in one group."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("etaoinshrdlu", k=draw.randint(2, 8))) for _ in range(20_000)]
+    common = draw.choices(words, k=int(80 * share))
+    texts = []
+    for _ in range(500):
+        own = draw.choices(words, k=80 - len(common))
+        texts += [" ".join(common + some) for some in (own, [*own[1:], "changed"])]
+    assert groups(texts).tolist() == [i - i % 2 for i in range(1_000)]
+
+
 def test_groups_do_not_hang_on_how_many_are_read_at_a_time(monkeypatch):
     """A single long text fills a chunk; its like in another one is found."""
     texts = [*families(2, 100), ANSWER * 40, "", ANSWER * 40 + "Yes."]
