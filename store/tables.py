@@ -162,6 +162,16 @@ reviews = Table(
     Column("harmful", Boolean, nullable=False),
 )
 
+tags = Table(
+    "tags",
+    metadata,
+    # Each time a tag was put on or taken off; erasure needs the earlier ones, too.
+    _position(),
+    Column("experience_id", ID, nullable=False, index=True),
+    Column("tag", String(64), nullable=False, index=True),
+    Column("is_on", Boolean, nullable=False),
+)
+
 consents = Table(
     "consents",
     metadata,
@@ -265,6 +275,7 @@ PROJECTIONS = (
     feedback,
     assessments,
     reviews,
+    tags,
     consents,
     sources,
     erasures,
