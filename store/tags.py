@@ -80,4 +80,4 @@ def count(store: StoreReader) -> dict[str, int]:
     query = select(tags.c.tag, func.count()).where(tags.c.position.in_(newest), tags.c.is_on)
     with in_our_words(), store.reading.connect() as connection:
         rows = connection.execute(query.group_by(tags.c.tag)).all()
-    return {tag: n for tag, n in sorted(map(tuple, rows))}
+    return dict(sorted(map(tuple, rows)))
