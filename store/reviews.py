@@ -6,6 +6,7 @@ beside the writer, which only notes it where nothing changed meanwhile: nobody w
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
@@ -26,7 +27,7 @@ from sqlalchemy import (
 from store import log
 from store.engine import in_our_words
 from store.errors import NotFound, Rejected
-from store.events import Store, StoreReader, taken
+from store.events import Store, StoreReader, bodies, taken
 from store.experiences import consent_changes, consents_to_training, tally
 from store.log import Appended, Fact
 from store.privacy import batches
@@ -95,7 +96,10 @@ def record(store: Store, review: Review, *, actor: str) -> Appended:
         key = f"experience/{review.experience_id}"
         position = connection.execute(select(events.c.position).where(events.c.key == key)).scalar()
         if position is None:
-            raise NotFound(f"No experience {review.experience_id!r} is recorded.")
+            raise NotFound(
+                f"No experience {review.experience_id!r} is recorded.",
+                hint="`bhavana search` finds ids.",
+            )
         drawn = _how_drawn(connection, position, review.experience_id)
         fact = reviewed(msgspec.structs.replace(review, drawn=drawn))
         [appended] = store.writer.append_within(connection, [log.line(fact, actor)])
@@ -283,8 +287,8 @@ def judgements(store: Store, panel: str) -> list[Judgement]:
     return found
 
 
-class AtRandom(NamedTuple):
-    """A person's word on an answer that was drawn at random, beside the panel's."""
+class Beside(NamedTuple):
+    """A person's word on an answer, beside the panel's."""
 
     position: int
     """Of the experience."""
@@ -293,8 +297,13 @@ class AtRandom(NamedTuple):
     """By the panel asked for; None where it abstains, or has not judged the answer."""
 
 
-def at_random(store: StoreReader, panel: str) -> list[AtRandom]:
+def at_random(store: StoreReader, panel: str) -> list[Beside]:
     """The newest review of every experience that was drawn at random, in the order of reviews."""
+    return beside(store, panel, drawn="random")
+
+
+def beside(store: StoreReader, panel: str, *, drawn: Drawn | None = None) -> list[Beside]:
+    """The newest review of every experience that was drawn so, or of all, in their order."""
     newest = select(func.max(reviews.c.position)).group_by(reviews.c.experience_id)
     judged = and_(
         assessments.c.experience_id == reviews.c.experience_id, assessments.c.panel == panel
@@ -304,11 +313,29 @@ def at_random(store: StoreReader, panel: str) -> list[AtRandom]:
         .select_from(reviews)
         .join(events, events.c.key == "experience/" + reviews.c.experience_id)
         .outerjoin(assessments, judged)
-        .where(reviews.c.position.in_(newest), reviews.c.drawn == "random")
+        .where(reviews.c.position.in_(newest))
         .order_by(reviews.c.position)
     )
+    if drawn is not None:
+        query = query.where(reviews.c.drawn == drawn)
     with in_our_words(), store.reading.connect() as connection:
-        return [AtRandom(*row) for row in connection.execute(query)]
+        return [Beside(*row) for row in connection.execute(query)]
+
+
+def by_several(store: StoreReader) -> list[dict[str, Review]]:
+    """Of each experience that several people decided on, the newest review of each, by name."""
+    often = select(reviews.c.experience_id).group_by(reviews.c.experience_id)
+    query = (
+        bodies(reviews)
+        .where(reviews.c.experience_id.in_(often.having(func.count() > 1)))
+        .order_by(reviews.c.position)
+    )
+    of: defaultdict[str, dict[str, Review]] = defaultdict(dict)
+    with in_our_words(), store.reading.connect() as connection:
+        for body in connection.execute(query).scalars():
+            review = msgspec.json.decode(body, type=Review)
+            of[review.experience_id][review.reviewer] = review
+    return [said for said in of.values() if len(said) > 1]
 
 
 def consented_among(store: StoreReader, positions: Sequence[int]) -> set[int]:

@@ -31,7 +31,7 @@ def record(store: Store, tagging: Tagging, *, actor: str) -> Appended | None:
         msgspec.convert(msgspec.to_builtins(tagging), Tagging)
     except msgspec.ValidationError as error:
         raise Rejected(
-            f"This tag cannot be kept: {error}.",
+            f"{tagging.tag!r} cannot be kept as a tag of {tagging.experience_id!r}.",
             hint="A tag is one word of letters, digits and . : _ -, at most 64.",
         ) from error
 
@@ -40,7 +40,9 @@ def record(store: Store, tagging: Tagging, *, actor: str) -> Appended | None:
         name = tagging.experience_id
         known = select(events.c.position).where(events.c.key == f"experience/{name}")
         if connection.execute(known).first() is None:
-            raise NotFound(f"No experience {name!r} is recorded.")
+            raise NotFound(
+                f"No experience {name!r} is recorded.", hint="`bhavana search` finds ids."
+            )
         is_on = tagging.tag in standing(connection, [name]).get(name, ())
         if not (tagging.on or is_on):
             raise NotFound(f"The experience {name!r} has no tag {tagging.tag!r}.")

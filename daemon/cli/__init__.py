@@ -7,8 +7,10 @@ import sys
 import click
 
 from daemon.cli import (
+    agreement,
     answers,
     copies,
+    counts,
     datasets,
     doctor,
     heads,
@@ -18,7 +20,9 @@ from daemon.cli import (
     people,
     review,
     scoring,
+    search,
     service,
+    tags,
 )
 from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
@@ -30,7 +34,11 @@ VERBS = (
     loop,
     answers,
     scoring,
+    search,
     review,
+    agreement,
+    tags,
+    counts,
     heads,
     datasets,
     people,

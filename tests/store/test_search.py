@@ -1,4 +1,4 @@
-"""Search and dossiers: every experience that is meant, no other one, and all that was said of it."""
+"""Search and dossiers: what is meant, nothing else, and all that was said of it."""
 
 from __future__ import annotations
 
