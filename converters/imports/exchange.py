@@ -106,11 +106,16 @@ def words(content: Any) -> str:
         return content
     if not isinstance(content, list):
         raise Unreadable("The content of a message is no text.")
-    parts = [part if isinstance(part, Mapping) else {"type": "?"} for part in content]
-    parts = [part for part in parts if part.get("type") not in THOUGHTS]
-    if other := [part.get("type") for part in parts if not isinstance(part.get("text"), str)]:
-        raise Unreadable(f"A message holds {str(other[0])[:40]!r}, which is no text.")
-    return "\n".join(part["text"] for part in parts)
+    texts: list[str] = []
+    for part in content:
+        kind, text = (part.get("type"), part.get("text")) if isinstance(part, Mapping) else ("", "")
+        if kind in THOUGHTS:
+            continue
+        text = text.get("value") if isinstance(text, Mapping) else text
+        if kind != "text" or not isinstance(text, str):
+            raise Unreadable(f"A message holds a part {str(kind)[:40]!r}, which is no text.")
+        texts.append(text)
+    return "\n".join(texts)
 
 
 def moment(value: Any) -> datetime | None:

@@ -16,7 +16,10 @@ def _read(document: Document) -> Iterator[Exchange]:
     said = document["messages"]
     if not isinstance(said, list):
         raise Unreadable("`messages` is not a list.")
-    found = list(_flat(said, None))
+    found = list(_flat(said))
+    if all(one["parentMessageId"] is None for one in found):  # written as they followed
+        for one, above in zip(found[1:], found, strict=False):
+            one["parentMessageId"] = above["messageId"]
     by_name = {one["messageId"]: one for one in found}
     system = document.get("options")
     system = system.get("promptPrefix") if isinstance(system, Mapping) else None
@@ -33,14 +36,17 @@ def _read(document: Document) -> Iterator[Exchange]:
             )
 
 
-def _flat(said: list[Any], parent: Any) -> Iterator[dict[str, Any]]:
+def _flat(said: list[Any]) -> Iterator[dict[str, Any]]:
     """Every message, with the name of its parent; depth first, without recursion."""
-    waiting = [(one, parent) for one in reversed(said)]
+    waiting: list[tuple[Any, str | None]] = [(one, None) for one in reversed(said)]
     while waiting:
         one, above = waiting.pop()
         if not isinstance(one, Mapping) or not isinstance(one.get("messageId"), str):
             raise Unreadable("A message has no `messageId`.")
-        yield {"parentMessageId": above, **one}
+        above = one.get("parentMessageId", above)
+        if not isinstance(above, str | None):
+            raise Unreadable("`parentMessageId` is no name.")
+        yield {**one, "parentMessageId": above}
         children = one.get("children") or []
         if not isinstance(children, list):
             raise Unreadable("`children` is not a list.")

@@ -43,10 +43,11 @@ def _branch(said: Mapping[str, Any], history: Mapping[str, Any]) -> list[Any]:
     branch: list[Any] = []
     name = history.get("currentId")
     while name is not None:
-        if not isinstance(said.get(name), Mapping) or len(branch) == len(said):
+        found = said.get(name) if isinstance(name, str) else None
+        if not isinstance(found, Mapping) or len(branch) == len(said):
             raise Unreadable("A message of the current branch is missing, or its own ancestor.")
-        branch.append(said[name])
-        name = said[name].get("parentId")
+        branch.append(found)
+        name = found.get("parentId")
     return branch[::-1]
 
 
