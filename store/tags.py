@@ -45,7 +45,10 @@ def record(store: Store, tagging: Tagging, *, actor: str) -> Appended | None:
             )
         is_on = tagging.tag in standing(connection, [name]).get(name, ())
         if not (tagging.on or is_on):
-            raise NotFound(f"The experience {name!r} has no tag {tagging.tag!r}.")
+            raise NotFound(
+                f"The experience {name!r} has no tag {tagging.tag!r}.",
+                hint=f"`bhavana show {name}` lists those that it has.",
+            )
         if tagging.on and is_on:
             return None
         fact = tagged(tagging)
