@@ -1,4 +1,4 @@
-"""Conversations from a file come in by the door's own rules, all of them or none.
+"""Conversations from a file come in by the door's own rules.
 
 Not over HTTP: the limits there hold off a flood, which an operator's own history is not. But what
 the door does to each item is done here by the same functions: NFC, no control characters,

@@ -50,7 +50,7 @@ class _Context(msgspec.Struct):
 class _Said(msgspec.Struct):
     """What is read of a body: the rest is passed over."""
 
-    context: _Context
+    context: _Context = msgspec.field(default_factory=_Context)
 
 
 _READ = msgspec.json.Decoder(_Said)

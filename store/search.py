@@ -71,7 +71,7 @@ class _Words(msgspec.Struct):
     source: str
     messages: list[_Message]
     response: str
-    context: _Context
+    context: _Context = msgspec.field(default_factory=_Context)
 
     def texts(self) -> list[str]:
         """All that was said, the response first."""
