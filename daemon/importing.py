@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from converters.imports.exchange import named
 from converters.imports.files import Found
 from daemon.ingest import MAX_ITEMS, Judge, admitted, judged_aside
 from daemon.redaction import Redactor
@@ -115,8 +118,8 @@ def _ready(found: Iterator[Found], redact: Redactor, faults: list[Fault]) -> Ite
         try:
             for experience in one.experiences:
                 aside: list[Experience] = []
-                item = admitted(normal(experience), experience.source, redact, aside)
-                some.append(_Ready(one.place, item, aside))
+                item = named(admitted(normal(experience), experience.source, redact, aside))
+                some.append(_Ready(one.place, item, [replace(e, id=item.id) for e in aside]))
         except BhavanaError as error:
             faults.append(Fault(place=one.place, reason=error.message))
             continue

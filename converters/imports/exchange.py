@@ -21,6 +21,9 @@ UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 """When what was said at an unknown time was said: the same at each import."""
 MILLISECONDS = 1e11
 """A number of seconds this large would be in the year 5138."""
+UNNAMED = "import"
+"""The id of what is not named yet."""
+LENGTHS = ("messages_chars", "response_chars")
 ANSWERED = ["user", "assistant"]
 """Who speaks, one after the other, where there is an answer to learn from."""
 THOUGHTS = ("think", "thinking", "reasoning")
@@ -147,22 +150,21 @@ def answers(turns: Sequence[Turn], **about: Any) -> Iterator[Exchange]:
 
 
 def experience(exchange: Exchange, *, source: str, consent: Consent) -> Experience:
-    """The exchange as an experience. Raises Unreadable for what cannot be kept.
-
-    Its id is a hash over source, conversation, time and words, so that the same exchange is the
-    same experience at each import, and other words are another one.
+    """The exchange as an experience, still without a name. Raises Unreadable for what cannot be
+    kept.
     """
     *before, answer = exchange.turns
-    at = None if answer.at is None else answer.at.isoformat()
-    name = _hash(source, exchange.conversation, at, *_said(exchange.turns))
+    conversation = exchange.conversation
+    if conversation and not re.fullmatch(IDENTIFIER, conversation):
+        conversation = _hash(source, conversation)
     value = {
-        "id": f"import-{name}",
+        "id": UNNAMED,
         "occurred_at": answer.at or UNDATED,
         "source": source,
         "messages": [{"role": one.role, "content": one.text} for one in before],
         "response": answer.text,
-        "conversation_id": _identifier(source, exchange.conversation) or _opening(source, exchange),
-        "subject": _identifier(source, exchange.subject),
+        "conversation_id": conversation or None,
+        "subject": exchange.subject or None,
         "model": answer.model,
         "context": dict(exchange.context),
         "consent": msgspec.to_builtins(consent),
@@ -174,27 +176,27 @@ def experience(exchange: Exchange, *, source: str, consent: Consent) -> Experien
         raise Unreadable(f"{error}.") from error
 
 
-def _opening(source: str, exchange: Exchange) -> str:
-    """The conversation where none is named: what opens with the same answer is the same one."""
-    roles = [one.role for one in exchange.turns]
-    first = next(at for at in range(1, len(roles)) if roles[at - 1 : at + 1] == ANSWERED)
-    return f"import-{_hash(source, *_said(exchange.turns[: first + 1]))}"
+def named(e: Experience) -> Experience:
+    """The experience as it is stored, with its id, and its conversation's where it has none.
+
+    They are hashes over what is stored, so that the same exchange is the same experience at each
+    import, and other words are another one. Not over what was redacted: who has the rest could
+    guess a number and compare.
+    """
+    said = [*((m.role, m.content) for m in e.messages), ("assistant", e.response)]
+    lengths = [e.metadata.get(name) for name in LENGTHS]  # of words that are not stored
+    roles = [role for role, _ in said]
+    first = next(end for end in range(2, len(said) + 1) if roles[end - 2 : end] == ANSWERED)
+    return msgspec.structs.replace(
+        e,
+        id=_hash(e.source, e.conversation_id, e.occurred_at, said, lengths),
+        # Where none is named, what opens with the same answer is one: it must not be split.
+        conversation_id=e.conversation_id or _hash(e.source, said[:first]),
+    )
 
 
-def _said(turns: Sequence[Turn]) -> Iterator[str]:
-    for one in turns:
-        yield from (one.role, one.text)
-
-
-def _hash(*parts: str | None) -> str:
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
-
-
-def _identifier(source: str, name: str | None) -> str | None:
-    """The name where it may be an id; else a hash of it that stays the same."""
-    if not name:
-        return None
-    return name if re.fullmatch(IDENTIFIER, name) else f"import-{_hash(source, name)}"
+def _hash(*parts: Any) -> str:
+    return f"import-{hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]}"
 
 
 def _metadata(exchange: Exchange) -> dict[str, Any]:

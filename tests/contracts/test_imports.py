@@ -13,7 +13,7 @@ import pytest
 from converters import FORMATS
 from converters.formats.format import Example
 from converters.imports import IMPORTS
-from converters.imports.exchange import UNDATED, Unreadable, experience
+from converters.imports.exchange import UNDATED, Unreadable, experience, named
 from converters.imports.files import read
 from store.errors import Rejected
 from store.records import Consent, Experience
@@ -100,7 +100,7 @@ def _experiences(document: Documents, name: str = "auto", source: str = "old") -
         if name == "auto"
         else IMPORTS[name]
     )
-    return [experience(e, source=source, consent=NO) for e in chosen.read(document)]
+    return [named(experience(e, source=source, consent=NO)) for e in chosen.read(document)]
 
 
 def test_each_answer_to_the_user_is_an_experience(name: str) -> None:
@@ -161,11 +161,14 @@ def test_documents_may_be_lines_or_one_piece(name: str, tmp_path: Any) -> None:
     for text in written.values():
         path.write_text(text, encoding="utf-8")
         found = list(read(path, source="old", consent=NO))
-        assert [list(one.experiences) for one in found] == expected
+        assert [list(map(named, one.experiences)) for one in found] == expected
         assert [one.fault for one in found] == [None, None]
     path.write_text(json.dumps(documents[0], indent=2))
     [found_one] = read(path, format=name, source="old", consent=NO)
-    assert (found_one.place, list(found_one.experiences)) == ("the document", expected[0])
+    assert (found_one.place, list(map(named, found_one.experiences))) == (
+        "the document",
+        expected[0],
+    )
 
 
 BROKEN = [None, 3, "text", [], [3], {}, [{}], [None], {"role": "user"}, [{"role": ["user"]}]]

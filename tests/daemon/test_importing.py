@@ -67,6 +67,14 @@ def test_what_comes_in_is_as_the_door_keeps_it(store, bring):
     assert sources.tiers(store, as_of=store.position(), moment=now())["old"] == "quarantined"
 
 
+def test_no_name_tells_what_was_redacted(store, bring):
+    """Who has the rest could guess a number and compare: numbers that go give one name."""
+    first = bring(_row("Call me at +49 30 1234567?", "Gladly."))
+    again = bring(_row("Call me at +49 30 7654321?", "Gladly."))
+    assert (first.recorded, again.recorded, again.duplicates) == (1, 0, 1)
+    assert "[phone]" in _kept(store)[0].messages[0].content
+
+
 def test_importing_twice_records_nothing_twice(store, bring):
     """Though the source is trusted meanwhile, which stays; a later turn is recorded."""
     bring(_row("Why?", "Because."))
@@ -130,12 +138,17 @@ def test_words_that_may_not_stay_are_judged_and_dropped(store, bring, make_asses
         seen.extend(e.response for e in some)
         return [make_assessment(e.id, panel=panel) for e in some]
 
-    done = bring(_row(f"Was it that {CANARY}?", f"Yes, {CANARY}."), judge=judge, content="withhold")
+    withheld = {"content": "withhold"}
+    done = bring(_row(f"Was it that {CANARY}?", f"Yes, {CANARY}."), judge=judge, **withheld)
     assert (done.recorded, done.faults) == (1, ())
     assert seen == [f"Yes, {CANARY}."]
     [kept] = _kept(store)
     assert (kept.response, kept.messages[0].content) == (WITHHELD, WITHHELD)
+    assert kept.metadata["response_chars"] == len(f"Yes, {CANARY}.")
     assert experiences.count_by_label(store, panel) == {"good": 1}
+    other = _row("Was it then?", "Then.")
+    again = bring(other, judge=lambda some: [make_assessment(e.id) for e in some], **withheld)
+    assert (again.recorded, again.duplicates) == (1, 0)
     assert not any(CANARY.encode() in event.body for event in store.follow())
 
     def fails(_):
@@ -143,5 +156,5 @@ def test_words_that_may_not_stay_are_judged_and_dropped(store, bring, make_asses
 
     before = store.position()
     with pytest.raises(Unavailable):
-        bring(_row("Why?", "Because."), judge=fails, content="withhold")
+        bring(_row("Why?", "Because."), judge=fails, **withheld)
     assert store.position() == before
