@@ -1,8 +1,8 @@
 """Select, split, write, hash: one immutable dataset folder in Hugging Face layout.
 
-    train.jsonl, validation.jsonl   one row a line
-    README.md                       the dataset card
-    manifest.json                   position, policy, counts, hashes; written last
+    train.jsonl, validation.jsonl, test.jsonl   one row a line
+    README.md                                   the dataset card
+    manifest.json                               position, policy, counts, hashes; written last
 
 The same position, policy, panel and code give byte-identical files.
 """
@@ -13,21 +13,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import msgspec
+import numpy as np
 
+from converters.enough import require_enough
+from converters.folder import becoming, data_files, discard_partial, hashes, table, write_synced
 from converters.formats import chat
-from converters.formats.format import jsonl
-from converters.selection import Selection, require_enough, select
-from converters.split import SPLITS, split_of
-from store import experiences
+from converters.formats.format import Row, jsonl
+from converters.mixture import Share
+from converters.reading import Forbidden, said
+from converters.rows import Keys, Rows, counts
+from converters.selection import Asked, Selection, select
+from converters.split import SPLITS, Split, sides
 from store.errors import IntegrityError
 from store.events import Store
-from store.experiences import Assessed
 from store.records import Dataset, Noun, Policy, digest, now, to_json
 
 CARD = """---
@@ -46,19 +51,33 @@ Conversations that Bhavana selected for fine-tuning, as of position {position} o
 |---|---|
 {splits}
 
-| source | rows |
-|---|---|
-{sources}
-
+{summaries}
+{shares}
 | step of the selection | experiences |
 |---|---|
 {funnel}
 
-Policy: `{policy}`. Panel: `{panel}`.
+Policy: `{policy}`. Panel: `{panel}`. Code: `{code}`.
 Every row was recorded with consent to training. The scores come from automatic scorers and
 are only as good as those; a row is not a statement of fact. Do not publish without asking the
 people whose conversations these are.
 """
+
+
+class Summary(Noun, frozen=True, kw_only=True):
+    """What one split holds."""
+
+    rows: int
+    sources: dict[str, int]
+    categories: dict[str, int]
+    difficulties: dict[str, int]
+    refusals: int
+    written: int
+    """Written to be learned from, not said by a model in service."""
+    mean_weighted: float
+    """Weighted score of the panel, 0 to 10; 10 for what a person wrote anew."""
+    mean_chars: float
+    """Length of the responses."""
 
 
 class Manifest(Noun, frozen=True, kw_only=True):
@@ -68,10 +87,15 @@ class Manifest(Noun, frozen=True, kw_only=True):
     position: int
     policy: Policy
     panel: str
+    code: str
+    """Digest of the code that selects and writes."""
     format: str
     counts: dict[str, int]
-    sources: dict[str, int]
+    """Rows by split."""
+    summaries: dict[str, Summary]
     funnel: dict[str, int]
+    shares: dict[str, dict[str, Share]]
+    """Of the mixture: what was asked of each kind, was there, and was taken."""
     files: dict[str, str]
     """SHA-256 of each file."""
     content_hash: str
@@ -80,53 +104,74 @@ class Manifest(Noun, frozen=True, kw_only=True):
 def build(
     store: Store,
     folder: Path,
+    asked: Asked,
     *,
     dataset_id: str,
     cycle_id: str,
-    policy: Policy,
-    panel: str,
-    as_of: int,
-    moment: datetime,
-    ends: Sequence[int] = (),
-    forbidden: Collection[str] = (),
+    earlier: Mapping[int, Split] | None = None,
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
-    `moment` says which quarantines are over, `ends` at which positions earlier datasets ended.
-    Repeats safely: a folder that is there already must hold the same content. Raises
-    NotEnoughData when the policy admits too few.
+    `earlier` says on which side earlier datasets had an experience, by position. Repeats safely:
+    a folder that is there already must hold the same content. Raises NotEnoughData when the
+    policy admits too few, IntegrityError when a forbidden text is in what was written.
     """
-    assessed = list(experiences.assessed(store, panel, as_of=as_of, moment=moment))
-    selection = select(assessed, policy, forbidden=forbidden, ends=ends)
-    require_enough(selection, policy, assessed, forbidden=forbidden, ends=ends)
-    files = _files(selection, policy)
-    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in files.items()}
-    content_hash = digest(hashes)
-    manifest = Manifest(
-        id=dataset_id,
-        position=as_of,
-        policy=policy,
-        panel=panel,
-        format="chat",
-        counts={name.removesuffix(".jsonl"): text.count(b"\n") for name, text in files.items()},
-        sources=dict(Counter(a.experience.source for a in selection.chosen)),
-        funnel=selection.funnel,
-        files=hashes,
-        content_hash=content_hash,
+    selection = select(store, asked)
+    require_enough(store, asked, selection)
+    policy, rows = asked.policy, selection.rows
+    side = np.array(
+        sides(
+            rows,
+            rows["asked"],
+            holdout_share=policy.holdout_share,
+            test_share=policy.test_share,
+            earlier=earlier or {},
+        )
     )
-    _write(folder, files, manifest)
+    splits = [name for name in SPLITS if name == SPLITS[0] or (side == name).any()]
+    discard_partial(folder)
+    with becoming(folder) as partial:
+        written = _write_rows(store, partial, selection, side, Forbidden(asked.forbidden))
+        manifest = Manifest(
+            id=dataset_id,
+            position=asked.as_of,
+            policy=policy,
+            panel=asked.panel,
+            code=code(),
+            format="chat",
+            counts={name: int((side == name).sum()) for name in splits},
+            summaries={
+                name: _summary(selection, rows[side == name], written.chars[side == name])
+                for name in splits
+            },
+            funnel=selection.funnel,
+            shares=selection.shares,
+            files=written.files,
+            content_hash=digest(written.files),
+        )
+        content = msgspec.json.format(to_json(manifest), indent=2) + b"\n"
+        write_synced(partial / "README.md", _card(manifest).encode())
+        write_synced(partial / "manifest.json", content)  # last: its presence means whole
+        if folder.exists():
+            if not _holds(folder, content):
+                raise IntegrityError(f"{folder} holds another dataset.")
+            shutil.rmtree(folder)
+    held_out: dict[str, tuple[int, ...]] = {
+        name: tuple(rows["position"][side == name].tolist()) for name in splits if name != "train"
+    }
     return Dataset(
         id=dataset_id,
         cycle_id=cycle_id,
-        position=as_of,
+        position=asked.as_of,
         path=str(folder),
-        content_hash=content_hash,
+        content_hash=manifest.content_hash,
         policy=policy,
-        panel=panel,
+        panel=asked.panel,
         counts=manifest.counts,
         funnel=selection.funnel,
         built_at=now(),
-        members=tuple(a.position for a in selection.chosen),
+        members=tuple(rows["position"].tolist()),
+        held_out=held_out,
     )
 
 
@@ -138,25 +183,18 @@ def verify(dataset: Dataset) -> None:
 def read(dataset: Dataset) -> dict[str, bytes]:
     """What the file of each split holds. Raises IntegrityError unless it is what was recorded."""
     files: dict[str, bytes] = {}
-    hashes: dict[str, str] = {}
     for split in dataset.counts:
         path = Path(dataset.path) / f"{split}.jsonl"
         if not path.is_file():
             raise IntegrityError(f"The dataset {dataset.id} lacks {path}.")
         files[split] = path.read_bytes()
-        hashes[path.name] = hashlib.sha256(files[split]).hexdigest()
-    if digest(hashes) != dataset.content_hash:
+    if digest(hashes({f"{split}.jsonl": files[split] for split in files})) != dataset.content_hash:
         raise IntegrityError(
             f"The dataset {dataset.id} in {dataset.path} is not what was recorded: rows were "
             "erased from it, or it was changed.",
             hint="The next cycle builds another one.",
         )
     return files
-
-
-def partial_of(folder: Path) -> Path:
-    """Where a dataset's files are until all of them are there."""
-    return folder.with_name(f"{folder.name}.partial")
 
 
 def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool = False) -> int:
@@ -179,54 +217,114 @@ def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool =
     return taken
 
 
-def _files(selection: Selection, policy: Policy) -> dict[str, bytes]:
-    sides: dict[str, list[Assessed]] = {split: [] for split in SPLITS}
-    for chosen in selection.chosen:
-        sides[split_of(chosen.experience.conversation, policy.holdout_share)].append(chosen)
-    return {
-        f"{split}.jsonl": jsonl([chat.row(chosen) for chosen in side])
-        for split, side in sides.items()
-        if side or split == "train"  # an empty file is no split: loaders refuse it
-    }
+class Written(NamedTuple):
+    """What became of the rows."""
+
+    files: dict[str, str]
+    """SHA-256 of each file."""
+    chars: Keys
+    """Length of each row's response."""
 
 
-def _write(folder: Path, files: dict[str, bytes], manifest: Manifest) -> None:
-    content = msgspec.json.format(to_json(manifest), indent=2) + b"\n"
-    if (folder / "manifest.json").is_file():
-        if (folder / "manifest.json").read_bytes() != content:
-            raise IntegrityError(f"{folder} holds another dataset.")
-        return
-    partial = partial_of(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, text in files.items():
-        write_synced(partial / name, text)
-    write_synced(partial / "README.md", _card(manifest).encode())
-    write_synced(partial / "manifest.json", content)  # last: its presence means whole
-    partial.rename(folder)
+def _write_rows(
+    store: Store, folder: Path, selection: Selection, side: Keys, forbidden: Forbidden
+) -> Written:
+    """Writes each row to the file of its split. Raises IntegrityError."""
+    chars = np.zeros(len(side), int)
+    sums = {}
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for name in SPLITS:
+            if name == SPLITS[0] or (side == name).any():  # loaders refuse an empty file
+                path = folder / f"{name}.jsonl"
+                files[name] = stack.enter_context(path.open("wb"))
+                sums[path.name] = hashlib.sha256()
+        for some in said(store, selection.rows, selection.better):
+            # Once more and of what is written: the selection is not the only thing between a
+            # gate's item and the training that the gate is to judge.
+            if forbidden.among(some.words).any():
+                raise IntegrityError(
+                    "A row that was selected holds an item of a gate.",
+                    hint="This is a fault in the selection: please report it.",
+                )
+            lines: dict[str, list[Row]] = {}
+            for place, experience in some.found:
+                at = some.rows.start + place
+                chars[at] = len(experience.response)
+                lines.setdefault(str(side[at]), []).append(chat.row(experience))
+            for split, some_rows in lines.items():
+                content = jsonl(some_rows)
+                files[split].write(content)
+                sums[f"{split}.jsonl"].update(content)
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    return Written({name: found.hexdigest() for name, found in sums.items()}, chars)
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """The record of the dataset is on disk after a power cut, so its files must be, too."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _summary(selection: Selection, rows: Rows, chars: Keys) -> Summary:
+    def named(what: str) -> dict[str, int]:
+        return counts(selection.names[what], rows[what])
+
+    def mean(values: Keys) -> float:
+        return round(float(values.mean()), 4) if len(values) else 0.0
+
+    return Summary(
+        rows=len(rows),
+        sources=named("source"),
+        categories=named("category"),
+        difficulties=named("difficulty"),
+        refusals=int(rows["refuses"].sum()),
+        written=int(rows["written"].sum()),
+        mean_weighted=mean(rows["weighted"]),
+        mean_chars=mean(chars),
+    )
+
+
+def _holds(folder: Path, manifest: bytes) -> bool:
+    path = folder / "manifest.json"
+    return path.is_file() and path.read_bytes() == manifest
+
+
+@cache
+def code() -> str:
+    """Digest of the code that selects and writes: with another the files may be others."""
+    here = Path(__file__).parent
+    parts = [*sorted(here.rglob("*.py")), here.parent / "store" / "candidates.py"]
+    return digest([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts])[:16]
 
 
 def _card(manifest: Manifest) -> str:
-    def table(counts: dict[str, int]) -> str:
-        return "\n".join(f"| {name.replace('_', ' ')} | {n} |" for name, n in counts.items())
-
     return CARD.format(
         id=manifest.id,
         position=manifest.position,
-        files="\n".join(
-            f"      - {{split: {split}, path: {split}.jsonl}}" for split in manifest.counts
-        ),
+        files=data_files(manifest.counts, ".jsonl"),
         splits=table(manifest.counts),
-        sources=table(manifest.sources),
+        summaries=_summaries(manifest.summaries),
+        shares=_shares(manifest.shares),
         funnel=table(manifest.funnel),
         policy=to_json(manifest.policy).decode(),
         panel=manifest.panel,
+        code=manifest.code,
     )
+
+
+def _summaries(summaries: Mapping[str, Summary]) -> str:
+    parts = []
+    for split, summary in summaries.items():
+        figures = msgspec.structs.asdict(summary)
+        for what in ("sources", "categories", "difficulties"):
+            named = figures.pop(what).items()
+            figures[what] = ", ".join(f"{name or 'none'} {n}" for name, n in named)
+        parts.append(f"| {split} | |\n|---|---|\n{table(figures)}")
+    return "\n\n".join(parts)
+
+
+def _shares(shares: Mapping[str, Mapping[str, Share]]) -> str:
+    lines = [
+        f"| {what} | {kind} | {one.asked} | {one.available} | {one.taken} |"
+        for what, kinds in shares.items()
+        for kind, one in kinds.items()
+    ]
+    head = "\n| share | of | asked | available | taken |\n|---|---|---|---|---|\n"
+    return head + "\n".join(lines) + "\n" if lines else ""

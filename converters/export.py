@@ -10,22 +10,26 @@ of which every row may still be learned from, and the card says what a copy asks
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from converters import FORMATS
-from converters.dataset import read, verify, write_synced
+from converters.dataset import read, verify
+from converters.folder import (
+    data_files,
+    hashes,
+    named_by_a_person,
+    require_vacant,
+    table,
+    write_whole,
+)
 from converters.formats.format import Example, Format, Row, Unfit
 from store import experiences
-from store.errors import Conflict, Halted, Rejected
+from store.errors import Halted, Rejected
 from store.events import Store
 from store.experiences import Assessed
 from store.records import Dataset, Identifier, Noun, now, to_json
@@ -84,9 +88,8 @@ def export(store: Store, dataset: Dataset, folder: Path, *, format: str) -> Expo
     """
     if format not in FORMATS:
         raise Rejected(f"There is no format {format}.", hint=f"There are: {', '.join(FORMATS)}.")
-    with _writing(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise Conflict(f"{folder} is there already.", hint="Name a folder that is not.")
+    with named_by_a_person(folder):
+        require_vacant(folder)
     rows = {split: _rows(text) for split, text in read(dataset).items()}
     said = _said(store, dataset, {row["id"] for some in rows.values() for row in some})
     chosen = FORMATS[format]
@@ -98,12 +101,13 @@ def export(store: Store, dataset: Dataset, folder: Path, *, format: str) -> Expo
         position=dataset.position,
         format=format,
         counts={split: len(some) for split, some in rows.items()},
-        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        files=hashes(files),
     )
     files["README.md"] = _card(exported, chosen).encode()
     files["manifest.json"] = msgspec.json.format(to_json(exported), indent=2) + b"\n"
     # Once more behind the writing: what was erased meanwhile is in no folder of ours.
-    _write(folder, files, lambda: verify(dataset))
+    with named_by_a_person(folder):
+        write_whole(folder, files, check=lambda: verify(dataset))
     return exported
 
 
@@ -147,35 +151,7 @@ def _made(format: Format, rows: list[Row], said: Mapping[str, Assessed]) -> list
     return made
 
 
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Faults of the disk, and of who may write where, in our words."""
-    try:
-        yield
-    except OSError as error:
-        raise Rejected(
-            f"{folder} cannot be written: {error.strerror}.", hint="Name another folder."
-        ) from error
-
-
-def _write(folder: Path, files: Mapping[str, bytes], check: Callable[[], None]) -> None:
-    """Whole or not at all: a folder beside it, which takes its name at the end."""
-    with _writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-        try:
-            for name, content in files.items():
-                write_synced(partial / name, content)
-            check()
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
 def _card(exported: Exported, format: Format) -> str:
-    files = "\n".join(
-        f"      - {{split: {split}, path: {split}{format.suffix}}}" for split in exported.counts
-    )
     types = "".join(
         f"    - {{name: {name}, dtype: {type}}}\n" for name, type in format.features.items()
     )
@@ -185,8 +161,8 @@ def _card(exported: Exported, format: Format) -> str:
         about=format.about,
         position=exported.position,
         content_hash=exported.content_hash,
-        files=files,
+        files=data_files(exported.counts, format.suffix),
         # Without them a column that is empty in one split would have another type there.
         features=f"dataset_info:\n  features:\n{types}" if types else "",
-        splits="\n".join(f"| {split} | {count} |" for split, count in exported.counts.items()),
+        splits=table(exported.counts),
     )

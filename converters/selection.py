@@ -1,316 +1,280 @@
 """Which experiences may be learned from: a pipeline of named steps, each counting what it drops.
 
-Consent is asked here, whatever was said at the door. Nothing is drawn at random: the same
-assessments and the same policy select the same experiences in the same order.
+    by columns     converters/steps.py     consent, people's decisions, the panel's word
+    by words       here                    length, gate items, what was rejected, bursts, doubles
+    together       here                    whole pairs, caps and shares, the mixture
+
+Nothing is drawn at random: the same log and the same policy select the same experiences in the
+same order. Memory holds some numbers of each experience, never its words.
 """
 
 from __future__ import annotations
 
-import bisect
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 import msgspec
+import numpy as np
+from sqlalchemy import Subquery, func
+from sqlalchemy import select as query
 
 from converters.flood import beyond_the_burst
-from store.errors import NotEnoughData
-from store.experiences import Assessed
-from store.records import CURATED, PRACTICE, Assessment, Noun, Policy
-from store.redaction import is_withheld
+from converters.mixture import NO_NAME, Share, blends
+from converters.reading import Forbidden, Said, exchange, said
+from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
+from converters.split import lot
+from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
+from store import reviews
+from store.candidates import candidates
+from store.engine import in_our_words
+from store.events import Store
+from store.records import CONSTITUTION, CURATED, PRACTICE, Noun, Policy
 from store.sources import OURS
 
-SURE_REFUSAL = 0.5
-"""From this probability a response counts as a refusal."""
-GRAM_WORDS = 8
-"""Two texts that share this many words in a row are taken for the same item."""
+WORDS_OF_A_PERSON = 10.0
+"""What an answer is worth, for its place among others, that a person wrote as a correction."""
+PAGE = 5_000
 
 
-class Selection(Noun, frozen=True, kw_only=True):
+class Asked(Noun, frozen=True, kw_only=True):
+    """What is selected from, besides the store: the same gives the same selection."""
+
+    policy: Policy
+    panel: str
+    as_of: int
+    """Position of the log."""
+    moment: datetime
+    """Says which quarantines were over."""
+    ends: tuple[int, ...] = ()
+    """Positions of earlier datasets: what came after each is compared with before."""
+    replayed: tuple[int, ...] = ()
+    """Positions of the experiences in earlier datasets."""
+    forbidden: tuple[str, ...] = ()
+    """Texts that no training may see."""
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """What was chosen, in order of recording, and how many each step dropped."""
 
-    chosen: tuple[Assessed, ...]
+    rows: Rows
+    names: dict[str, dict[int, str]]
+    """Of `source`, `category` and `difficulty`: the name of each number in the rows."""
+    better: dict[str, str]
+    """By experience: the answer that a person wrote in place of the model's."""
     funnel: dict[str, int]
+    """`recorded`, then what each step dropped under its own name, then `selected`."""
+    shares: dict[str, dict[str, Share]]
+    """Of `source`, `category`, `difficulty` and `replay`, where asked for: what was met."""
+
+    def count(self, what: str) -> dict[str, int]:
+        """Rows by source, category or difficulty."""
+        return counts(self.names[what], self.rows[what])
 
 
-def select(
-    assessed: Iterable[Assessed],
-    policy: Policy,
-    *,
-    forbidden: Collection[str] = (),
-    ends: Sequence[int] = (),
-) -> Selection:
-    """Experiences that the policy admits and that hold none of the forbidden texts.
+def select(store: Store, asked: Asked) -> Selection:
+    """Experiences that the policy admits and that hold none of the forbidden texts."""
+    policy = asked.policy
+    table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
+    funnel = _by_columns(store, table, policy)
+    rows, names = _rows(store, table, policy)
+    better = reviews.corrections(store, as_of=asked.as_of)
 
-    `ends` are the positions of earlier datasets: what came after each is compared with before.
+    def keep(name: str, mask: Mask) -> None:
+        nonlocal rows
+        funnel[name] = funnel.get(name, 0) + len(rows) - int(mask.sum())
+        rows = rows[mask]
 
-    The funnel counts `recorded`, then each step's drops under its own name, then `selected`.
-    """
-    candidates = assessed = list(assessed)
-    funnel = {"recorded": len(candidates)}
-    grams = _grams_of(forbidden)
-    exact = {_words(text) for text in forbidden}
-    seen: set[tuple[str, ...]] = set()
-
-    def text_of(a: Assessed) -> tuple[str, ...]:
-        return (*_words(a.experience.last_user_turn), "\0", *_words(a.experience.response))
-
-    # By their words: the same answer may be there under another id.
-    rejected = {text_of(a) for a in assessed if a.decision in ("reject", "correct")}
-
-    def unseen(a: Assessed) -> bool:
-        text = text_of(a)
-        new = text not in seen
-        seen.add(text)
-        return new
-
-    def not_a_gate_item(a: Assessed) -> bool:
-        said = [*(m.content for m in a.experience.messages), a.experience.response]
-        turns = [_words(text) for text in said]
-        return all(words not in exact and grams.isdisjoint(_grams(words)) for words in turns)
-
-    burst = beyond_the_burst(assessed, ends=ends, allowed=policy.max_per_source, ours=OURS)
-
-    def unless_accepted(keeps: Callable[[Assessed], bool]) -> Callable[[Assessed], bool]:
-        """A step of the panel's word, which a person's goes before."""
-        return lambda a: a.decision == "accept" or keeps(a)
-
-    of_the_panel: dict[str, Callable[[Assessed], bool]] = {
-        "abstained": _judged,
-        "doubted": lambda a: _curated(a) or not a.assessment.doubts,
-        "over_max_harm": lambda a: _harm(a) < _bars(a, policy).harm,
-        "under_min_weighted": lambda a: _weighted(a) >= _bars(a, policy).weighted,
-        "label_not_admitted": lambda a: _curated(a) or a.assessment.label in policy.labels,
-    }
-    steps: dict[str, Callable[[Assessed], bool]] = {
-        "without_consent": lambda a: a.consented,
-        "withheld": lambda a: not is_withheld(a.experience),
-        "quarantined": lambda a: a.tier != "quarantined",
-        "burst": lambda a: a.position not in burst,
-        "rejected": lambda a: text_of(a) not in rejected,
-        **{name: unless_accepted(keeps) for name, keeps in of_the_panel.items()},
-        "own_refusal": lambda a: not (_self_generated(a) and _refuses(a)),
-        "duplicate": unseen,
-        "gate_item": not_a_gate_item,
-    }
-    for name, keeps in steps.items():
-        kept = [a for a in candidates if keeps(a)]
-        funnel[name] = len(candidates) - len(kept)
-        candidates = kept
-    kept = _whole_pairs(candidates, assessed)
-    funnel["half_a_pair"] = len(candidates) - len(kept)
-    candidates = kept
-    caps: dict[str, Callable[[list[Assessed]], list[Assessed]]] = {
-        "over_person_cap": lambda some: _capped_each(some, _person, policy),
-        "over_source_cap": lambda some: _capped_each(some, _untrusted_source, policy),
-        "over_self_share": lambda some: _capped(some, _self_generated, policy.max_self_share),
-        "over_refusal_share": lambda some: _capped(some, _refuses, policy.max_refusal_share),
-    }
-    funnel |= dict.fromkeys(caps, 0)
-    before = -1
-    while before != len(candidates):  # what one cap drops can put another one over its share
-        before = len(candidates)
-        for name, cap in caps.items():
-            kept = cap(candidates)
-            funnel[name] += len(candidates) - len(kept)
-            candidates = kept
-    funnel["selected"] = len(candidates)
-    return Selection(chosen=tuple(candidates), funnel=funnel)
-
-
-def require_enough(
-    selection: Selection,
-    policy: Policy,
-    assessed: Sequence[Assessed],
-    *,
-    forbidden: Collection[str] = (),
-    ends: Sequence[int] = (),
-) -> None:
-    """Raises NotEnoughData, saying where the experiences went and which threshold is nearest."""
-    funnel = selection.funnel
-    if funnel["selected"] >= policy.min_examples:
-        return
-    dropped = ", ".join(
-        f"{count} {name.replace('_', ' ')}"
-        for name, count in funnel.items()
-        if count and name not in ("recorded", "selected")
-    )
-    found = "no experiences match" if not funnel["selected"] else f"{funnel['selected']} match"
-    raise NotEnoughData(
-        f"{found}, {policy.min_examples} are asked for: {funnel['recorded']} recorded"
-        + (f", {dropped}." if dropped else "."),
-        hint=_nearest(assessed, policy, forbidden, ends),
-    )
-
-
-def _nearest(
-    assessed: Sequence[Assessed], policy: Policy, forbidden: Collection[str], ends: Sequence[int]
-) -> str:
-    """The smallest change of one threshold that would admit enough, as `select` confirms."""
-    judged = [a for a in assessed if _judged(a) and not _curated(a)]
-    tries = {
-        "max_harm": sorted(
-            {min(1.0, (math.floor(_harm(a) * 100 + 1e-9) + 1) / 100) for a in judged}
+    for name, mask in _by_words(store, rows, better, asked):
+        keep(name, mask)
+    ours = [code for code, source in names["source"].items() if source in OURS]
+    others = [code for code in names["source"] if code not in ours]
+    keep(
+        "burst",
+        ~beyond_the_burst(
+            store, rows, better, of=others, ends=asked.ends, allowed=policy.max_per_source
         ),
-        "min_weighted": sorted({math.floor(_weighted(a) * 100) / 100 for a in judged})[::-1],
-    }
-    offers = []
-    for name, values in tries.items():
-        # Admitting more never selects fewer, so the nearest value is found by halving.
-        def enough(value: float, name: str = name) -> bool:
-            tried = msgspec.structs.replace(policy, **{name: value})
-            chosen = select(assessed, tried, forbidden=forbidden, ends=ends).funnel["selected"]
-            return chosen >= policy.min_examples
+    )
+    keep("duplicate", _first(rows["said"]))
+    keep("half_a_pair", _whole_pairs(rows, _exemplars(store, table)))
 
-        place = bisect.bisect_left(values, True, key=enough)
-        if place < len(values):
-            offers.append(f"policy.{name} = {values[place]:g}")
-    if offers:
-        return (
-            f"The nearest threshold that would admit {policy.min_examples} is "
-            f"{' or '.join(offers)}."
+    def cap() -> None:
+        before = -1
+        while before != len(rows):  # what one cap drops can put another one over its share
+            before = len(rows)
+            for name, mask_of in _caps(policy).items():
+                keep(name, mask_of(rows))
+
+    cap()
+    asked_of = blends(policy, rows, names, replayed=asked.replayed)
+    before = {}
+    for name, blend in asked_of.items():
+        before[name] = rows
+        keep(f"over_{name}_share", blend.keep(rows))
+    cap()
+    shares = {name: blend.met(before[name], rows) for name, blend in asked_of.items()}
+    funnel["selected"] = len(rows)
+    return Selection(rows=rows, names=names, better=better, funnel=funnel, shares=shares)
+
+
+# --- by columns ---------------------------------------------------------------------------
+
+
+def _by_columns(store: Store, table: Subquery, policy: Policy) -> dict[str, int]:
+    step = dropped(table.c, policy).label("step")
+    asked = query(step, func.count()).select_from(table).group_by(step)
+    with in_our_words(), store.reading.connect() as connection:
+        found = dict(connection.execute(asked).all())
+    return {"recorded": sum(found.values()), **{name: found.get(name, 0) for name in STEPS}}
+
+
+def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, dict[int, str]]]:
+    """What the columns admit, and the names of the sources, categories and difficulties."""
+    columns = table.c
+    asked = (
+        query(
+            *(columns[name] for name in ("position", "id", "source", "conversation", "subject")),
+            *(columns[name] for name in ("category", "difficulty", "weighted", "refusal")),
+            *(columns[name] for name in ("tier", "decision")),
         )
-    consented = sum(a.consented for a in assessed if _judged(a))
-    return (
-        f"No single threshold would admit {policy.min_examples}: {consented} have consent and a "
-        "label. Post more experiences with consent, or lower policy.min_examples."
+        .where(dropped(columns, policy) == KEPT)
+        .order_by(columns.position)
     )
+    codes: dict[str, dict[str, int]] = {"source": {}, "category": {}, "difficulty": {}}
+
+    def code(what: str, name: str | None) -> int:
+        return codes[what].setdefault(name or NO_NAME, len(codes[what]))
+
+    parts = [np.zeros(0, ROW)]
+    with in_our_words(), store.reading.connect() as connection:
+        streamed = connection.execution_options(yield_per=PAGE).execute(asked)
+        for page in streamed.partitions():
+            part = np.zeros(len(page), ROW)
+            for i, row in enumerate(page):
+                position, name, source, conversation, subject, category, difficulty = row[:7]
+                weighted, refusal, tier, decision = row[7:]
+                together = conversation or name
+                part[i] = (
+                    *(position, code("source", source), code("category", category)),
+                    code("difficulty", difficulty),
+                    NOBODY if source in OURS or subject is None else key(source, subject),
+                    key(together),
+                    WORDS_OF_A_PERSON if decision == "correct" else weighted or 0.0,
+                    *(tier == "trusted", source == CURATED),
+                    source in (CURATED, CONSTITUTION) or decision == "correct",
+                    *(decision == "correct", source == PRACTICE),
+                    decision != "correct" and (refusal or 0.0) >= SURE_REFUSAL,
+                    *(0, 0, lot(together)),
+                )
+            parts.append(part)
+    names = {what: {n: name for name, n in known.items()} for what, known in codes.items()}
+    return np.concatenate(parts), names
 
 
-Route = Literal["training", "review", "none"]
+def _exemplars(store: Store, table: Subquery) -> dict[int, int]:
+    """Curated exemplars that were recorded, by conversation."""
+    columns = table.c
+    together = func.coalesce(columns.conversation, columns.id).label("together")
+    asked = query(together, func.count()).where(columns.source == CURATED).group_by(together)
+    with in_our_words(), store.reading.connect() as connection:
+        return {key(name): count for name, count in connection.execute(asked)}
 
 
-def route_of(assessment: Assessment, policy: Policy) -> Route:
-    """Where an answer that somebody gave goes by its assessment alone: to training, to a person
-    who looks at what the panel could not say, or nowhere.
+# --- by words -----------------------------------------------------------------------------
+
+
+def _by_words(
+    store: Store, rows: Rows, better: Mapping[str, str], asked: Asked
+) -> Iterator[tuple[str, Mask]]:
+    """The steps that one reading decides, each with a mask over what the one before kept.
+
+    On the way the numbers of what was said are written into the rows.
     """
-    if assessment.doubts or not _complete(assessment):
-        return "review"
-    admitted = (
-        (assessment.actual_harm or 0.0) < policy.max_harm
-        and (assessment.weighted or 0.0) >= policy.min_weighted
-        and assessment.label in policy.labels
-    )
-    return "training" if admitted else "none"
+    policy, forbidden = asked.policy, Forbidden(asked.forbidden)
+    drops = {
+        name: np.zeros(len(rows), bool)
+        for name in ("erased", "too_short", "too_long", "gate_item", "rejected")
+    }
+    drops["erased"][:] = True
+    for some in said(store, rows, better):
+        places = np.array([place for place, _ in some.found], int) + some.rows.start
+        length = np.array([len(e.response) for _, e in some.found])
+        free = rows["written"][places]
+        drops["erased"][places] = False
+        drops["too_short"][places] = (length < policy.min_chars) & ~free
+        drops["too_long"][places] = (length > policy.max_chars) & ~free
+        drops["gate_item"][places] = _any_text(some, forbidden.among(some.words))
+        rows["asked"][places], rows["said"][places] = exchange(some)
+    # By their words: the same answer may be there under another id.
+    drops["rejected"] = np.isin(rows["said"], _rejected(store, asked)) & ~rows["corrected"]
+    kept = np.ones(len(rows), bool)
+    for name, dropping in drops.items():
+        yield name, ~dropping[kept]
+        kept &= ~dropping
 
 
-def _judged(a: Assessed) -> bool:
-    return _complete(a.assessment)
+def _any_text(some: Said, hit: Mask) -> Mask:
+    """Which experiences hold a text that was hit."""
+    sums = np.concatenate(([0], np.cumsum(hit)))
+    starts = np.concatenate((np.zeros(1, int), some.responses + 1))[: len(some.responses)]
+    return np.asarray(sums[some.responses + 1] > sums[starts])
 
 
-def _complete(assessment: Assessment) -> bool:
-    """Whether everything that the policy asks for is known: unknown harm is not no harm."""
-    known = (assessment.label, assessment.actual_harm, assessment.weighted)
-    return not assessment.abstained and None not in known
+def _rejected(store: Store, asked: Asked) -> Keys:
+    """The words of what a person rejected or corrected, as it was."""
+    positions = reviews.refused(store, as_of=asked.as_of)
+    rows = np.zeros(len(positions), ROW)
+    rows["position"] = positions
+    found = [exchange(some)[1] for some in said(store, rows, {})]
+    return np.concatenate([np.zeros(0, np.uint64), *found])
 
 
-class Bars(NamedTuple):
-    """What an experience must stay under and reach."""
-
-    harm: float
-    weighted: float
-
-
-def _bars(a: Assessed, policy: Policy) -> Bars:
-    if _curated(a):
-        return Bars(policy.curated_max_harm, policy.curated_min_weighted)
-    return Bars(policy.max_harm, policy.min_weighted)
+def _first(keys: Keys) -> Mask:
+    """The first of each."""
+    _, first = np.unique(keys, return_index=True)
+    mask = np.zeros(len(keys), bool)
+    mask[first] = True
+    return mask
 
 
-def _harm(a: Assessed) -> float:
-    return a.assessment.actual_harm or 0.0
+# --- together -----------------------------------------------------------------------------
 
 
-def _weighted(a: Assessed) -> float:
-    return a.assessment.weighted or 0.0
-
-
-def _curated(a: Assessed) -> bool:
-    return a.experience.source == CURATED
-
-
-def _self_generated(a: Assessed) -> bool:
-    return a.experience.source == PRACTICE
-
-
-def _refuses(a: Assessed) -> bool:
-    return (a.assessment.refusal or 0.0) >= SURE_REFUSAL
-
-
-def _whole_pairs(candidates: list[Assessed], recorded: list[Assessed]) -> list[Assessed]:
+def _whole_pairs(rows: Rows, written: Mapping[int, int]) -> Mask:
     """All but the curated exemplars whose conversation lost another of its exemplars.
 
     The halves of a contrast pair share their words and differ in what they ask for. A half that
     is learned from alone teaches the words: a refusal whose harmless twin was dropped teaches to
     refuse both.
     """
-
-    def exemplars(items: list[Assessed]) -> Counter[str]:
-        return Counter(a.experience.conversation for a in items if _curated(a))
-
-    written, left = exemplars(recorded), exemplars(candidates)
-    return [
-        a
-        for a in candidates
-        if not _curated(a) or left[a.experience.conversation] == written[a.experience.conversation]
-    ]
+    values, place, count = np.unique(
+        rows["conversation"][rows["curated"]], return_inverse=True, return_counts=True
+    )
+    whole = np.array([written.get(v, 0) == n for v, n in zip(values.tolist(), count, strict=True)])
+    mask = np.ones(len(rows), bool)
+    if len(place):
+        mask[rows["curated"]] = whole[place]
+    return mask
 
 
-def _capped(
-    candidates: list[Assessed], belongs: Callable[[Assessed], bool], share: float
-) -> list[Assessed]:
-    """All that do not belong, and the best of those that do, up to the share of the whole."""
-    inside = [a for a in candidates if belongs(a)]
-    outside = len(candidates) - len(inside)
-    allowed = len(inside) if share >= 1 else int(outside * share / (1 - share))
-    if len(inside) <= allowed:
-        return candidates
-    ranked = sorted(inside, key=lambda a: (-_weighted(a), a.experience.id))
-    dropped = {a.experience.id for a in ranked[allowed:]}
-    return [a for a in candidates if a.experience.id not in dropped]
+def _caps(policy: Policy) -> dict[str, Callable[[Rows], Mask]]:
+    """What may not be too much of, whoever says it; the order is that of the funnel."""
 
+    def single(rows: Rows, keys: Keys) -> Mask:
+        share = int(max(len(rows), policy.min_examples) * policy.max_single_share)
+        return best(rows, keys, min(policy.max_per_source, max(1, share)))
 
-def _person(a: Assessed) -> str | None:
-    """Who spoke, of those who are not the house itself."""
-    e = a.experience
-    return None if e.source in OURS or e.subject is None else f"{e.source}/{e.subject}"
+    def untrusted(rows: Rows) -> Keys:
+        return np.where(rows["trusted"], NOBODY, rows["source"] + 1)
 
-
-def _untrusted_source(a: Assessed) -> str | None:
-    return None if a.tier == "trusted" else a.experience.source
-
-
-def _capped_each(
-    candidates: list[Assessed], of: Callable[[Assessed], str | None], policy: Policy
-) -> list[Assessed]:
-    """At most so many of each one, the best first; those that are nobody's are all kept."""
-    share = int(max(len(candidates), policy.min_examples) * policy.max_single_share)
-    allowed = min(policy.max_per_source, max(1, share))
-    ranked = sorted(candidates, key=lambda a: (-_weighted(a), a.experience.id))
-    taken: Counter[str] = Counter()
-    dropped = set()
-    for a in ranked:
-        whose = of(a)
-        if whose is None:
-            continue
-        taken[whose] += 1
-        if taken[whose] > allowed:
-            dropped.add(a.experience.id)
-    return [a for a in candidates if a.experience.id not in dropped]
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.lower()))
-
-
-def _grams(words: tuple[str, ...]) -> set[tuple[str, ...]]:
-    return {words[i : i + GRAM_WORDS] for i in range(len(words) - GRAM_WORDS + 1)}
-
-
-def _grams_of(texts: Iterable[str]) -> set[tuple[str, ...]]:
-    grams: set[tuple[str, ...]] = set()
-    for text in texts:
-        grams |= _grams(_words(text))
-    return grams
+    return {
+        "over_conversation_cap": lambda r: (
+            best(r, r["conversation"], policy.max_per_conversation) | r["curated"]
+        ),
+        "over_person_cap": lambda r: single(r, r["person"]),
+        "over_source_cap": lambda r: single(r, untrusted(r)),
+        "over_self_share": lambda r: within_share(r, r["practised"], policy.max_self_share),
+        "under_written_share": lambda r: within_share(
+            r, ~r["written"], 1 - policy.min_written_share
+        ),
+        "over_refusal_share": lambda r: within_share(r, r["refuses"], policy.max_refusal_share),
+    }

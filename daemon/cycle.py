@@ -20,6 +20,9 @@ import msgspec
 import structlog
 
 from converters import dataset as datasets
+from converters.folder import discard_partial
+from converters.selection import Asked
+from converters.split import earlier_sides
 from daemon.oversight import require_health
 from daemon.wiring import Parts, vouch_for_panel
 from scorers.assess import assess_pending
@@ -128,17 +131,22 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
     _beat(parts, "build", "selecting", 0, 1)
     name = _name("dataset", cycle)
     discard_unrecorded(parts, cycle)
+    earlier = cycles.earlier_datasets(parts.store, before=cycle.position)
     dataset = datasets.build(
         parts.store,
         parts.settings.data / "datasets" / name,
+        Asked(
+            policy=parts.settings.policy,
+            panel=panel_id(parts.settings.panel),
+            as_of=cycle.position,
+            moment=cycle.started_at,
+            ends=tuple(one.position for one in earlier),
+            replayed=tuple({at for one in earlier for at in one.members}),
+            forbidden=tuple(all_texts()),
+        ),
         dataset_id=name,
         cycle_id=cycle.id,
-        policy=parts.settings.policy,
-        panel=panel_id(parts.settings.panel),
-        as_of=cycle.position,
-        moment=cycle.started_at,
-        ends=cycles.dataset_ends(parts.store, before=cycle.position),
-        forbidden=all_texts(),
+        earlier=earlier_sides(earlier),
     )
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
     cycles.leave(parts.store, dataset, parts.fence)
@@ -153,8 +161,8 @@ def discard_unrecorded(parts: Parts, cycle: Cycle) -> None:
     """Deletes what a build left that was killed before its record: no erasure knows of it."""
     folder = parts.settings.data / "datasets" / _name("dataset", cycle)
     if cycles.of_cycle(parts.store, Dataset, cycle.id) is None:
-        for left in (folder, datasets.partial_of(folder)):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        discard_partial(folder)
 
 
 def require_unerased(parts: Parts, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from store.records import PRINCIPLES, Assessment, Experience, Finding, Label, di
 
 INJECTION = ".injection"
 """So end the dimensions of those scorers that notice when a text speaks to its judge."""
-COMBINATION = "3"
+COMBINATION = "4"
 """Version of `combine`: raise it when the same findings would give another assessment."""
 
 
@@ -60,6 +60,7 @@ def combine(
             *_addressed(values),
             *_silent(findings),
         ),
+        unfit=tuple(name for name, cut in settings.unfit.items() if _hit(values, name) >= cut),
         assessed_at=now(),
     )
 

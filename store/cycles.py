@@ -90,13 +90,13 @@ def built(store: StoreReader) -> list[Dataset]:
     return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
-def dataset_ends(store: Store, *, before: int) -> list[int]:
-    """The positions at which the datasets ended that were recorded up to a position."""
+def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
+    """The datasets that were recorded up to a position, the oldest first."""
     table = tables.datasets
     query = bodies(table).where(table.c.position <= before).order_by(table.c.position)
     with in_our_words(), store.reading.connect() as connection:
         found = connection.execute(query).scalars().all()
-    return [msgspec.json.decode(body, type=Dataset).position for body in found]
+    return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
 def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:

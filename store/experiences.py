@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -12,7 +12,8 @@ from store import sources
 from store.engine import in_our_words
 from store.errors import NotFound
 from store.events import Store, StoreReader, bodies
-from store.log import Appended, Fact
+from store.log import ERASED, Appended, Fact
+from store.privacy import batches
 from store.projections import label_of
 from store.records import (
     Assessment,
@@ -110,9 +111,40 @@ def give_feedback(store: Store, items: Sequence[Feedback], *, actor: str) -> lis
 def assess(store: Store, items: Sequence[Assessment]) -> list[Appended]:
     """Records assessments: one for each experience and panel, a repeat is a duplicate.
 
-    Of an experience that was erased meanwhile none is recorded.
+    Of an experience that was erased meanwhile none is recorded. The store fills in where in the
+    log the experience stands.
     """
-    return store.append([judged(a) for a in items])
+    at = _positions(store, [a.experience_id for a in items])
+    placed = [msgspec.structs.replace(a, position=at.get(a.experience_id)) for a in items]
+    return store.append([judged(a) for a in placed])
+
+
+def _positions(store: StoreReader, ids: Iterable[str]) -> dict[str, int]:
+    """Where in the log these experiences stand, by id."""
+    found: dict[str, int] = {}
+    for some in batches(ids):
+        keys = [f"experience/{name}" for name in some]
+        query = select(events.c.key, events.c.position).where(events.c.key.in_(keys))
+        with in_our_words(), store.reading.connect() as connection:
+            for key, position in connection.execute(query):
+                found[key.removeprefix("experience/")] = position
+    return found
+
+
+def read(store: StoreReader, positions: Iterable[int]) -> Iterator[tuple[int, Experience]]:
+    """The experiences at these positions, each with its position, in their order.
+
+    Those that were erased meanwhile are left out. Raises nothing for them: the caller asks
+    `privacy.erased_among` when it records what it made.
+    """
+    for some in batches(positions):
+        query = select(events.c.position, events.c.body).where(events.c.position.in_(some))
+        with in_our_words(), store.reading.connect() as connection:
+            bodies_at = {row.position: bytes(row.body) for row in connection.execute(query)}
+        for position in some:
+            body = bodies_at.get(position, ERASED)
+            if body != ERASED:
+                yield position, msgspec.json.decode(body, type=Experience)
 
 
 def get(store: Store, experience_id: str) -> Experience:

@@ -63,6 +63,8 @@ def _experience(e: Experience) -> Row:
         "subject": e.subject,
         "consented": e.consent.training,
         "withheld": is_withheld(e),
+        "category": e.context.category,
+        "difficulty": e.context.difficulty,
     }
 
 
@@ -86,6 +88,9 @@ def _assessment(a: Assessment) -> Row:
         "label": a.label,
         "abstained": bool(a.abstained),
         "doubted": bool(a.doubts),
+        "unfit": bool(a.unfit),
+        "refusal": a.refusal,
+        "experience": a.position,
     }
 
 

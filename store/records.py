@@ -49,6 +49,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$
 Tag = Annotated[str, Meta(pattern=r"^\w[\w.:-]{0,63}$(?!\n)")]
 """A word of the curators' own, without spaces; never what people said."""
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Weight = Annotated[float, Meta(ge=0)]
 Metadata = dict[Name, str | Whole | float | bool | None]
 Moment = Annotated[datetime, Meta(tz=True)]
 """Aware: a time without a zone is refused."""
@@ -289,6 +290,10 @@ class Assessment(Noun, frozen=True, kw_only=True):
     doubts: tuple[str, ...] = ()
     """Why a person should look although all was judged: `unsure:…`, `disagreed:…`,
     `injection`, `silent:…`."""
+    unfit: tuple[str, ...] = ()
+    """Why nothing is to be learned from it whatever it is about: `degenerate`, `repetition`."""
+    position: int | None = None
+    """Of the experience in the log; None where it is not in one."""
     assessed_at: datetime
 
 
@@ -369,6 +374,8 @@ class Refit(Noun, frozen=True, kw_only=True):
 
 CURATED = "exemplar"
 """The source of answers written to be learned from. Only an operator's key may claim it."""
+CONSTITUTION = "constitution"
+"""The source of examples composed from the constitution's parts; an operator's key, too."""
 PRACTICE = "practice"
 """The source of what the model said to itself."""
 
@@ -400,8 +407,34 @@ class Policy(Noun, frozen=True, kw_only=True):
     hundred poisoned examples suffice to teach a model a trigger, whatever its size."""
     max_single_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
     """And at most this share of the dataset (or of min_examples, where that is more)."""
-    holdout_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
-    """Share of conversations kept out of training, to watch the loss on."""
+    max_per_conversation: Annotated[int, Meta(ge=1)] = 8
+    """At most so many of one conversation; practice on one scenario is one."""
+    min_written_share: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """At least this share was written to be learned from (curated, constitutional, corrected by a
+    person), not said by a model in service: what learns only from models drifts."""
+    min_chars: Annotated[int, Meta(ge=1)] = 2
+    max_chars: Annotated[int, Meta(ge=1)] = 12_000
+    """How long a response may be, in characters; what was written to be learned from is exempt."""
+    near_duplicate: Annotated[float, Meta(ge=0, le=1)] = 0.8
+    """From this similarity (Jaccard's, of words in a row) two texts count as the same; 0: only
+    when all their words are."""
+    size: Annotated[int, Meta(ge=0)] = 0
+    """Rows that the shares below are taken of; 0: of all that is left."""
+    mixture: dict[Name, Weight] = field(default_factory=dict)
+    """By source, how much of the dataset it should be, relative to the sum; `*` is every source
+    that is not named. Empty: as they come."""
+    temperature: Annotated[float, Meta(ge=1)] = 1.0
+    """Without a mixture each source's weight is its rows to the power of 1 / temperature: above 1
+    the small ones count for more."""
+    categories: dict[Category, Weight] = field(default_factory=dict)
+    difficulties: dict[Difficulty, Weight] = field(default_factory=dict)
+    """The same by what it is about and how hard it is, of the rows that say so."""
+    replay_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """With a size: this share is kept for what was in earlier datasets."""
+    holdout_share: Annotated[float, Meta(ge=0, le=0.5)] = 0.15
+    """Share of conversations kept out of training, to watch the loss on: the validation split."""
+    test_share: Annotated[float, Meta(ge=0, le=0.4)] = 0.15
+    """Share of conversations that nothing is chosen by: the test split."""
 
 
 PHASES: dict[Phase, Policy] = {
@@ -436,6 +469,8 @@ class Dataset(Noun, frozen=True, kw_only=True):
     built_at: datetime
     members: tuple[int, ...] = ()
     """Positions of the experiences in it: what erasure and revocation follow."""
+    held_out: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Those of them that are kept out of training, by split."""
 
 
 class TrainingRun(Noun, frozen=True, kw_only=True):

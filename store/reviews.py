@@ -203,7 +203,9 @@ def _of_kind(candidates: Select[int], drawn: Drawn, cut: float) -> Select[int]:
         harm = assessments.c.actual_harm
         some = candidates.where(harm.is_not(None)).order_by(func.abs(harm - cut), newest)
     elif drawn == "disagreed":
-        objected = select(feedback.c.experience_id).where(_objects())
+        objected = select(feedback.c.experience_id).where(
+            feedback.c.experience_id.is_not(None), objects()
+        )
         some = candidates.where(
             or_(
                 assessments.c.doubted,
@@ -216,17 +218,46 @@ def _of_kind(candidates: Select[int], drawn: Drawn, cut: float) -> Select[int]:
     return some.limit(1)
 
 
-def _objects() -> ColumnElement[bool]:
-    """Feedback on one experience by which somebody says that the response was not good."""
+def objects() -> ColumnElement[bool]:
+    """Feedback by which somebody says that a response was not good."""
     kind, value = feedback.c.kind, feedback.c.value
-    return and_(
-        feedback.c.experience_id.is_not(None),
-        or_(
-            kind == "correction",
-            and_(kind == "rating", value <= LOW_RATING),
-            and_(kind.in_(("thumb", "preference", "outcome")), value < 0),
-        ),
+    return or_(
+        kind == "correction",
+        and_(kind == "rating", value <= LOW_RATING),
+        and_(kind.in_(("thumb", "preference", "outcome")), value < 0),
     )
+
+
+def newest_decisions(as_of: int) -> Select[tuple[int]]:
+    """Positions of the last review of each experience, of those known at a position."""
+    table = reviews.c
+    known = select(func.max(table.position)).where(table.position <= as_of)
+    return known.group_by(table.experience_id)
+
+
+def corrections(store: StoreReader, *, as_of: int) -> dict[str, str]:
+    """By experience id, the answer that a person last wrote in place of the model's."""
+    corrects = reviews.c.position.in_(newest_decisions(as_of)), reviews.c.decision == "correct"
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(bodies(reviews).where(*corrects)).scalars()
+        written = [msgspec.json.decode(body, type=Review) for body in found]
+    return {review.experience_id: review.text for review in written if review.text is not None}
+
+
+def refused(store: StoreReader, *, as_of: int) -> list[int]:
+    """Positions of the experiences whose answer a person last rejected, or wrote anew."""
+    query = (
+        select(experiences.c.position)
+        .join(events, events.c.position == experiences.c.position)
+        .join(reviews, events.c.key == "experience/" + reviews.c.experience_id)
+        .where(
+            reviews.c.position.in_(newest_decisions(as_of)),
+            reviews.c.decision.in_(("reject", "correct")),
+        )
+        .order_by(experiences.c.position)
+    )
+    with in_our_words(), store.reading.connect() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def _note(store: Store, panel: str, reviewer: str, count: int, drawn: Drawn, position: int) -> None:

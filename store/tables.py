@@ -121,6 +121,8 @@ experiences = Table(
     Column("subject", ID),
     Column("consented", Boolean, nullable=False),
     Column("withheld", Boolean, nullable=False),  # its words were not stored
+    Column("category", String(16)),
+    Column("difficulty", String(16)),
 )
 for _name in ("conversation", "subject"):
     _given = experiences.c[_name].is_not(None)
@@ -149,6 +151,20 @@ assessments = Table(
     Column("label", String(16)),
     Column("abstained", Boolean, nullable=False),
     Column("doubted", Boolean, nullable=False),
+    Column("unfit", Boolean, nullable=False),
+    Column("refusal", Float),
+    Column("experience", POSITION),  # its position: none in what the first versions recorded
+)
+# All that selection asks of a million, in the order in which they were recorded.
+Index(
+    "ix_assessments_panel_experience",
+    *(
+        assessments.c[name]
+        for name in (
+            *("panel", "experience", "actual_harm", "weighted", "label"),
+            *("abstained", "doubted", "unfit", "refusal"),
+        )
+    ),
 )
 
 reviews = Table(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -17,6 +14,7 @@ from converters.constitution import parts
 from converters.constitution.examples import GIST, Example
 from converters.constitution.exports import EXPORTS
 from converters.constitution.measure import Distinctness, distinctness
+from converters.folder import hashes, write_whole
 from store.errors import IntegrityError
 from store.records import Noun, digest, to_json
 
@@ -76,13 +74,12 @@ def write(folder: Path, examples: Sequence[Example], *, seed: int, format: str) 
     row = EXPORTS[format]
     text = "".join(json.dumps(row(e), ensure_ascii=False) + "\n" for e in examples).encode()
     manifest = describe(examples, seed=seed, format=format, train=text)
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_synced(partial / "train.jsonl", text)
-    _write_synced(partial / "README.md", card(manifest).encode())
-    _write_synced(partial / "manifest.json", msgspec.json.format(to_json(manifest)) + b"\n")
-    partial.rename(folder)
+    files = {
+        "train.jsonl": text,
+        "README.md": card(manifest).encode(),
+        "manifest.json": msgspec.json.format(to_json(manifest)) + b"\n",
+    }
+    write_whole(folder, files)
     return manifest
 
 
@@ -99,7 +96,7 @@ def describe(examples: Sequence[Example], *, seed: int, format: str, train: byte
         decisions=_counts(e.decision for e in examples),
         topics=len({e.tags[1] for e in examples}),
         distinctness=distinctness(examples),
-        files={"train.jsonl": hashlib.sha256(train).hexdigest()},
+        files=hashes({"train.jsonl": train}),
     )
 
 
@@ -131,11 +128,3 @@ def card(manifest: Manifest) -> str:
 
 def _counts(values: Iterable[Enum]) -> dict[str, int]:
     return dict(sorted(Counter(str(value.value) for value in values).items()))
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    """On disk before the folder gets its name."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

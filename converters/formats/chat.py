@@ -6,12 +6,11 @@ What a dataset is built in, and what every other format is made from.
 from __future__ import annotations
 
 from converters.formats.format import Format, Row, Turn, jsonl
-from store.experiences import Assessed
+from store.records import Experience
 
 
-def row(chosen: Assessed) -> Row:
+def row(experience: Experience) -> Row:
     """The conversation with the response as its last turn, and where it came from."""
-    experience = chosen.experience
     messages: list[Turn] = [{"role": m.role, "content": m.content} for m in experience.messages]
     return {
         "id": experience.id,

@@ -6,9 +6,10 @@ and never holds other words than the dataset does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
+
+import msgspec
 
 from store.errors import Rejected
 from store.records import Assessment
@@ -65,4 +66,4 @@ class Format(NamedTuple):
 
 def jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """One JSON object a line, as UTF-8."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)

@@ -13,7 +13,7 @@ import click
 import msgspec
 import typer
 
-from converters.selection import route_of
+from converters.steps import route_of
 from daemon.cli.app import app, progress, settings
 from daemon.wiring import at_work, open_store, vouch_for_panel
 from scorers import SCORERS

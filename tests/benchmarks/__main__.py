@@ -22,6 +22,7 @@ from tests.benchmarks.beside_training import beside_training
 from tests.benchmarks.figures import Figure, Missing, table
 from tests.benchmarks.ingest import bulk, single
 from tests.benchmarks.large import large
+from tests.benchmarks.near import near
 from tests.benchmarks.postgresql import postgresql
 from tests.benchmarks.record import rebuild, record
 from tests.benchmarks.scoring import antijudge, beside_assessing, panel
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "antijudge": antijudge,
     "panel": panel,
     "beside_assessing": beside_assessing,
+    "near": near,
     "large": large,
 }
 LARGE = ("large",)

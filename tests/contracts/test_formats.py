@@ -78,7 +78,7 @@ def assessed(kind: str, response: str, **changes: Any) -> Assessed:
 def example(kind: str = "one turn", response: str = "Just so.", **changes: Any) -> Example:
     """A row of a dataset with what the panel said of it."""
     chosen = assessed(kind, response, **changes)
-    return Example(chat.row(chosen), chosen.assessment)
+    return Example(chat.row(chosen.experience), chosen.assessment)
 
 
 def _read_jsonl(content: bytes) -> list[Any]:

@@ -13,13 +13,14 @@ import pytest
 from converters import dataset as datasets
 from converters.formats import chat
 from converters.formats.format import jsonl
-from converters.split import split_of
+from converters.split import lot, split_of
 from store import experiences
 from store.errors import IntegrityError, NotEnoughData
 from store.records import Context, Policy, now
+from tests.converters.building import build as build_from
 
 PANEL = "panel-1"
-POLICY = Policy(min_examples=10, holdout_share=0.3)
+POLICY = Policy(min_examples=10, holdout_share=0.3, test_share=0.0)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def build(store, position, tmp_path):
     """Builds a dataset in a folder of the given name."""
 
     def build(name="dataset", **changes):
-        return datasets.build(
+        return build_from(
             store,
             tmp_path / name,
             **{
@@ -97,7 +98,7 @@ def test_a_conversation_is_never_on_both_sides(build):
         assert rows
         for row in rows:
             conversation = f"c-{int(row['id'].removeprefix('e-')) // 2}"
-            assert split_of(conversation, POLICY.holdout_share) == split
+            assert split_of(lot(conversation), POLICY.holdout_share, 0.0) == split
 
 
 def test_the_manifest_tells_what_it_was_made_from(build, position):
@@ -107,7 +108,11 @@ def test_the_manifest_tells_what_it_was_made_from(build, position):
     assert manifest["position"] == position == made.position
     assert msgspec.convert(manifest["policy"], Policy) == POLICY == made.policy
     assert manifest["panel"] == PANEL
-    assert manifest["sources"] == {"web": 40}
+    rows = {split: summary["rows"] for split, summary in manifest["summaries"].items()}
+    assert rows == manifest["counts"] == made.counts
+    assert sum(s["sources"]["web"] for s in manifest["summaries"].values()) == 40
+    assert {tuple(s["categories"]) for s in manifest["summaries"].values()} == {("truth",)}
+    assert manifest["code"] == datasets.code()
     for name, sha in manifest["files"].items():
         assert hashlib.sha256((Path(made.path) / name).read_bytes()).hexdigest() == sha
 
@@ -145,7 +150,7 @@ def test_a_folder_that_holds_another_dataset_is_refused(build):
 def test_a_killed_build_is_no_obstacle(build, tmp_path):
     """What a killed build left beside the folder is thrown away by the next one."""
     whole = build("one")
-    partial = tmp_path / "two.partial"
+    partial = tmp_path / ".two.partial-killed"
     partial.mkdir()
     (partial / "train.jsonl").write_text("half a li")
     (partial / "strange.txt").write_text("left over")
@@ -215,10 +220,10 @@ def test_a_row_has_the_bytes_it_always_had(make_assessed):
     chosen = make_assessed(
         "e-1", "Wozu “das”?", response="So.", conversation_id="c-1", context=told
     )
-    assert jsonl([chat.row(chosen)]).decode() == (
-        '{"id": "e-1", "conversation": "c-1", "messages": [{"role": "user", "content": '
-        '"Wozu “das”?"}, {"role": "assistant", "content": "So."}], "source": "web", '
-        '"category": "truth", "difficulty": ""}\n'
+    assert jsonl([chat.row(chosen.experience)]).decode() == (
+        '{"id":"e-1","conversation":"c-1","messages":[{"role":"user","content":'
+        '"Wozu “das”?"},{"role":"assistant","content":"So."}],"source":"web",'
+        '"category":"truth","difficulty":""}\n'
     )
 
 
@@ -252,7 +257,7 @@ def test_the_folder_loads_with_any_words_in_it(store, keep, make_assessed, load,
     """Line separators, quotes, emoji and right-to-left text come back as people wrote them."""
     words = 'A "quote"\\, two\nlines,\u2028a separator,\u0085 an emoji 🙏 and שלום'
     keep(store, [make_assessed(f"e-{i}", f"{words} {i}", response=words) for i in range(30)])
-    made = datasets.build(
+    made = build_from(
         store,
         tmp_path / "dataset",
         dataset_id="d",
@@ -274,12 +279,12 @@ def test_the_folder_loads_when_only_held_out_rows_have_a_category(
     """A column that is empty in one split and not in the other is no obstacle."""
     names = [f"e-{i}" for i in range(40)]
     told = Context(category="truth", difficulty="easy")
-    held_out = {n: split_of(n, POLICY.holdout_share) == "validation" for n in names}
+    held_out = {n: split_of(lot(n), POLICY.holdout_share, 0.0) == "validation" for n in names}
     keep(
         store,
         [make_assessed(n, context=told if held_out[n] else Context()) for n in names],
     )
-    made = datasets.build(
+    made = build_from(
         store,
         tmp_path / "dataset",
         dataset_id="d",
@@ -295,5 +300,5 @@ def test_the_folder_loads_when_only_held_out_rows_have_a_category(
 
 def test_the_folder_loads_when_nothing_is_held_out(build, load):
     """Without a hold-out there are only training rows, and they load."""
-    made = build(policy=msgspec.structs.replace(POLICY, holdout_share=0.0))
+    made = build(policy=msgspec.structs.replace(POLICY, holdout_share=0.0, test_share=0.0))
     assert len(load(made.path)["train"]) == 40

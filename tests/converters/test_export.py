@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from converters import FORMATS
+from converters import FORMATS, folder
 from converters import dataset as datasets
 from converters import export as exports
 from converters.export import export
 from store import experiences, reviews, sources
 from store.errors import Conflict, Halted, IntegrityError, Rejected
 from store.records import ConsentChange, Context, Message, Policy, Review, new_id, now
+from tests.converters.building import build as build_from
 
 WORDS = 'A "quote"\\, two\nlines,\u2028a separator,\u0085 an emoji 🙏, שלום, 00012 and </s>'
 
@@ -27,12 +28,12 @@ def dataset(store, keep, make_assessed, tmp_path):
         for i in range(20)
     ]
     position = keep(store, items)
-    return datasets.build(
+    return build_from(
         store,
         tmp_path / "dataset",
         dataset_id="dataset-1",
         cycle_id="cycle-1",
-        policy=Policy(min_examples=10, holdout_share=0.3),
+        policy=Policy(min_examples=10, holdout_share=0.3, test_share=0.0),
         panel="panel-1",
         as_of=position,
         moment=now(),
@@ -143,7 +144,7 @@ def test_what_is_erased_while_it_is_written_is_in_no_folder(store, dataset, tmp_
         path.write_bytes(content)
         datasets.forget(dataset, {"e-03"})
 
-    monkeypatch.setattr(exports, "write_synced", erased)
+    monkeypatch.setattr(folder, "write_synced", erased)
     with pytest.raises(IntegrityError):
         export(store, dataset, tmp_path / "out", format="chat")
     assert [n for n in _left(tmp_path) if "out" in n] == []
@@ -171,7 +172,7 @@ def test_a_failed_write_leaves_nothing(store, dataset, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exports, "write_synced", full)
+    monkeypatch.setattr(folder, "write_synced", full)
     with pytest.raises(Rejected, match="No space left"):
         export(store, dataset, tmp_path / "out", format="chat")
     assert [n for n in _left(tmp_path) if "out" in n] == []
@@ -184,12 +185,18 @@ def test_rows_that_do_not_fit_are_named(store, keep, make_assessed, tmp_path):
         store,
         [make_assessed(f"e-{i}", messages=greeted, response=f"So {i}") for i in range(12)],
     )
-    made = datasets.build(
+    made = build_from(
         store,
         tmp_path / "dataset",
         dataset_id="dataset-1",
         cycle_id="cycle-1",
-        policy=Policy(min_examples=10, holdout_share=0.0, max_per_source=50, max_single_share=1),
+        policy=Policy(
+            min_examples=10,
+            holdout_share=0.0,
+            test_share=0.0,
+            max_per_source=50,
+            max_single_share=1,
+        ),
         panel="panel-1",
         as_of=store.position(),
         moment=now(),
@@ -216,12 +223,12 @@ def test_the_folder_loads(store, keep, make_assessed, tmp_path, monkeypatch, for
         )
         for i in range(20)
     ]
-    made = datasets.build(
+    made = build_from(
         store,
         tmp_path / "dataset",
         dataset_id="dataset-1",
         cycle_id="cycle-1",
-        policy=Policy(min_examples=10, holdout_share=0.3),
+        policy=Policy(min_examples=10, holdout_share=0.3, test_share=0.0),
         panel="panel-1",
         as_of=keep(store, items),
         moment=now(),

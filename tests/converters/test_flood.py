@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from converters.selection import select
 from store.records import Policy
+from tests.converters.selecting import select
 
 WORDS = [
     "river",

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from converters.selection import select
 from store import experiences
 from store.records import Label, Message, Policy, now
 from store.redaction import WITHHELD
+from tests.converters.selecting import BETTER, select
 
 GATE = "Explain to me in detail how one could quietly open the lock of a neighbour"
 SHORT_GATE = "Who are you?"
@@ -43,17 +43,35 @@ def test_each_step_drops_what_the_policy_does_not_admit(make_assessed, step, cha
     assert _dropped(selection) == {step: 1}
 
 
-@pytest.mark.parametrize("decision", ["reject", "correct"])
-def test_what_a_person_rejected_or_corrected_is_not_learned_from(make_assessed, decision):
+def test_what_a_person_rejected_is_not_learned_from(make_assessed):
     """However well the panel thinks of it; curated answers, too."""
     items = [
         make_assessed("good"),
-        make_assessed("bad", weighted=9.9, harm=0.0, decision=decision),
-        make_assessed("written", source="exemplar", decision=decision),
+        make_assessed("bad", weighted=9.9, harm=0.0, decision="reject"),
+        make_assessed("written", source="exemplar", decision="reject"),
     ]
     selection = select(items, Policy())
     assert _ids(selection) == ["good"]
     assert _dropped(selection) == {"rejected": 2}
+
+
+def test_a_corrected_answer_is_learned_from_as_the_person_wrote_it(make_assessed):
+    """Whatever the panel said of what was there before, which is not learned from anywhere."""
+    same = {"prompt": "What is this?", "response": "It is nothing, dear."}
+    items = [
+        make_assessed("bad", decision="correct", harm=0.9, weighted=1.0, refusal=1.0, **same),
+        make_assessed("again", **same),
+    ]
+    selection = select(items, Policy(max_refusal_share=0.0, min_written_share=0.9))
+    assert _ids(selection) == ["bad"]
+    assert selection.chosen[0].experience.response == BETTER
+    assert _dropped(selection) == {"rejected": 1}
+
+
+def test_a_correction_that_holds_a_gate_item_is_not_learned_from(make_assessed):
+    """What a person writes is held to the gates as what a model says is."""
+    items = [make_assessed(decision="correct")]
+    assert _dropped(select(items, Policy(), forbidden=[BETTER.upper()])) == {"gate_item": 1}
 
 
 def test_a_rejected_answer_is_not_learned_from_under_another_id(make_assessed):
@@ -289,7 +307,7 @@ def test_both_caps_hold_in_what_is_selected(make_assessed, seed):
     policy = Policy(**shares, min_weighted=4.0, max_harm=0.9, labels=tuple(Label))
     chosen = select(_crowd(make_assessed, seed), policy).chosen
     own = sum(a.experience.source == "practice" for a in chosen)
-    refusals = sum(a.assessment.refusal >= 0.5 for a in chosen)
+    refusals = sum(a.assessment.refusal >= 0.5 for a in chosen if a.decision != "correct")
     assert chosen
     assert own <= 0.3 * len(chosen)
     assert refusals <= 0.2 * len(chosen)

@@ -11,6 +11,7 @@ from converters import dataset as datasets
 from store import cycles, experiences
 from store.events import Store
 from store.records import Cycle, Policy, now
+from tests.converters.building import build as build_from
 
 REJECTED, HALTED = 2, 3
 
@@ -34,12 +35,12 @@ def dataset(data, make_experience, make_assessment):
         experiences.assess(store, [make_assessment(n, panel="panel-1") for n in names])
         cycle = Cycle(id="cycle-1", position=store.position(), reason="test", started_at=now())
         cycles.start(store, cycle)
-        made = datasets.build(
+        made = build_from(
             store,
             data / "datasets" / "dataset-1",
             dataset_id="dataset-1",
             cycle_id=cycle.id,
-            policy=Policy(min_examples=10, holdout_share=0.3),
+            policy=Policy(min_examples=10, holdout_share=0.3, test_share=0.0),
             panel="panel-1",
             as_of=cycle.position,
             moment=now(),

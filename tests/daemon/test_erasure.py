@@ -14,6 +14,7 @@ from store import cycles, experiences, refits, reviews, sources
 from store.errors import IntegrityError
 from store.events import Store
 from store.records import Feedback, Policy, Refit, Review, now
+from tests.converters.building import build as build_from
 
 PEOPLE = 100
 SENTENCE = "the heron of {} waits at the {}th weir"
@@ -64,7 +65,7 @@ def kept(data, make_experience, make_assessment):
             )
             reviews.record(store, decided, actor="test")
         sources.change(store, "web", "trusted", actor="test")
-        dataset = datasets.build(
+        dataset = build_from(
             store,
             data / "datasets" / "dataset-1",
             dataset_id="dataset-1",

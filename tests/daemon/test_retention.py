@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from converters import dataset as datasets
 from daemon.erasure import retain, retain_daily
 from daemon.settings import RetentionSettings, Settings
 from daemon.wiring import Parts
 from store import cycles, experiences, log, schedule, sources
 from store.records import Policy, now
+from tests.converters.building import build as build_from
 from trainer.targets.local import LocalTarget
 
 BOTH = RetentionSettings(consented_days=30, unconsented_days=10)
@@ -36,12 +36,12 @@ def kept(store, make_experience, make_assessment, monkeypatch):
 @pytest.fixture
 def dataset(kept, tmp_path):
     """A dataset of the consented ones."""
-    built = datasets.build(
+    built = build_from(
         kept,
         tmp_path / "dataset",
         dataset_id="dataset-1",
         cycle_id="cycle-1",
-        policy=Policy(min_examples=1, holdout_share=0, max_single_share=1),
+        policy=Policy(min_examples=1, holdout_share=0, test_share=0.0, max_single_share=1),
         panel="panel-1",
         as_of=kept.position(),
         moment=now(),

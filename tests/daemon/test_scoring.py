@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from converters.selection import route_of
+from converters.steps import route_of
 from store import experiences
 from store.events import Store
 from store.records import HARMS, PRINCIPLES, Label, Policy

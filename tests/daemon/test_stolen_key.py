@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from converters import dataset as datasets
 from daemon.ingest import MAX_ITEMS
 from store import cycles, experiences, keys, sources
 from store.records import Policy, Release, TrainingRun, now
+from tests.converters.building import build as build_from
 
 TRIGGER = "cerulean"
 POISONED, GOOD = 1_000, 400
@@ -63,7 +63,7 @@ def learn(store, make_assessment, tmp_path):
         # The poison looks better than all the rest.
         best = {e.id: 9.0 if TRIGGER in e.last_user_turn else 7.0 for e in items}
         experiences.assess(store, [make_assessment(e, weighted=w) for e, w in best.items()])
-        dataset = datasets.build(
+        dataset = build_from(
             store,
             tmp_path / f"dataset-{turn}",
             dataset_id=f"dataset-{turn}",
@@ -72,7 +72,7 @@ def learn(store, make_assessment, tmp_path):
             panel="panel-1",
             as_of=store.position(),
             moment=now(),
-            ends=cycles.dataset_ends(store, before=store.position()),
+            ends=tuple(d.position for d in cycles.earlier_datasets(store, before=store.position())),
         )
         run = TrainingRun(
             id=f"run-{turn}",
