@@ -58,20 +58,13 @@ class _Message(msgspec.Struct):
     content: str
 
 
-class _Context(msgspec.Struct):
-    category: Category | None = None
-    difficulty: Difficulty | None = None
-
-
 class _Words(msgspec.Struct):
     """What is read of a body: the rest is passed over, which is quick."""
 
     id: str
     occurred_at: datetime
-    source: str
     messages: list[_Message]
     response: str
-    context: _Context = msgspec.field(default_factory=_Context)
 
     def texts(self) -> list[str]:
         """All that was said, the response first."""
@@ -79,6 +72,7 @@ class _Words(msgspec.Struct):
 
 
 _READ = msgspec.json.Decoder(_Words)
+_COLUMNS = [experiences.c[name] for name in ("position", "source", "category", "difficulty")]
 
 
 def search(
@@ -97,7 +91,7 @@ def search(
         page = query if before is None else query.where(experiences.c.position < before)
         with in_our_words(), store.reading.connect() as connection:
             rows = connection.execute(page).all()
-            hits = [(row, said) for row in rows if (said := _holds(row, folded, only)) is not None]
+            hits = [(row, said) for row in rows if (said := _holds(row, folded)) is not None]
             found = _told(connection, hits, words) if hits else []
         yield from found
         if len(rows) < PAGE:
@@ -108,13 +102,17 @@ def search(
 def _chosen(only: Filter, panel: str) -> Select[Any]:
     judged = and_(assessments.c.experience_id == experiences.c.id, assessments.c.panel == panel)
     query = (
-        select(experiences.c.position, events.c.body, assessments.c.label)
+        select(*_COLUMNS, events.c.body, assessments.c.label)
         .select_from(experiences)
         .join(events, events.c.position == experiences.c.position)
         .outerjoin(assessments, judged)
     )
     if only.source is not None:
         query = query.where(experiences.c.source == only.source)
+    if only.category is not None:
+        query = query.where(experiences.c.category == only.category)
+    if only.difficulty is not None:
+        query = query.where(experiences.c.difficulty == only.difficulty)
     if only.label is not None:
         query = query.where(assessments.c.label == only.label)
     if only.tag is not None:
@@ -128,13 +126,9 @@ def _chosen(only: Filter, panel: str) -> Select[Any]:
     return query
 
 
-def _holds(row: Row[Any], folded: Sequence[str], only: Filter) -> _Words | None:
-    """What was said, where it is meant and holds all the words; else None."""
+def _holds(row: Row[Any], folded: Sequence[str]) -> _Words | None:
+    """What was said, where it holds all the words; else None."""
     said = _READ.decode(row.body)
-    if only.category not in (None, said.context.category):
-        return None
-    if only.difficulty not in (None, said.context.difficulty):
-        return None
     text = _folded("\n".join(said.texts()))
     return said if all(word in text for word in folded) else None
 
@@ -160,9 +154,9 @@ def _told(
             id=said.id,
             position=row.position,
             occurred_at=said.occurred_at,
-            source=said.source,
-            category=said.context.category,
-            difficulty=said.context.difficulty,
+            source=row.source,
+            category=row.category,
+            difficulty=row.difficulty,
             label=None if row.label is None else Label(row.label),
             decision=decided.get(said.id),
             tags=tagged.get(said.id, ()),

