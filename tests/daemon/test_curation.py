@@ -344,3 +344,14 @@ def test_what_was_erased_is_neither_found_nor_dumped(bhavana, kept, tmp_path):
     _failed(bhavana("show", "e-1"))
     bhavana("dump", "--output", str(tmp_path / "d"))
     assert "vet" not in (tmp_path / "d").read_text()
+
+
+def test_the_next_answer_is_shown_until_it_is_decided(bhavana, kept):
+    """With what was said, what the panel says, and the verbs that decide."""
+    text = bhavana("review", "next", "--as", "anna").stdout
+    name = text.split()[0]
+    for word in ("drawn: ", "answer: ", "panel: deception 0.10; label", f"review accept {name}"):
+        assert word in text
+    assert bhavana("review", "next", "--as", "anna").stdout == text
+    assert bhavana("review", "accept", name, "--as", "anna").returncode == 0
+    assert name != bhavana("review", "next", "--as", "anna").stdout.split()[0]
