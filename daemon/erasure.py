@@ -35,6 +35,7 @@ class Receipt(Noun, frozen=True, kw_only=True):
     feedback: int
     assessments: int
     reviews: int
+    tags: int
     consent_changes: int
     dataset_rows: dict[Identifier, int]
     """Rows by dataset."""
@@ -100,6 +101,7 @@ def erase(
         feedback=len(found.feedback),
         assessments=len(found.assessments),
         reviews=len(found.reviews),
+        tags=len(found.tags),
         consent_changes=len(found.consents),
         dataset_rows=rows,
         runs=went.runs,

@@ -284,28 +284,37 @@ class House:
             found = await loop.run_in_executor(self._judges, self._judge, aside)
         finally:
             self._judging -= 1
-        facts = [experiences.judged(assessment) for assessment in found]
-        # Along with its words' own record: what is refused has no assessment either.
-        return [
-            line(msgspec.structs.replace(fact, along_with=fact.about), OURSELVES) for fact in facts
-        ]
+        return judged_aside(found)
 
     def accept(self, item: Item, source: str | None, aside: list[Experience]) -> Item:
         """The item with its parts fitting each other, its moment in UTC and secrets redacted."""
-        if isinstance(item, Feedback):
-            fault = item.fault()
-            if fault is not None:
-                raise Problem(422, "invalid", fault[1] + ".", pointer=fault[0])
-            moment = in_utc(item.given_at, "/given_at")
-            item = msgspec.structs.replace(item, given_at=moment)
-        else:
-            moment = in_utc(item.occurred_at, "/occurred_at")
-            if moment is not item.occurred_at:
-                item = msgspec.structs.replace(item, occurred_at=moment)
-        redact = self._redact  # once: another may be put in its place meanwhile
-        if isinstance(item, Experience) and redact.withholds(source):
-            aside.append(item)
-        return redact(item, source)
+        return admitted(item, source, self._redact, aside)
+
+
+def admitted(item: Item, source: str | None, redact: Redactor, aside: list[Experience]) -> Item:
+    """The item with its parts fitting each other, its moment in UTC and secrets redacted; put
+    aside, too, when that is without its words. Raises Problem, Rejected.
+    """
+    if isinstance(item, Feedback):
+        fault = item.fault()
+        if fault is not None:
+            raise Problem(422, "invalid", fault[1] + ".", pointer=fault[0])
+        moment = in_utc(item.given_at, "/given_at")
+        item = msgspec.structs.replace(item, given_at=moment)
+    else:
+        moment = in_utc(item.occurred_at, "/occurred_at")
+        if moment is not item.occurred_at:
+            item = msgspec.structs.replace(item, occurred_at=moment)
+    if isinstance(item, Experience) and redact.withholds(source):
+        aside.append(item)
+    return redact(item, source)
+
+
+def judged_aside(found: Sequence[Assessment]) -> list[Line]:
+    """What the panel said of words that are gone."""
+    facts = [experiences.judged(assessment) for assessment in found]
+    # Along with its words' own record: what is refused has no assessment either.
+    return [line(msgspec.structs.replace(fact, along_with=fact.about), OURSELVES) for fact in facts]
 
 
 def doors(house: House) -> dict[str, App]:

@@ -12,19 +12,18 @@ from store import refits, reviews
 from store.errors import Untrusted
 from store.events import StoreReader
 from store.experiences import count_by_label
-from store.reviews import AtRandom
+from store.reviews import Beside
 
 
 def health(store: StoreReader, panel: PanelSettings, on: OversightSettings) -> Health:
     """How the panel does on this deployment's own answers, those that taught it left out."""
     name = panel_id(panel)
     random = reviews.at_random(store, name)
-    serving = refits.serving(store) if panel.refitted_dir else None
-    taught = set(serving.members) if serving else set()
+    left_out = taught(store, panel)
     said = [
         Said(one.actual_harm, one.harmful)
         for one in random
-        if one.actual_harm is not None and one.position not in taught
+        if one.actual_harm is not None and one.position not in left_out
     ][-on.window :]
     since = _settled(store, name, random, on)
     if since is None:  # there are not enough answers yet
@@ -35,8 +34,14 @@ def health(store: StoreReader, panel: PanelSettings, on: OversightSettings) -> H
     return look(said, then, lately, on)
 
 
+def taught(store: StoreReader, panel: PanelSettings) -> set[int]:
+    """Positions of the experiences whose reviews taught the heads at work."""
+    serving = refits.serving(store) if panel.refitted_dir else None
+    return set(serving.members) if serving else set()
+
+
 def _settled(
-    store: StoreReader, panel: str, random: Sequence[AtRandom], on: OversightSettings
+    store: StoreReader, panel: str, random: Sequence[Beside], on: OversightSettings
 ) -> int | None:
     """Position from which on answers are new: up to it enough were reviewed, or else the first."""
     if sum(count_by_label(store, panel).values()) < 2 * on.window:

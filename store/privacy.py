@@ -34,6 +34,7 @@ class Found(NamedTuple):
     feedback: tuple[int, ...]
     assessments: tuple[int, ...]
     reviews: tuple[int, ...]
+    tags: tuple[int, ...]
     consents: tuple[int, ...]
     ids: tuple[str, ...]
     conversations: tuple[str, ...]
@@ -42,7 +43,7 @@ class Found(NamedTuple):
     @property
     def positions(self) -> tuple[int, ...]:
         """All of them, in order."""
-        on_them = (self.feedback, self.assessments, self.reviews, self.consents)
+        on_them = (self.feedback, self.assessments, self.reviews, self.tags, self.consents)
         parts = (self.experiences, *on_them)
         return tuple(sorted(position for part in parts for position in part))
 
@@ -183,10 +184,11 @@ def with_what_is_on(
     nothing else; beside what was found already.
     """
     feedback, assessments = tables.feedback.c, tables.assessments.c
-    reviews, consents = tables.reviews.c, tables.consents.c
+    reviews, tags, consents = tables.reviews.c, tables.tags.c, tables.consents.c
     ids = tuple(name for _, name in some)
     judged: set[int] = set()
     reviewed: set[int] = set()
+    tagged: set[int] = set()
     conversations = _emptied(connection, [position for position, _ in some])
     for batch in batches(conversations):
         on = feedback.conversation.in_(batch)
@@ -200,6 +202,8 @@ def with_what_is_on(
         judged |= set(connection.execute(select(assessments.position).where(of_them)).scalars())
         of_them = reviews.experience_id.in_(batch)
         reviewed |= set(connection.execute(select(reviews.position).where(of_them)).scalars())
+        of_them = tags.experience_id.in_(batch)
+        tagged |= set(connection.execute(select(tags.position).where(of_them)).scalars())
         on_one = (consents.scope == "experience") & consents.scope_id.in_(batch)
         consented |= set(connection.execute(select(consents.position).where(on_one)).scalars())
     return Found(
@@ -207,6 +211,7 @@ def with_what_is_on(
         feedback=tuple(sorted(said)),
         assessments=tuple(sorted(judged)),
         reviews=tuple(sorted(reviewed)),
+        tags=tuple(sorted(tagged)),
         consents=tuple(sorted(consented)),
         ids=ids,
         conversations=conversations,

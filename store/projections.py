@@ -28,6 +28,7 @@ from store.records import (
     Release,
     Review,
     Source,
+    Tagging,
     TrainingRun,
 )
 from store.redaction import is_withheld
@@ -103,6 +104,10 @@ def _review(r: Review) -> Row:
     }
 
 
+def _tagging(t: Tagging) -> Row:
+    return {"experience_id": t.experience_id, "tag": t.tag, "is_on": t.on}
+
+
 def _refit(r: Refit) -> Row:
     return {"id": r.id, "outcome": r.outcome}
 
@@ -140,6 +145,7 @@ KINDS: dict[str, Kind] = {
     "feedback.given": Kind(Feedback, tables.feedback, _feedback),
     "experience.assessed": Kind(Assessment, tables.assessments, _assessment),
     "experience.reviewed": Kind(Review, tables.reviews, _review),
+    "experience.tagged": Kind(Tagging, tables.tags, _tagging),
     "consent.changed": Kind(ConsentChange, tables.consents, _consent),
     "experience.erased": Kind(Erasure, tables.erasures, lambda e: {"id": e.id}),
     "loss.accepted": Kind(Loss, tables.losses, lambda x: {"first": x.first, "last": x.last}),
@@ -179,6 +185,7 @@ OF_PEOPLE = (
     tables.feedback,
     tables.assessments,
     tables.reviews,
+    tables.tags,
     tables.consents,
 )
 """What erasure takes rows from."""

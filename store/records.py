@@ -46,6 +46,8 @@ Identifier = Annotated[str, Meta(pattern=IDENTIFIER + r"(?!\n)")]
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00\n]*$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$")]
 """No U+0000 in either: PostgreSQL cannot store it."""
+Tag = Annotated[str, Meta(pattern=r"^\w[\w.:-]{0,63}$(?!\n)")]
+"""A word of the curators' own, without spaces; never what people said."""
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Weight = Annotated[float, Meta(ge=0)]
 Metadata = dict[Name, str | Whole | float | bool | None]
@@ -330,6 +332,17 @@ class Review(Noun, frozen=True, kw_only=True):
         if self.decision != "correct" and self.text is not None:
             return "/text", "only a correction has text"
         return None
+
+
+class Tagging(Noun, frozen=True, kw_only=True):
+    """A person put a tag on an experience, or took it off. The newest one of a tag counts."""
+
+    id: Identifier
+    experience_id: Identifier
+    tag: Tag
+    on: bool
+    reviewer: Name
+    tagged_at: Moment
 
 
 class Refit(Noun, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ beside the writer, which only notes it where nothing changed meanwhile: nobody w
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
 
@@ -95,7 +96,10 @@ def record(store: Store, review: Review, *, actor: str) -> Appended:
         key = f"experience/{review.experience_id}"
         position = connection.execute(select(events.c.position).where(events.c.key == key)).scalar()
         if position is None:
-            raise NotFound(f"No experience {review.experience_id!r} is recorded.")
+            raise NotFound(
+                f"No experience {review.experience_id!r} is recorded.",
+                hint="`bhavana search` finds ids.",
+            )
         drawn = _how_drawn(connection, position, review.experience_id)
         fact = reviewed(msgspec.structs.replace(review, drawn=drawn))
         [appended] = store.writer.append_within(connection, [log.line(fact, actor)])
@@ -233,11 +237,11 @@ def newest_decisions(as_of: int) -> Select[tuple[int]]:
 
 def corrections(store: StoreReader, *, as_of: int) -> dict[str, str]:
     """By experience id, the answer that a person last wrote in place of the model's."""
-    corrects = reviews.c.position.in_(newest_decisions(as_of)), reviews.c.decision == "correct"
-    with in_our_words(), store.reading.connect() as connection:
-        found = connection.execute(bodies(reviews).where(*corrects)).scalars()
-        written = [msgspec.json.decode(body, type=Review) for body in found]
-    return {review.experience_id: review.text for review in written if review.text is not None}
+    return {
+        review.experience_id: review.text
+        for review, _ in decided(store, as_of=as_of)
+        if review.text is not None
+    }
 
 
 def refused(store: StoreReader, *, as_of: int) -> list[int]:
@@ -324,13 +328,11 @@ class Decided(NamedTuple):
 
 def decided(store: StoreReader, *, as_of: int) -> list[Decided]:
     """The newest review of every experience, of those up to a position, in their order."""
-    up_to = reviews.c.position <= as_of
-    newest = select(func.max(reviews.c.position)).where(up_to).group_by(reviews.c.experience_id)
     query = (
         select(events.c.body, reviews.c.position)
         .select_from(reviews)
         .join(events, events.c.position == reviews.c.position)
-        .where(reviews.c.position.in_(newest))
+        .where(reviews.c.position.in_(newest_decisions(as_of)))
         .order_by(reviews.c.position)
     )
     with in_our_words(), store.reading.connect() as connection:
@@ -338,8 +340,8 @@ def decided(store: StoreReader, *, as_of: int) -> list[Decided]:
     return [Decided(msgspec.json.decode(row.body, type=Review), row.position) for row in rows]
 
 
-class AtRandom(NamedTuple):
-    """A person's word on an answer that was drawn at random, beside the panel's."""
+class Beside(NamedTuple):
+    """A person's word on an answer, beside the panel's."""
 
     position: int
     """Of the experience."""
@@ -348,8 +350,13 @@ class AtRandom(NamedTuple):
     """By the panel asked for; None where it abstains, or has not judged the answer."""
 
 
-def at_random(store: StoreReader, panel: str) -> list[AtRandom]:
+def at_random(store: StoreReader, panel: str) -> list[Beside]:
     """The newest review of every experience that was drawn at random, in the order of reviews."""
+    return beside(store, panel, drawn="random")
+
+
+def beside(store: StoreReader, panel: str, *, drawn: Drawn | None = None) -> list[Beside]:
+    """The newest review of every experience that was drawn so, or of all, in their order."""
     newest = select(func.max(reviews.c.position)).group_by(reviews.c.experience_id)
     judged = and_(
         assessments.c.experience_id == reviews.c.experience_id, assessments.c.panel == panel
@@ -359,11 +366,29 @@ def at_random(store: StoreReader, panel: str) -> list[AtRandom]:
         .select_from(reviews)
         .join(events, events.c.key == "experience/" + reviews.c.experience_id)
         .outerjoin(assessments, judged)
-        .where(reviews.c.position.in_(newest), reviews.c.drawn == "random")
+        .where(reviews.c.position.in_(newest))
         .order_by(reviews.c.position)
     )
+    if drawn is not None:
+        query = query.where(reviews.c.drawn == drawn)
     with in_our_words(), store.reading.connect() as connection:
-        return [AtRandom(*row) for row in connection.execute(query)]
+        return [Beside(*row) for row in connection.execute(query)]
+
+
+def by_several(store: StoreReader) -> list[dict[str, Review]]:
+    """Of each experience that several people decided on, the newest review of each, by name."""
+    often = select(reviews.c.experience_id).group_by(reviews.c.experience_id)
+    query = (
+        bodies(reviews)
+        .where(reviews.c.experience_id.in_(often.having(func.count() > 1)))
+        .order_by(reviews.c.position)
+    )
+    of: defaultdict[str, dict[str, Review]] = defaultdict(dict)
+    with in_our_words(), store.reading.connect() as connection:
+        for body in connection.execute(query).scalars():
+            review = msgspec.json.decode(body, type=Review)
+            of[review.experience_id][review.reviewer] = review
+    return [said for said in of.values() if len(said) > 1]
 
 
 def consented_among(store: StoreReader, positions: Sequence[int]) -> set[int]:

@@ -178,6 +178,16 @@ reviews = Table(
     Column("harmful", Boolean, nullable=False),
 )
 
+tags = Table(
+    "tags",
+    metadata,
+    # Each time a tag was put on or taken off; erasure needs the earlier ones, too.
+    _position(),
+    Column("experience_id", ID, nullable=False, index=True),
+    Column("tag", String(64), nullable=False, index=True),
+    Column("is_on", Boolean, nullable=False),
+)
+
 consents = Table(
     "consents",
     metadata,
@@ -281,6 +291,7 @@ PROJECTIONS = (
     feedback,
     assessments,
     reviews,
+    tags,
     consents,
     sources,
     erasures,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, type_coerce
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.types import NullType
 
-from store import experiences, refits, reviews, tables
+from store import experiences, refits, reviews, tables, tags
 from store.log import EMPTY_CHAIN, ERASED, ERASED_STREAM, SEAL_EVERY, Fact, Head, link
 from store.losses import ACCEPT, Gap, without
 from store.projections import KINDS, Projected, project
@@ -55,6 +55,7 @@ IDENTITY: dict[str, Identity] = {
         f"assessment/{a.experience_id}/{a.panel}",
     ),
     "experience.reviewed": _of(reviews.reviewed),
+    "experience.tagged": _of(tags.tagged),
     "experience.erased": _same("erasure"),
     "loss.accepted": lambda loss: ("losses", f"loss/{loss.first}-{loss.last}"),
     "source.changed": lambda source: (f"source/{source.name}", None),

@@ -88,13 +88,14 @@ def test_nothing_is_unpickled():
 def test_the_readme_names_every_roster_entry():
     """A newcomer on a roster is told to the readers, too."""
     from converters import FORMATS, PREFERENCES
+    from converters.imports import IMPORTS
     from scorers import SCORERS
     from trainer.gates import GATES
     from trainer.targets import TARGETS
 
     readme = (ROOT / "README.md").read_text()
 
-    rosters = [*SCORERS, *FORMATS, *PREFERENCES, *GATES, *TARGETS]
+    rosters = [*SCORERS, *FORMATS, *PREFERENCES, *IMPORTS, *GATES, *TARGETS]
     assert [name for name in rosters if f"`{name}`" not in readme] == []
 
 

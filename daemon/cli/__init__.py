@@ -7,10 +7,13 @@ import sys
 import click
 
 from daemon.cli import (
+    agreement,
     answers,
     copies,
+    counts,
     datasets,
     doctor,
+    files,
     heads,
     keys,
     loop,
@@ -18,7 +21,9 @@ from daemon.cli import (
     people,
     review,
     scoring,
+    search,
     service,
+    tags,
 )
 from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
@@ -30,9 +35,14 @@ VERBS = (
     loop,
     answers,
     scoring,
+    search,
     review,
+    agreement,
+    tags,
+    counts,
     heads,
     datasets,
+    files,
     people,
     keys,
     maintenance,

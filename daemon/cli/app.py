@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import msgspec
 import typer
 
 from daemon.settings import Settings, find_config, load
+from store.errors import Rejected
 from trainer.job import Heartbeat
 
 app = typer.Typer(
@@ -28,6 +30,10 @@ app = typer.Typer(
 _config: dict[str, Path | None] = {"path": None}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+Reviewer = Annotated[
+    str | None, typer.Option("--as", help="Who decides; else the name you are logged in by.")
+]
 
 
 @app.callback()
@@ -49,6 +55,16 @@ def config_file() -> Path | None:
 def settings() -> Settings:
     """The settings that the options and the environment ask for. Raises Misconfigured."""
     return load(config_file(), os.environ)
+
+
+def login() -> str:
+    """The name by which a person decides who names none. Raises Rejected where there is none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # a user without a name, as in some containers
+        raise Rejected(
+            "You are logged in without a name.", hint="Say who decides: --as."
+        ) from error
 
 
 def show(value: Any, as_json: bool, text: Callable[[], str]) -> None:

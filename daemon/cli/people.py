@@ -156,7 +156,7 @@ def _told(receipt: Receipt) -> str:
     done = "would be erased" if receipt.dry_run else "erased"
     counts = (
         f"{receipt.experiences} experiences, {receipt.feedback} feedback, "
-        f"{receipt.assessments} assessments, {receipt.reviews} reviews, "
+        f"{receipt.assessments} assessments, {receipt.reviews} reviews, {receipt.tags} tags, "
         f"{receipt.consent_changes} consent changes {done}."
     )
     rows = [f"{name}: {rows} rows" for name, rows in receipt.dataset_rows.items()]

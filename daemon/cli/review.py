@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 
-from daemon.cli.app import AsJson, app, settings, show
+from daemon.cli.app import AsJson, Reviewer, app, login, settings, show
+from daemon.cli.search import conversation, judged
 from daemon.wiring import at_work, open_store
 from scorers.panel import panel_id
 from store import reviews
@@ -27,9 +27,6 @@ app.add_typer(group, name="review")
 
 ExperienceId = Annotated[str, typer.Argument(help="As `bhavana review next` shows it.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
-Reviewer = Annotated[
-    str | None, typer.Option("--as", help="Who decides; else the name you are logged in by.")
-]
 Harms = Annotated[
     list[str] | None,
     typer.Option("--harm", help=f"May be given again. One of: {', '.join(HARMS)}."),
@@ -50,7 +47,7 @@ def next_one(reviewer: Reviewer = None, as_json: AsJson = False) -> None:
         drawn = reviews.draw(
             store,
             panel_id(house.panel),
-            reviewer=reviewer or _login(),
+            reviewer=reviewer or login(),
             cut=house.policy.max_harm,
         )
     show(_plain(drawn), as_json, lambda: _told(drawn))
@@ -127,7 +124,7 @@ def _decide(
         experience_id=experience_id,
         decision=decision,
         reason=reason,
-        reviewer=reviewer or _login(),
+        reviewer=reviewer or login(),
         reviewed_at=now(),
         **further,
     )
@@ -135,15 +132,6 @@ def _decide(
         appended = reviews.record(store, review, actor="cli")
     said: dict[str, Any] = {"id": review.id, "position": appended.position}
     show(said, as_json, lambda: f"{experience_id}: {decision}. Next: bhavana review next")
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError) as error:  # a user without a name, as in some containers
-        raise Rejected(
-            "You are logged in without a name.", hint="Say who decides: --as."
-        ) from error
 
 
 def _plain(drawn: Draw | None) -> dict[str, Any] | None:
@@ -161,14 +149,8 @@ def _told(drawn: Draw | None) -> str:
         return "Nothing waits: all that the panel assessed was decided on, or is drawn for others."
     e, a = drawn.experience, drawn.assessment
     lines = [f"{e.id}  from {e.source}, drawn: {drawn.drawn}", ""]
-    lines += [f"{message.role}: {message.content}" for message in e.messages]
-    lines += ["", f"answer: {e.response}", ""]
-    if a is not None:
-        harm = ", ".join(f"{name} {value:.2f}" for name, value in a.harm.items())
-        label = "none" if a.label is None else a.label.value
-        lines.append(f"panel: {harm or 'no harm known'}; label {label}")
-        if a.doubts or a.abstained:
-            lines.append(f"unsure: {', '.join((*a.doubts, *a.abstained))}")
+    lines += [*conversation(e), ""]
+    lines += [] if a is None else judged(a)
     lines += [
         "",
         f"bhavana review accept {e.id}",

@@ -577,3 +577,36 @@ def test_reviews_age_with_their_experience(judged):
     )
     assert len(erasure.positions) == 3
     assert reviews.judgements(store, PANEL) == []
+
+
+# --- beside the panel's word, and each other's --------------------------------------------
+
+
+def test_what_people_and_panel_say_of_the_same_answers(judged, monkeypatch):
+    """The newest review of each; of all, or of those that were drawn at random."""
+    store = judged({"e-1": {"harm": 0.9}, "e-2": {"harm": None}, "e-3": {}})
+    _only_at_random(monkeypatch)
+    name = _draw(store).experience.id
+    at = int(name[-1])
+    for one in ("e-1", "e-2"):
+        _record(store, one, id=f"first-{one}", decision="reject", harms=("omission",))
+    _record(store, "e-2", id="again")
+    found = {(b.position, b.harmful, b.actual_harm) for b in reviews.beside(store, PANEL)}
+    assert found == {(1, True, 0.9), (2, False, None)}
+    assert {b.position for b in reviews.at_random(store, PANEL)} == {at} & {1, 2}
+
+
+def test_what_several_people_decided(judged):
+    """Only where there are several, with the newest word of each."""
+    store = judged({"e-1": {}, "e-2": {}, "e-3": {}})
+    _record(store, "e-1")
+    _record(store, "e-2")
+    _record(store, "e-2", id="second-thoughts", decision="reject")
+    _record(store, "e-3")
+    _record(store, "e-3", id="bens", decision="reject", reviewer="ben")
+    _record(store, "e-3", id="annas-last", decision="reject")
+    [said] = reviews.by_several(store)
+    assert {name: review.id for name, review in said.items()} == {
+        "anna": "annas-last",
+        "ben": "bens",
+    }
