@@ -31,7 +31,7 @@ from store import reviews
 from store.candidates import candidates
 from store.engine import in_our_words
 from store.events import Store
-from store.records import CONSTITUTION, CURATED, PRACTICE, Noun, Policy
+from store.records import CURATED, PRACTICE, WRITTEN, Noun, Policy
 from store.sources import OURS
 
 WORDS_OF_A_PERSON = 10.0
@@ -170,7 +170,7 @@ def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str
                     key(together),
                     WORDS_OF_A_PERSON if decision == "correct" else weighted or 0.0,
                     *(tier == "trusted", source == CURATED),
-                    source in (CURATED, CONSTITUTION) or decision == "correct",
+                    source in WRITTEN or decision == "correct",
                     *(decision == "correct", source == PRACTICE),
                     decision != "correct" and (refusal or 0.0) >= SURE_REFUSAL,
                     *(0, 0, lot(together)),
@@ -291,7 +291,7 @@ def _caps(policy: Policy) -> dict[str, Callable[[Rows], Mask]]:
     return {
         "over_question_cap": lambda r: best(r, r["asked"], policy.max_per_question),
         "over_conversation_cap": lambda r: (
-            best(r, r["conversation"], policy.max_per_conversation) | r["curated"]
+            best(r, r["conversation"], policy.max_per_conversation) | r["written"]
         ),
         "over_person_cap": lambda r: single(r, r["person"]),
         "over_source_cap": lambda r: single(r, untrusted(r)),
