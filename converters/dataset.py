@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
@@ -35,7 +34,7 @@ from converters.rows import Keys, Rows, counts
 from converters.selection import Asked, Selection
 from converters.split import SPLITS, sides
 from store.errors import IntegrityError
-from store.events import Store
+from store.events import StoreReader
 from store.records import Dataset, Noun, Policy, digest, now, to_json
 
 CARD = """---
@@ -105,21 +104,20 @@ class Manifest(Noun, frozen=True, kw_only=True):
 
 
 def build(
-    store: Store,
+    store: StoreReader,
     folder: Path,
     asked: Asked,
     *,
     dataset_id: str,
     cycle_id: str,
-    stop: threading.Event | None = None,
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
     Repeats safely: a folder that is there already must hold the same content. Raises
     NotEnoughData when the policy admits too few, IntegrityError when a forbidden text is in what
-    was written, Unavailable when `stop` was set.
+    was written.
     """
-    asked, selection = select_clear(store, asked, stop)
+    asked, selection = select_clear(store, asked)
     require_enough(store, asked, selection)
     policy, rows = asked.policy, selection.rows
     side = np.array(
@@ -128,7 +126,7 @@ def build(
             rows["asked"],
             holdout_share=policy.holdout_share,
             test_share=policy.test_share,
-            earlier=asked.sides,
+            earlier=asked.earlier,
         )
     )
     splits = [name for name in SPLITS if name == SPLITS[0] or (side == name).any()]
@@ -230,7 +228,7 @@ class Written(NamedTuple):
 
 
 def _write_rows(
-    store: Store, folder: Path, selection: Selection, side: Keys, forbidden: Forbidden
+    store: StoreReader, folder: Path, selection: Selection, side: Keys, forbidden: Forbidden
 ) -> Written:
     """Writes each row to the file of its split. Raises IntegrityError."""
     chars = np.zeros(len(side), int)

@@ -25,12 +25,12 @@ from converters.mixture import NO_NAME, Names, Share, blends
 from converters.near import groups
 from converters.reading import Said, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
-from converters.split import Split, lot
+from converters.split import lot
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
 from store import reviews
 from store.candidates import candidates
 from store.engine import in_our_words
-from store.events import Store
+from store.events import StoreReader
 from store.records import CURATED, PRACTICE, WRITTEN, Noun, Policy
 from store.sources import OURS
 
@@ -50,8 +50,8 @@ class Asked(Noun, frozen=True, kw_only=True):
     """Says which quarantines were over."""
     ends: tuple[int, ...] = ()
     """Positions of earlier datasets: what came after each is compared with before."""
-    sides: dict[int, Split] = field(default_factory=dict)
-    """On which side earlier datasets had an experience, by its position."""
+    earlier: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Positions of the experiences in earlier datasets, by the split that they were in."""
     forbidden: tuple[str, ...] = ()
     """Texts that no training may see."""
     barred: frozenset[int] = frozenset()
@@ -76,7 +76,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return counts(self.names[what], self.rows[what])
 
 
-def select(store: Store, asked: Asked) -> Selection:
+def select(store: StoreReader, asked: Asked) -> Selection:
     """Experiences that the policy admits and that hold none of the forbidden texts."""
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
@@ -107,7 +107,9 @@ def select(store: Store, asked: Asked) -> Selection:
                 keep(name, mask_of(rows))
 
     cap()
-    asked_of = blends(policy, rows, names, replayed=list(asked.sides))
+    asked_of = blends(
+        policy, rows, names, replayed=[at for some in asked.earlier.values() for at in some]
+    )
     before = {}
     for name, blend in asked_of.items():
         before[name] = rows
@@ -119,7 +121,7 @@ def select(store: Store, asked: Asked) -> Selection:
 
 
 def _beyond_the_burst(
-    store: Store, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
+    store: StoreReader, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
 ) -> Mask:
     of = [code for code, source in names["source"].items() if source not in OURS]
     allowed = asked.policy.max_per_source
@@ -129,7 +131,7 @@ def _beyond_the_burst(
 # --- by columns ---------------------------------------------------------------------------
 
 
-def _by_columns(store: Store, table: Subquery, policy: Policy) -> dict[str, int]:
+def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> dict[str, int]:
     step = dropped(table.c, policy).label("step")
     asked = query(step, func.count()).select_from(table).group_by(step)
     with in_our_words(), store.reading.connect() as connection:
@@ -137,7 +139,9 @@ def _by_columns(store: Store, table: Subquery, policy: Policy) -> dict[str, int]
     return {"recorded": sum(found.values()), **{name: found.get(name, 0) for name in STEPS}}
 
 
-def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, dict[int, str]]]:
+def _rows(
+    store: StoreReader, table: Subquery, policy: Policy
+) -> tuple[Rows, dict[str, dict[int, str]]]:
     """What the columns admit, and the names of the sources, categories and difficulties."""
     columns = table.c
     asked = (
@@ -180,7 +184,7 @@ def _rows(store: Store, table: Subquery, policy: Policy) -> tuple[Rows, dict[str
     return np.concatenate(parts), names
 
 
-def _exemplars(store: Store, table: Subquery) -> dict[int, int]:
+def _exemplars(store: StoreReader, table: Subquery) -> dict[int, int]:
     """Curated exemplars that were recorded, by conversation."""
     columns = table.c
     together = func.coalesce(columns.conversation, columns.id).label("together")
@@ -193,7 +197,7 @@ def _exemplars(store: Store, table: Subquery) -> dict[int, int]:
 
 
 def _by_words(
-    store: Store, rows: Rows, better: Mapping[str, str], asked: Asked
+    store: StoreReader, rows: Rows, better: Mapping[str, str], asked: Asked
 ) -> Iterator[tuple[str, Mask]]:
     """The steps that one reading decides, each with a mask over what the one before kept.
 
@@ -229,7 +233,7 @@ def _any_text(some: Said, hit: Mask) -> Mask:
     return np.asarray(sums[some.responses + 1] > sums[starts])
 
 
-def _rejected(store: Store, asked: Asked) -> Keys:
+def _rejected(store: StoreReader, asked: Asked) -> Keys:
     """The words of what a person rejected or corrected, as it was."""
     positions = reviews.refused(store, as_of=asked.as_of)
     rows = np.zeros(len(positions), ROW)
@@ -239,7 +243,7 @@ def _rejected(store: Store, asked: Asked) -> Keys:
 
 
 def _alike(
-    store: Store, rows: Rows, better: Mapping[str, str], threshold: float
+    store: StoreReader, rows: Rows, better: Mapping[str, str], threshold: float
 ) -> tuple[Keys, Keys]:
     """Groups of questions, and of answers, that are nearly the same; 0: that are the same."""
     if not threshold:

@@ -80,7 +80,7 @@ def covered(
         return set(connection.execute(query).scalars())
 
 
-def tiers(store: Store, *, as_of: int, moment: datetime) -> dict[str, Tier]:
+def tiers(store: StoreReader, *, as_of: int, moment: datetime) -> dict[str, Tier]:
     """The tier of each source, as known at a position and standing at a moment.
 
     A source that nobody ever gave a tier is untrusted; the house's own are trusted.

@@ -54,7 +54,7 @@ def select(
             policy=policy,
             forbidden=tuple(forbidden),
             ends=tuple(sum(a.position <= end for a in kept) for end in ends),
-            sides={place + 1: "train" for place, a in enumerate(kept) if a.position in replayed},
+            earlier={"train": tuple(n for n, a in enumerate(kept, 1) if a.position in replayed)},
         )
         found = ours.select(store, asked)
         chosen = []
