@@ -2,6 +2,7 @@
 
     train.jsonl, validation.jsonl, test.jsonl   one row a line
     README.md                                   the dataset card
+    selection.png                               funnel, scores, lengths, categories
     manifest.json                               position, policy, counts, hashes; written last
 
 The same position, policy, panel and code give byte-identical files.
@@ -29,6 +30,7 @@ from converters.forbidden import Forbidden
 from converters.formats import chat
 from converters.formats.format import Row, jsonl
 from converters.mixture import Share
+from converters.plots import draw
 from converters.reading import said
 from converters.rows import Keys, Rows, counts
 from converters.selection import Asked, Selection
@@ -58,6 +60,8 @@ Conversations that Bhavana selected for fine-tuning, as of position {position} o
 | step of the selection | experiences |
 |---|---|
 {funnel}
+
+![Funnel, scores, lengths and categories](selection.png)
 
 Policy: `{policy}`. Panel: `{panel}`. Code: `{code}`.
 Every row was recorded with consent to training. The scores come from automatic scorers and
@@ -151,6 +155,13 @@ def build(
             content_hash=digest(written.files),
         )
         content = msgspec.json.format(to_json(manifest), indent=2) + b"\n"
+        draw(
+            partial,
+            rows,
+            written.chars,
+            funnel=selection.funnel,
+            categories=selection.count("category"),
+        )
         write_synced(partial / "README.md", _card(manifest).encode())
         write_synced(partial / "manifest.json", content)  # last: its presence means whole
         if folder.exists():

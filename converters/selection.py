@@ -147,8 +147,8 @@ def _rows(
     asked = (
         query(
             *(columns[name] for name in ("position", "id", "source", "conversation", "subject")),
-            *(columns[name] for name in ("category", "difficulty", "weighted", "refusal")),
-            *(columns[name] for name in ("tier", "decision")),
+            *(columns[name] for name in ("category", "difficulty", "actual_harm", "weighted")),
+            *(columns[name] for name in ("refusal", "tier", "decision")),
         )
         .where(dropped(columns, policy) == KEPT)
         .order_by(columns.position)
@@ -165,13 +165,14 @@ def _rows(
             part = np.zeros(len(page), ROW)
             for i, row in enumerate(page):
                 position, name, source, conversation, subject, category, difficulty = row[:7]
-                weighted, refusal, tier, decision = row[7:]
+                harm, weighted, refusal, tier, decision = row[7:]
                 together = conversation or name
                 part[i] = (
                     *(position, code("source", source), code("category", category)),
                     code("difficulty", difficulty),
                     NOBODY if source in OURS or subject is None else key(source, subject),
                     key(together),
+                    np.nan if harm is None or decision == "correct" else harm,
                     WORDS_OF_A_PERSON if decision == "correct" else weighted or 0.0,
                     *(tier == "trusted", source == CURATED),
                     source in WRITTEN or decision == "correct",
