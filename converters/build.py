@@ -20,6 +20,7 @@ from scorers.apart import ask
 from store import errors
 from store.errors import BhavanaError
 from store.events import StoreReader
+from store.orphans import end_without_parent
 from store.records import Dataset, Identifier, Noun, to_json
 
 NICENESS = 10
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="JSON in, JSON out: the only way")
     parser.parse_args(arguments)
+    end_without_parent()
     os.nice(NICENESS)
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     sys.stdout.buffer.write(to_json(answer(order)))

@@ -65,6 +65,7 @@ def _scores(axes: Axes, rows: Rows) -> None:
 def _bars(axes: Axes, counts: Mapping[str, int], color: Any) -> None:
     bars = axes.barh(list(counts), list(counts.values()), color=color)
     axes.bar_label(bars, padding=2)
+    axes.margins(x=0.12)  # room for the numbers
     axes.invert_yaxis()
 
 
