@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
@@ -25,7 +24,15 @@ import numpy as np
 
 from converters.clear import select_clear
 from converters.enough import require_enough
-from converters.folder import becoming, data_files, discard_partial, hashes, table, write_synced
+from converters.folder import (
+    becoming,
+    data_files,
+    discard,
+    discard_partial,
+    hashes,
+    table,
+    write_synced,
+)
 from converters.forbidden import Forbidden
 from converters.formats import chat
 from converters.formats.format import Row, jsonl
@@ -167,7 +174,7 @@ def build(
         if folder.exists():
             if not _holds(folder, content):
                 raise IntegrityError(f"{folder} holds another dataset.")
-            shutil.rmtree(folder)
+            discard(folder)
     held_out: dict[str, tuple[int, ...]] = {
         name: tuple(rows["position"][side == name].tolist()) for name in splits if name != "train"
     }

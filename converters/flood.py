@@ -10,21 +10,24 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.grams import Places, mixed
+from converters.grams import Numbers, Places, mixed
 from converters.reading import Said, said
 from converters.rows import Mask, Rows
 from store.events import StoreReader
 
-GRAM_WORDS = (1, 2, 3)
-"""So many words in a row: a trigger may be a single one, among others that vary."""
+MOST_WORDS = 3
+"""In a row: a trigger may be a single one, among others that vary."""
 SIGN = re.compile(r"[^\w\s]")
 """Or a sign."""
+PLAIN = bytes(code for code in range(128) if not SIGN.match(chr(code)))
+"""The letters and spaces of ASCII, to be passed over quickly."""
 LEAST_PAST = 100
 """With fewer earlier experiences a source has no past to compare with."""
 TIMES_MORE = 10
@@ -62,36 +65,47 @@ def beyond_the_burst(
             new = places[(start < position) & (position <= end)]
             if not len(new):
                 continue
-            counts = np.zeros(BUCKETS, np.uint32)
-            for _, _, buckets in _read(store, rows[new], better):
-                np.add.at(counts, buckets, 1)
+            counts = _counts(store, rows[new], better)
             late: list[int] = []
             if count >= LEAST_PAST and len(new) > allowed:
                 sudden = _sudden(past, count, counts, len(new), allowed)
                 if sudden.any():
                     late = _late(store, rows[new], better, sudden, allowed)
             beyond[new[late]] = True
-            past += counts
+            past += counts - _counts(store, rows[new[late]], better)
             count += len(new) - len(late)
-            for _, _, buckets in _read(store, rows[new[late]], better):
-                np.subtract.at(past, buckets, 1)
     return beyond
 
 
+def _counts(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Counts:
+    """In how many rows there is something of each bucket."""
+    counts = np.zeros(BUCKETS, np.uint32)
+    for some in said(store, rows, better):
+        grams = _grams(some)
+        buckets = _buckets(grams.numbers)
+        for start, end in pairwise(grams.first.tolist()):
+            counts[buckets[start:end]] += np.uint32(1)  # once, however often it is said there
+    return counts
+
+
 def _sudden(past: Counts, before: int, counts: Counts, new: int, allowed: int) -> Mask:
-    sudden = counts / new > TIMES_MORE * (past.astype(float) + 1) / (before + 1)
-    return np.asarray(sudden & (counts > allowed))
+    sudden = counts > allowed
+    before_it = (past[sudden].astype(float) + 1) / (before + 1)
+    sudden[sudden] = counts[sudden] / new > TIMES_MORE * before_it
+    return np.asarray(sudden)
 
 
 def _late(
     store: StoreReader, rows: Rows, better: Mapping[str, str], sudden: Mask, allowed: int
 ) -> list[int]:
     """The places of those that share something sudden with `allowed` rows before them."""
-    found: dict[int, list[int]] = {}
-    for place, grams, buckets in _read(store, rows, better):
-        hit = sudden[buckets]
-        for at, gram in zip(place[hit].tolist(), grams[hit].tolist(), strict=True):
-            found.setdefault(at, []).append(gram)
+    found: dict[int, set[int]] = {}
+    for some in said(store, rows, better):
+        grams = _grams(some)
+        hit, which = np.nonzero(sudden[_buckets(grams.numbers)])
+        place = np.searchsorted(grams.first, hit, side="right") - 1 + some.rows.start
+        for at, gram in zip(place.tolist(), grams.numbers[hit, which].tolist(), strict=True):
+            found.setdefault(at, set()).add(gram)
     # A bucket is more than one gram: which of them is it that so many share?
     shared = Counter(gram for grams in found.values() for gram in grams)
     taken: Counter[int] = Counter()
@@ -105,41 +119,41 @@ def _late(
     return late
 
 
-def _read(
-    store: StoreReader, rows: Rows, better: Mapping[str, str]
-) -> Iterator[tuple[Places, NDArray[np.uint64], Places]]:
-    """(place among the rows, gram, its bucket) of every different gram of each row."""
-    for some in said(store, rows, better):
-        place, grams = _grams(some)
-        buckets = (grams % np.uint64(BUCKETS)).astype(np.int64)
-        yield place + some.rows.start, grams, buckets
+class Grams(NamedTuple):
+    """Every few words in a row that the person or the model said, and every sign."""
+
+    numbers: Numbers
+    """A line for each word, and for each sign; a row's stand together."""
+    first: Places
+    """Of each row its first line, and then how many lines there are."""
 
 
-def _grams(some: Said) -> tuple[Places, NDArray[np.uint64]]:
-    """Every few words in a row that the person or the model said, and every sign, once a row."""
+def _grams(some: Said) -> Grams:
     owner, spoken, signs = [], [], []
     for place, experience in some.found:
-        for message in experience.messages:
-            owner.append(place)
-            spoken.append(message.role != "system")
-        owner.append(place)
+        texts = [turn.content for turn in experience.messages if turn.role != "system"]
+        spoken += [turn.role != "system" for turn in experience.messages]
+        owner += [place] * (len(experience.messages) + 1)
         spoken.append(True)
-        texts = (*(m.content for m in experience.messages if m.role != "system"),)
-        written = set(SIGN.findall("\n".join((*texts, experience.response))))
-        signs += [(place, ord(sign)) for sign in sorted(written)]
-    owners, counted = np.array(owner, np.int64), np.array(spoken, bool)
-    places: list[Places] = []
-    grams: list[NDArray[np.uint64]] = []
-    for length in GRAM_WORDS:
-        numbers, text = some.words.rows(length)
-        places.append(owners[text[counted[text]]])
-        grams.append(numbers[counted[text]])
+        written = set(_signs("\n".join((*texts, experience.response))))
+        signs += [(place, ord(sign)) for sign in written]
+    counted = np.array(spoken, bool)[some.words.text]
     marks = np.array(signs, np.int64).reshape(-1, 2)
-    places.append(marks[:, 0])
-    grams.append(mixed(marks[:, 1].astype(np.uint64)))
-    all_places, all_grams = np.concatenate(places), np.concatenate(grams)
-    order = np.lexsort((all_grams, all_places))
-    all_places, all_grams = all_places[order], all_grams[order]
-    once = np.ones(len(order), bool)
-    once[1:] = (all_places[1:] != all_places[:-1]) | (all_grams[1:] != all_grams[:-1])
-    return all_places[once], all_grams[once]
+    places = np.concatenate((np.array(owner, np.int64)[some.words.text[counted]], marks[:, 0]))
+    numbers = np.concatenate(
+        (
+            some.words.up_to(MOST_WORDS)[counted],
+            np.repeat(mixed(marks[:, 1].astype(np.uint64))[:, None], MOST_WORDS, axis=1),
+        )
+    )
+    order = np.argsort(places, kind="stable")
+    count = some.rows.stop - some.rows.start
+    return Grams(numbers[order], np.searchsorted(places[order], np.arange(count + 1)))
+
+
+def _signs(text: str) -> list[str]:
+    return SIGN.findall(text.encode().translate(None, PLAIN).decode())
+
+
+def _buckets(grams: Numbers) -> Places:
+    return (grams % np.uint64(BUCKETS)).astype(np.int64)

@@ -50,6 +50,13 @@ def discard_partial(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
+def discard(folder: Path) -> None:
+    """Deletes a folder: under its name it is whole or gone, even where this is killed."""
+    aside = Path(tempfile.mkdtemp(prefix=_beside(folder), dir=folder.parent))
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
 def _beside(folder: Path) -> str:
     return f".{folder.name}.partial-"
 

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from converters.grams import Numbered, Numbers, numbered
+from converters.grams import Numbered, Numbers, Places, numbered
 from converters.rows import Mask
 
 GRAM_WORDS = 8
 """Two texts that share this many words in a row are taken for the same item."""
+SIEVE = 2**18
+"""Numbers are told apart by their last bits first: nearly all that are asked of are not known."""
 
 
 class Forbidden:
@@ -21,14 +23,15 @@ class Forbidden:
 
     def __init__(self, texts: Iterable[str]) -> None:
         found = numbered(list(texts))
-        self._grams = np.unique(found.rows(GRAM_WORDS)[0])
-        self._whole = np.unique(found.whole())
+        self._grams = _Known(found.rows(GRAM_WORDS)[0])
+        self._whole = _Known(found.whole())
 
     def among(self, said: Numbered) -> Mask:
         """Which of the texts are, or hold, one of them."""
-        holds = _among(said.whole(), self._whole)
+        holds = np.zeros(len(said.first) - 1, bool)
+        holds[self._whole.places(said.whole())] = True
         grams, text = said.rows(GRAM_WORDS)
-        holds[text[_among(grams, self._grams)]] = True
+        holds[text[self._grams.places(grams)]] = True
         return holds
 
     def in_any(self, texts: Iterable[str]) -> bool:
@@ -36,8 +39,17 @@ class Forbidden:
         return bool(self.among(numbered(list(texts))).any())
 
 
-def _among(numbers: Numbers, known: Numbers) -> Mask:
-    if not len(known):
-        return np.zeros(len(numbers), bool)
-    places = np.minimum(np.searchsorted(known, numbers), len(known) - 1)
-    return np.asarray(known[places] == numbers)
+class _Known:
+    """Numbers, to be found among others."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = np.unique(numbers)
+        self._sieve = np.zeros(SIEVE, bool)
+        self._sieve[numbers % np.uint64(SIEVE)] = True
+
+    def places(self, numbers: Numbers) -> Places:
+        """Where among these they stand."""
+        maybe = np.flatnonzero(self._sieve[numbers % np.uint64(SIEVE)])
+        found = np.searchsorted(self._numbers, numbers[maybe])
+        same = self._numbers[found.clip(max=len(self._numbers) - 1)] == numbers[maybe]
+        return np.asarray(maybe[same])

@@ -23,6 +23,8 @@ BEFORE = 0xD6E8FEB86659FD93
 """By this the words before count more: their order matters."""
 IS_WORD = np.array([chr(i).isalnum() or chr(i) == "_" or i >= 128 for i in range(256)])
 """By byte of UTF-8; of other letters than ASCII's only words are left when it is asked."""
+CODES = np.arange(1, 257, dtype=np.uint64)
+"""By byte, too: none counts nothing."""
 
 
 class Numbered(NamedTuple):
@@ -31,8 +33,8 @@ class Numbered(NamedTuple):
     numbers: Numbers
     text: Places
     """Which text each word belongs to."""
-    texts: int
-    """How many."""
+    first: Places
+    """Of each text its first word, and then how many words there are."""
 
     def rows(self, length: int) -> tuple[Numbers, Places]:
         """Every so many words in a row that lie in one text: their number, and which text."""
@@ -45,12 +47,22 @@ class Numbered(NamedTuple):
             joined = joined * np.uint64(BEFORE) + self.numbers[ahead : ahead + last]
         return mixed(joined + np.uint64(length))[whole], self.text[:last][whole]
 
+    def up_to(self, length: int) -> Numbers:
+        """Of each word a line: it alone, and with those after it, up to so many in a row.
+
+        Where its text ends sooner it stands there alone once more.
+        """
+        lines = np.repeat(mixed(self.numbers + np.uint64(1))[:, None], length, axis=1)
+        joined = self.numbers
+        for ahead in range(1, min(length, len(self.numbers))):
+            joined = joined[:-1] * np.uint64(BEFORE) + self.numbers[ahead:]
+            whole = self.text[:-ahead] == self.text[ahead:]
+            lines[:-ahead, ahead][whole] = mixed(joined + np.uint64(ahead + 1))[whole]
+        return lines
+
     def whole(self) -> Numbers:
         """A number for all words of each text together, in their order."""
-        place = np.arange(len(self.numbers)) - np.searchsorted(self.text, self.text)
-        sums = np.zeros(self.texts, np.uint64)
-        np.add.at(sums, self.text, self.numbers * _powers(BEFORE, place.max(initial=0) + 1)[place])
-        return mixed(sums)
+        return mixed(_polynomials(self.numbers, BEFORE, self.first[:-1], self.first[1:]))
 
 
 def numbered(texts: Sequence[str]) -> Numbered:
@@ -60,14 +72,11 @@ def numbered(texts: Sequence[str]) -> Numbered:
     encoded = [text.encode() for text in plain]
     data = np.frombuffer(b"\0".join((b"", *encoded, b"")), np.uint8)
     inside = IS_WORD[data]
-    starts = np.flatnonzero(inside[1:] & ~inside[:-1]) + 1
-    ends = np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
-    values = (data.astype(np.uint64) + np.uint64(1)) * _powers(BASE, len(data))
-    sums = np.concatenate(([np.uint64(0)], np.cumsum(values, dtype=np.uint64)))
-    numbers = (sums[ends] - sums[starts]) * _powers(pow(BASE, -1, 2**64), len(data))[starts]
-    borders = np.cumsum([0, *(len(text) + 1 for text in encoded)])
-    text = np.searchsorted(borders, starts - 1, side="right") - 1
-    return Numbered(mixed(numbers + (ends - starts).astype(np.uint64)), text, len(texts))
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+    starts, ends = edges[::2], edges[1::2]
+    numbers = _polynomials(CODES[data], BASE, starts, ends) + (ends - starts).astype(np.uint64)
+    first = np.searchsorted(starts, np.cumsum([1, *(len(text) + 1 for text in encoded)]))
+    return Numbered(mixed(numbers), np.repeat(np.arange(len(texts)), np.diff(first)), first)
 
 
 def mixed(numbers: Numbers) -> Numbers:
@@ -75,6 +84,16 @@ def mixed(numbers: Numbers) -> Numbers:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
     return numbers ^ (numbers >> np.uint64(31))
+
+
+def _polynomials(values: Numbers, base: int, starts: Places, ends: Places) -> Numbers:
+    """Of each stretch the sum of its values, each times a power of the base by its place in it."""
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * _powers(base, len(values)), out=sums[1:])
+    # Divided by the power at which the stretch begins: equal ones are equal wherever they stand.
+    return np.asarray(
+        (sums[ends] - sums[starts]) * _powers(pow(base, -1, 2**64), len(sums))[starts]
+    )
 
 
 _POWERS: dict[int, Numbers] = {}

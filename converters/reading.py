@@ -10,15 +10,50 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from converters.grams import Numbered, Numbers, mixed, numbered
 from converters.rows import Rows
 from store import experiences
 from store.events import StoreReader
-from store.records import Experience
+from store.privacy import batches
 
 BATCH = 200
 """Experiences at once: their bytes as numbers stay in the processor's cache."""
+
+
+class Turn(Struct, frozen=True):
+    """What was said before the response."""
+
+    role: str
+    content: str
+
+
+class Situation(Struct, frozen=True):
+    """What it was about."""
+
+    category: str | None = None
+    difficulty: str | None = None
+
+
+class Spoken(Struct, frozen=True):
+    """The parts of an experience that are learned from; it was checked when it was recorded."""
+
+    id: str
+    source: str
+    messages: tuple[Turn, ...]
+    response: str
+    conversation_id: str | None = None
+    context: Situation = Situation()
+
+    @property
+    def conversation(self) -> str:
+        """The conversation, or the experience."""
+        return self.conversation_id or self.id
+
+
+NOTHING = Spoken(id="", source="", messages=(), response="")
+_spoken = msgspec.json.Decoder(Spoken).decode
 
 
 class Said(NamedTuple):
@@ -26,7 +61,7 @@ class Said(NamedTuple):
 
     rows: slice
     """Which of the rows asked for."""
-    found: list[tuple[int, Experience]]
+    found: list[tuple[int, Spoken]]
     """With each one's place among these rows; what was erased meanwhile is not there."""
     words: Numbered
     """Of all texts: of each experience its messages in their order, then the response."""
@@ -36,29 +71,35 @@ class Said(NamedTuple):
     """Which is the last that the person said; -1 where the person said nothing."""
 
 
-def corrected(experience: Experience, better: Mapping[str, str]) -> Experience:
+def _read(body: bytes, better: Mapping[str, str]) -> Spoken:
     """With the answer that a person wrote in place of the model's, where one did."""
-    text = better.get(experience.id)
-    return experience if text is None else msgspec.structs.replace(experience, response=text)
+    spoken = _spoken(body)
+    text = better.get(spoken.id)
+    return spoken if text is None else msgspec.structs.replace(spoken, response=text)
 
 
 def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[Said]:
     """Reads what was said in these rows, some at a time."""
     for start in range(0, len(rows), BATCH):
         some = slice(start, min(start + BATCH, len(rows)))
-        places = {int(position): i for i, position in enumerate(rows["position"][some])}
+        wanted = rows["position"][some].tolist()
+        bodies = experiences.bodies_at(store, wanted)
         found = [
-            (places[position], corrected(experience, better))
-            for position, experience in experiences.read(store, places)
+            (place, _read(bodies[position], better))
+            for place, position in enumerate(wanted)
+            if position in bodies
         ]
         texts: list[str] = []
         responses, questions = [], []
-        for _, experience in found:
-            asked = [len(texts) + i for i, m in enumerate(experience.messages) if m.role == "user"]
-            texts.extend(message.content for message in experience.messages)
-            questions.append(asked[-1] if asked else -1)
+        for _, spoken in found:
+            question = -1
+            for turn in spoken.messages:
+                if turn.role == "user":
+                    question = len(texts)
+                texts.append(turn.content)
+            questions.append(question)
             responses.append(len(texts))
-            texts.append(experience.response)
+            texts.append(spoken.response)
         as_numbers = numbered(texts)
         yield Said(some, found, as_numbers, np.array(responses, int), np.array(questions, int))
 
@@ -73,12 +114,9 @@ def exchange(some: Said) -> tuple[Numbers, Numbers]:
 
 def texts(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(question, answer) of each row, in their order; empty where it was erased meanwhile."""
-    position_of = iter(rows["position"])
-    for position, experience in experiences.read(store, map(int, rows["position"])):
-        for wanted in position_of:
-            if wanted == position:
-                fixed = corrected(experience, better)
-                yield fixed.last_user_turn, fixed.response
-                break
-            yield "", ""
-    yield from (("", "") for _ in position_of)
+    for some in batches(rows["position"].tolist()):
+        bodies = experiences.bodies_at(store, some)
+        for position in some:
+            spoken = _read(bodies[position], better) if position in bodies else NOTHING
+            asked = [turn.content for turn in spoken.messages if turn.role == "user"]
+            yield asked[-1] if asked else "", spoken.response

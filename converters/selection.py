@@ -10,8 +10,10 @@ same order. Memory holds some numbers of each experience, never its words.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -80,8 +82,7 @@ def select(store: StoreReader, asked: Asked) -> Selection:
     """Experiences that the policy admits and that hold none of the forbidden texts."""
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
-    funnel = _by_columns(store, table, policy)
-    rows, names = _rows(store, table, policy)
+    rows, names, funnel = _by_columns(store, table, policy)
     better = reviews.corrections(store, as_of=asked.as_of)
 
     def keep(name: str, mask: Mask) -> None:
@@ -131,58 +132,60 @@ def _beyond_the_burst(
 # --- by columns ---------------------------------------------------------------------------
 
 
-def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> dict[str, int]:
-    step = dropped(table.c, policy).label("step")
-    asked = query(step, func.count()).select_from(table).group_by(step)
-    with in_our_words(), store.reading.connect() as connection:
-        found = dict(connection.execute(asked).all())
-    return {"recorded": sum(found.values()), **{name: found.get(name, 0) for name in STEPS}}
-
-
-def _rows(
+def _by_columns(
     store: StoreReader, table: Subquery, policy: Policy
-) -> tuple[Rows, dict[str, dict[int, str]]]:
-    """What the columns admit, and the names of the sources, categories and difficulties."""
+) -> tuple[Rows, dict[str, dict[int, str]], dict[str, int]]:
+    """What the columns admit, the names of its sources, categories and difficulties, the funnel."""
     columns = table.c
-    asked = (
-        query(
-            *(columns[name] for name in ("position", "id", "source", "conversation", "subject")),
-            *(columns[name] for name in ("category", "difficulty", "actual_harm", "weighted")),
-            *(columns[name] for name in ("refusal", "tier", "decision")),
-        )
-        .where(dropped(columns, policy) == KEPT)
-        .order_by(columns.position)
-    )
+    asked = query(
+        dropped(columns, policy),
+        *(columns[name] for name in ("position", "id", "source", "conversation", "subject")),
+        *(columns[name] for name in ("category", "difficulty", "actual_harm", "weighted")),
+        *(columns[name] for name in ("refusal", "tier", "decision")),
+    ).order_by(columns.position)
     codes: dict[str, dict[str, int]] = {"source": {}, "category": {}, "difficulty": {}}
-
-    def code(what: str, name: str | None) -> int:
-        return codes[what].setdefault(name or NO_NAME, len(codes[what]))
-
+    found: Counter[str] = Counter()
     parts = [np.zeros(0, ROW)]
     with in_our_words(), store.reading.connect() as connection:
         streamed = connection.execution_options(yield_per=PAGE).execute(asked)
         for page in streamed.partitions():
-            part = np.zeros(len(page), ROW)
-            for i, row in enumerate(page):
-                position, name, source, conversation, subject, category, difficulty = row[:7]
-                harm, weighted, refusal, tier, decision = row[7:]
-                together = conversation or name
-                part[i] = (
-                    *(position, code("source", source), code("category", category)),
-                    code("difficulty", difficulty),
-                    NOBODY if source in OURS or subject is None else key(source, subject),
-                    key(together),
-                    np.nan if harm is None or decision == "correct" else harm,
-                    WORDS_OF_A_PERSON if decision == "correct" else weighted or 0.0,
-                    *(tier == "trusted", source == CURATED),
-                    source in WRITTEN or decision == "correct",
-                    *(decision == "correct", source == PRACTICE),
-                    decision != "correct" and (refusal or 0.0) >= SURE_REFUSAL,
-                    *(0, 0, lot(together)),
-                )
-            parts.append(part)
+            found.update([row[0] for row in page])
+            parts.append(_part([row[1:] for row in page if row[0] == KEPT], codes))
     names = {what: {n: name for name, n in known.items()} for what, known in codes.items()}
-    return np.concatenate(parts), names
+    funnel = {"recorded": found.total(), **{name: found[name] for name in STEPS}}
+    return np.concatenate(parts), names, funnel
+
+
+def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> Rows:
+    """The rows of these; `codes` learns the names that are new."""
+    part = np.zeros(len(kept), ROW)
+    if not kept:
+        return part
+    columns = list(zip(*kept, strict=True))
+    position, name, source, conversation, subject, category, difficulty = columns[:7]
+    harm, weighted, refusal, tier, decision = columns[7:]
+    for what, values in (("source", source), ("category", category), ("difficulty", difficulty)):
+        known = codes[what]
+        part[what] = [known.setdefault(value or NO_NAME, len(known)) for value in values]
+    together = [talk or alone for talk, alone in zip(conversation, name, strict=True)]
+    spoken = zip(source, subject, strict=True)
+    part["position"] = position
+    part["person"] = [NOBODY if s in OURS or who is None else key(s, who) for s, who in spoken]
+    part["conversation"] = [key(one) for one in together]
+    part["lot"] = [lot(one) for one in together]
+    part["corrected"] = [one == "correct" for one in decision]
+    part["harm"] = [np.nan if one is None else one for one in harm]
+    part["harm"][part["corrected"]] = np.nan
+    part["weighted"] = [one or 0.0 for one in weighted]
+    part["weighted"][part["corrected"]] = WORDS_OF_A_PERSON
+    part["trusted"] = [one == "trusted" for one in tier]
+    part["curated"] = [one == CURATED for one in source]
+    part["written"] = [one in WRITTEN for one in source]
+    part["written"] |= part["corrected"]
+    part["practised"] = [one == PRACTICE for one in source]
+    part["refuses"] = [(one or 0.0) >= SURE_REFUSAL for one in refusal]
+    part["refuses"] &= ~part["corrected"]
+    return part
 
 
 def _exemplars(store: StoreReader, table: Subquery) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Many rows in few statements.
+"""Many rows in few statements, in and out.
 
 SQLite gives Python's interpreter lock back and takes it again at every row of an executemany,
 while another thread reads requests; a statement of many rows does so once. PostgreSQL takes
@@ -12,7 +12,20 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Table,
+    bindparam,
+    cast,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.postgresql import JSON as JSON_TEXT
 
 from store.engine import raw_errors
 
@@ -51,6 +64,29 @@ def _stream(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
         for row in rows:
             # Text is what COPY takes for json, and no column of ours holds other bytes.
             copied.write_row([v.decode() if isinstance(v, bytes) else v for v in row])
+
+
+def among(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """The column, of texts or of positions, is one of the `listed`.
+
+    They come as one JSON list: an IN over parameters would be another statement for each number
+    of them.
+    """
+    return _among(connection.dialect.name, column)
+
+
+def listed(values: Iterable[Any]) -> str:
+    """The values as `among` takes them."""
+    return msgspec.json.encode(list(values)).decode()
+
+
+@lru_cache(None)
+def _among(dialect: str, column: ColumnElement[Any]) -> ColumnElement[bool]:
+    listed: BindParameter[str] = bindparam("listed")
+    if dialect == "sqlite":
+        return column.in_(select(func.json_each(listed).table_valued("value").c.value))
+    each = func.json_array_elements_text(cast(listed, JSON_TEXT)).table_valued("value").c.value
+    return column.in_(select(cast(each, BigInteger) if column.type.python_type is int else each))
 
 
 _INSERT = lru_cache(None)(insert)

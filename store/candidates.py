@@ -9,7 +9,9 @@ from datetime import datetime
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Subquery,
+    Table,
     and_,
     case,
     func,
@@ -76,8 +78,7 @@ def candidates(store: StoreReader, panel: str, *, as_of: int, moment: datetime) 
 def _newest_consent(scope: str, as_of: int) -> Subquery:
     known = and_(consents.c.scope == scope, consents.c.position <= as_of)
     newest = select(func.max(consents.c.position)).where(known).group_by(consents.c.scope_id)
-    columns = (consents.c.scope_id, consents.c.position, consents.c.training)
-    return select(*columns).where(consents.c.position.in_(newest)).subquery(f"of_{scope}")
+    return _at(consents, newest, f"of_{scope}")
 
 
 def _consented(*changes: Subquery) -> ColumnElement[bool]:
@@ -91,9 +92,16 @@ def _consented(*changes: Subquery) -> ColumnElement[bool]:
 
 
 def _newest_decision(as_of: int) -> Subquery:
-    table = reviews.c
-    columns = select(table.experience_id, table.decision)
-    return columns.where(table.position.in_(newest_decisions(as_of))).subquery("decided")
+    return _at(reviews, newest_decisions(as_of), "decided")
+
+
+def _at(table: Table, positions: Select[tuple[int]], name: str) -> Subquery:
+    """The rows of a table at these positions.
+
+    A join, because SQLite would look an IN up anew for every experience and every position.
+    """
+    wanted = positions.subquery(f"{name}_at")
+    return select(table).join(wanted, wanted.c[0] == table.c.position).subquery(name)
 
 
 def _objected(on: str, as_of: int) -> Subquery:

@@ -132,20 +132,16 @@ def _positions(store: StoreReader, ids: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def read(store: StoreReader, positions: Iterable[int]) -> Iterator[tuple[int, Experience]]:
-    """The experiences at these positions, each with its position, in their order.
+def bodies_at(store: StoreReader, positions: Sequence[int]) -> dict[int, bytes]:
+    """The experiences at these positions, some hundreds, as they stand in the log.
 
     Those that were erased meanwhile are left out. Raises nothing for them: the caller asks
     `privacy.erased_among` when it records what it made.
     """
-    for some in batches(positions):
-        query = select(events.c.position, events.c.body).where(events.c.position.in_(some))
-        with in_our_words(), store.reading.connect() as connection:
-            bodies_at = {row.position: bytes(row.body) for row in connection.execute(query)}
-        for position in some:
-            body = bodies_at.get(position, ERASED)
-            if body != ERASED:
-                yield position, msgspec.json.decode(body, type=Experience)
+    query = select(events.c.position, events.c.body).where(events.c.position.in_(positions))
+    with in_our_words(), store.reading.connect() as connection:
+        found = {position: bytes(body) for position, body in connection.execute(query)}
+    return {position: body for position, body in found.items() if body != ERASED}
 
 
 def get(store: Store, experience_id: str) -> Experience:

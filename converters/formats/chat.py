@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from converters.formats.format import Example, Format, Row, jsonl
 from converters.formats.turns import prompt, reply
+from converters.reading import Spoken
 from store.records import Experience
 
 
-def row(experience: Experience) -> Row:
+def row(experience: Experience | Spoken) -> Row:
     """The conversation with the response as its last turn, and where it came from."""
     return {
         "id": experience.id,

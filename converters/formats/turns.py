@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from converters.formats.format import Turn, Unfit
+from converters.reading import Spoken
 from store.records import Experience
 
 LABEL = re.compile(r"^(System|User|Assistant):", re.MULTILINE)
@@ -20,7 +21,7 @@ class Exchange(NamedTuple):
     answer: str
 
 
-def prompt(experience: Experience) -> list[Turn]:
+def prompt(experience: Experience | Spoken) -> list[Turn]:
     """What was said before the response, as it was."""
     return [{"role": m.role, "content": m.content} for m in experience.messages]
 

@@ -19,10 +19,11 @@ from msgspec import to_builtins
 from store.records import to_json
 from tests.benchmarks import machine
 from tests.benchmarks.beside_training import beside_training
+from tests.benchmarks.dataset import dataset
 from tests.benchmarks.figures import Figure, Missing, table
 from tests.benchmarks.ingest import bulk, single
 from tests.benchmarks.large import large
-from tests.benchmarks.near import near
+from tests.benchmarks.near import near, near_large
 from tests.benchmarks.postgresql import postgresql
 from tests.benchmarks.record import rebuild, record
 from tests.benchmarks.scoring import antijudge, beside_assessing, panel
@@ -41,9 +42,11 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "beside_assessing": beside_assessing,
     "near": near,
     "large": large,
+    "dataset": dataset,
+    "near_large": near_large,
 }
-LARGE = ("large",)
-"""Takes minutes and gigabytes: only when asked for."""
+LARGE = ("large", "dataset", "near_large")
+"""Take minutes and gigabytes: only when asked for."""
 
 
 class Results(NamedTuple):

@@ -79,9 +79,11 @@ def figure(
     )
 
 
-def interleaved(ours: Callable[[], T], reference: Callable[[], T]) -> tuple[list[T], list[T]]:
+def interleaved(
+    ours: Callable[[], T], reference: Callable[[], T], *, repeats: int = REPEATS
+) -> tuple[list[T], list[T]]:
     """Runs both in turn, so that a busy moment of the machine meets both alike."""
-    pairs = [(ours(), reference()) for _ in range(REPEATS)]
+    pairs = [(ours(), reference()) for _ in range(repeats)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 

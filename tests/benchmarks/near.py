@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from converters.near import groups
-from tests.benchmarks.figures import Figure, figure, interleaved
+from tests.benchmarks.figures import REPEATS, Figure, figure, interleaved
 
-COUNT = 50_000
+COUNT, MANY = 50_000, 1_000_000
+MOST_MB = 4_000
 WORDS = 80
 """In a text: a question of some 60 characters and an answer of some 400."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,22 +26,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def near(folder: Path) -> list[Figure]:
     """Rate and memory of `converters.near.groups`, beside keeping a digest of the same texts."""
-    ours, bare = interleaved(_measured("groups"), _measured("sha256"))
+    return _figures(COUNT, REPEATS)
+
+
+def near_large(folder: Path) -> list[Figure]:
+    """The same of a million, once, within the memory that was asked."""
+    return _figures(MANY, 1)
+
+
+def _figures(count: int, repeats: int) -> list[Figure]:
+    ours, bare = interleaved(
+        _measured("groups", count), _measured("sha256", count), repeats=repeats
+    )
     name = "hashlib.sha256 of each"
     return [
         figure(
-            f"near-duplicate groups of {COUNT:,}",
+            f"near-duplicate groups of {count:,}",
             "texts/s",
             [run[0] for run in ours],
             name,
             [run[0] for run in bare],
         ),
         figure(
-            "memory they take",
+            f"memory that {count:,} take",
             "MB",
             [run[1] for run in ours],
             name,
             [run[1] for run in bare],
+            asked="ours <=",
+            bar=MOST_MB,
         ),
     ]
 
@@ -61,10 +75,10 @@ def texts(count: int) -> Iterator[str]:
         yield " ".join(text)
 
 
-def _measured(what: str) -> Callable[[], tuple[float, float]]:
+def _measured(what: str, count: int) -> Callable[[], tuple[float, float]]:
     def run() -> tuple[float, float]:
         ran = subprocess.run(
-            [sys.executable, "-m", __name__, what, str(COUNT)],
+            [sys.executable, "-m", __name__, what, str(count)],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -76,7 +90,7 @@ def _measured(what: str) -> Callable[[], tuple[float, float]]:
     return run
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """This process's own; what getrusage tells begins with the one that started it."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
@@ -91,10 +105,10 @@ def main(what: str, count: int) -> None:
     work: Callable[[Iterable[str]], object] = groups if what == "groups" else _hashed
     work(texts(10))  # what is made once
     made = list(texts(count))
-    before = _peak_mb()
+    before = peak_mb()
     started = time.perf_counter()
     work(made)
-    print(count / (time.perf_counter() - started), _peak_mb() - before)
+    print(count / (time.perf_counter() - started), peak_mb() - before)
 
 
 if __name__ == "__main__":
