@@ -1,46 +1,41 @@
-"""A selection in which no question says in other words what a gate asks."""
+"""A selection in which nobody asks in other words what a gate asks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import msgspec
+import numpy as np
 
 from converters.decontamination import Candidate, paraphrases
-from converters.reading import texts
+from converters.reading import asked_in
+from converters.rows import Mask, Rows
 from converters.selection import Asked, Selection, select
 from scorers.features import Matrix
 from store.events import StoreReader
 
 
-def select_clear(store: StoreReader, asked: Asked) -> tuple[Asked, Selection]:
-    """The selection, and what was asked with those barred that paraphrase a gate's question.
+def select_clear(store: StoreReader, asked: Asked) -> Selection:
+    """The selection without those in whose conversation a person paraphrases a gate.
 
-    In place of what is barred others may come, which are looked at in their turn. Loads the
-    encoder, where anything is to be looked at.
+    Each different turn of a person is looked at once, of what would be chosen; nothing takes the
+    place of what is dropped, so that nothing comes in unseen. Loads the encoder.
     """
-    known: set[str] = set()
-    while True:
-        selection = select(store, asked)
-        if not asked.policy.paraphrase:
-            return asked, selection
-        said = texts(store, selection.rows, selection.better)
-        questions = {
-            str(position): question
-            for position, (question, _) in zip(selection.rows["position"], said, strict=True)
-            if question and question not in known
-        }
-        known.update(questions.values())
+    if not asked.policy.paraphrase or not asked.forbidden:
+        return select(store, asked)
+
+    def barred(rows: Rows, better: Mapping[str, str]) -> Mask:
+        turns = list(asked_in(store, rows, better))
+        different = sorted({turn for some in turns for turn in some})
         found = paraphrases(
-            [Candidate(name, question) for name, question in questions.items()],
+            [Candidate(turn, turn) for turn in different],
             asked.forbidden,
             _embed,
             cut=asked.policy.paraphrase,
         )
-        if not found:
-            return asked, selection
-        barred = asked.barred | {int(one.id) for one in found}
-        asked = msgspec.structs.replace(asked, barred=barred)
+        known = {one.prompt for one in found}
+        return np.array([not known.isdisjoint(some) for some in turns], bool)
+
+    return select(store, asked, barred)
 
 
 def _embed(texts: Sequence[str]) -> Matrix:

@@ -41,7 +41,7 @@ from converters.plots import draw
 from converters.reading import said
 from converters.rows import Keys, Rows, counts
 from converters.selection import Asked, Selection
-from converters.split import SPLITS, sides
+from converters.split import SPLITS
 from store.errors import IntegrityError
 from store.events import StoreReader
 from store.records import Dataset, Noun, Policy, digest, now, to_json
@@ -128,18 +128,9 @@ def build(
     NotEnoughData when the policy admits too few, IntegrityError when a forbidden text is in what
     was written.
     """
-    asked, selection = select_clear(store, asked)
+    selection = select_clear(store, asked)
     require_enough(store, asked, selection)
-    policy, rows = asked.policy, selection.rows
-    side = np.array(
-        sides(
-            rows,
-            rows["asked"],
-            holdout_share=policy.holdout_share,
-            test_share=policy.test_share,
-            earlier=asked.earlier,
-        )
-    )
+    policy, rows, side = asked.policy, selection.rows, selection.rows["side"]
     splits = [name for name in SPLITS if name == SPLITS[0] or (side == name).any()]
     discard_partial(folder)
     with becoming(folder) as partial:

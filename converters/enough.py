@@ -7,6 +7,7 @@ import bisect
 import msgspec
 
 from converters.selection import Asked, Selection, select
+from converters.split import SPLITS
 from store.errors import NotEnoughData
 from store.events import StoreReader
 
@@ -15,7 +16,12 @@ def require_enough(store: StoreReader, asked: Asked, selection: Selection) -> No
     """Raises NotEnoughData, saying where the experiences went and which threshold is nearest."""
     funnel, least = selection.funnel, asked.policy.min_examples
     if funnel["selected"] >= least:
-        return
+        if (selection.rows["side"] == SPLITS[0]).any():
+            return
+        raise NotEnoughData(
+            f"All {funnel['selected']} that match are held out; none is left to train on.",
+            hint="Post more conversations, or lower policy.holdout_share and policy.test_share.",
+        )
     dropped_by = ", ".join(
         f"{count} {name.replace('_', ' ')}"
         for name, count in funnel.items()

@@ -28,11 +28,11 @@ from converters.folder import (
     table,
     write_whole,
 )
+from converters.grams import numbered
 from converters.preferences import Gathered, Mark, Pair, beyond_bursts, said
 from converters.rows import ROW, key
 from converters.selection import Asked
 from converters.split import SPLITS, Split, lot, sides
-from converters.words import words
 from store.errors import Halted, NotEnoughData, Rejected
 from store.events import Store
 from store.losses import require_whole
@@ -173,15 +173,17 @@ def _require_enough(gathered: Gathered[Any], policy: Policy) -> None:
 def _on_sides(
     found: Sequence[Pair | Mark], policy: Policy, earlier: Mapping[str, Sequence[int]]
 ) -> dict[Split, list[Pair | Mark]]:
-    """By the split of a dataset; an empty one is none, loaders refuse its file."""
+    """By the split of a dataset, without what lies between them.
+
+    An empty one is none: loaders refuse its file.
+    """
     rows = np.zeros(len(found), ROW)
     rows["position"] = [one.members[0] for one in found]
     rows["conversation"] = [key(one.experience.conversation) for one in found]
     rows["lot"] = [lot(one.experience.conversation) for one in found]
-    asked = np.array([key(*words(one.experience.last_user_turn)) for one in found])
+    rows["asked"] = numbered([one.experience.last_user_turn for one in found]).whole()
     side = sides(
         rows,
-        asked,
         holdout_share=policy.holdout_share,
         test_share=policy.test_share,
         earlier=earlier,

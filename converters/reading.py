@@ -120,3 +120,12 @@ def texts(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator
             spoken = _read(bodies[position], better) if position in bodies else NOTHING
             asked = [turn.content for turn in spoken.messages if turn.role == "user"]
             yield asked[-1] if asked else "", spoken.response
+
+
+def asked_in(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[list[str]]:
+    """Everything that the person said in each row, in their order."""
+    for some in batches(rows["position"].tolist()):
+        bodies = experiences.bodies_at(store, some)
+        for position in some:
+            spoken = _read(bodies[position], better) if position in bodies else NOTHING
+            yield [turn.content for turn in spoken.messages if turn.role == "user"]

@@ -17,7 +17,7 @@ ROW = np.dtype(
         ("person", "i8"),  # who spoke, and 0 where it was the house itself or nobody is known
         ("conversation", "i8"),
         ("harm", "f8"),  # not a number where it is not known
-        ("weighted", "f8"),  # the better comes first wherever not all can stay
+        ("weighted", "f8"),
         ("trusted", "?"),
         ("curated", "?"),
         ("written", "?"),  # to be learned from, not said by a model in service
@@ -25,7 +25,9 @@ ROW = np.dtype(
         ("practised", "?"),
         ("refuses", "?"),
         ("said", "u8"),  # the words of question and answer
-        ("asked", "u8"),  # those of the question
+        ("asked", "u8"),  # those of the question, or a group of questions that are nearly the same
+        ("answered", "i8"),  # a group of answers that are nearly the same
+        ("side", "U10"),  # its split
         ("lot", "f8"),  # which side of the split its conversation drew
     ]
 )
@@ -45,8 +47,13 @@ def key(*parts: object) -> int:
 
 
 def best(rows: Rows, keys: Keys, allowed: int) -> Mask:
-    """At most so many of each key, the best first; those of NOBODY are all kept."""
-    order = np.lexsort((rows["position"], -rows["weighted"], keys))
+    """At most so many of each key, the best first; those of NOBODY are all kept.
+
+    What was written to be learned from goes before what a model said, a trusted source before
+    others, then the higher score: no stranger's copy takes a better one's place.
+    """
+    standing = (~rows["written"], ~rows["trusted"])
+    order = np.lexsort((rows["position"], -rows["weighted"], *standing[::-1], keys))
     sorted_keys = keys[order]
     rank = np.arange(len(rows)) - np.searchsorted(sorted_keys, sorted_keys)
     keep = np.empty(len(rows), bool)

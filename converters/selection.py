@@ -27,7 +27,7 @@ from converters.mixture import NO_NAME, Names, Share, blends
 from converters.near import groups
 from converters.reading import Said, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
-from converters.split import lot
+from converters.split import BETWEEN, lot, sides
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
 from store import reviews
 from store.candidates import candidates
@@ -56,8 +56,6 @@ class Asked(Noun, frozen=True, kw_only=True):
     """Positions of the experiences in earlier datasets, by the split that they were in."""
     forbidden: tuple[str, ...] = ()
     """Texts that no training may see."""
-    barred: frozenset[int] = frozenset()
-    """Positions of experiences whose question says in other words what a gate asks."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +76,15 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return counts(self.names[what], self.rows[what])
 
 
-def select(store: StoreReader, asked: Asked) -> Selection:
-    """Experiences that the policy admits and that hold none of the forbidden texts."""
+Barred = Callable[[Rows, Mapping[str, str]], Mask]
+"""Of rows, and the answers that people wrote anew: which may not be learned from after all."""
+
+
+def select(store: StoreReader, asked: Asked, barred: Barred | None = None) -> Selection:
+    """Experiences that the policy admits and that hold none of the forbidden texts.
+
+    `barred` is asked about what would be chosen; nothing takes the place of what it drops.
+    """
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
     rows, names, funnel = _by_columns(store, table, policy)
@@ -93,12 +98,12 @@ def select(store: StoreReader, asked: Asked) -> Selection:
     for name, mask in _by_words(store, rows, better, asked):
         keep(name, mask)
     keep("burst", ~_beyond_the_burst(store, rows, names, better, asked))
-    keep("duplicate", _first(rows["said"]))
-    keep("paraphrase", ~np.isin(rows["position"], list(asked.barred)))
-    questions, answers = _alike(store, rows, better, policy.near_duplicate)
-    rows["asked"] = questions
-    keep("near_duplicate", best(rows, answers + 1, 1))
-    keep("half_a_pair", _whole_pairs(rows, _exemplars(store, table)))
+    keep("duplicate", best(rows, rows["said"], 1))
+    if policy.near_duplicate:
+        _group_alike(store, rows, better, policy.near_duplicate)
+        both = rows["asked"].astype(np.int64) * (len(rows) + 1) + rows["answered"]
+        keep("near_duplicate", best(rows, both, 1))
+    exemplars = _exemplars(store, table)
 
     def cap() -> None:
         before = -1
@@ -106,6 +111,7 @@ def select(store: StoreReader, asked: Asked) -> Selection:
             before = len(rows)
             for name, mask_of in _caps(policy).items():
                 keep(name, mask_of(rows))
+            keep("half_a_pair", _whole_pairs(rows, exemplars))
 
     cap()
     asked_of = blends(
@@ -115,6 +121,11 @@ def select(store: StoreReader, asked: Asked) -> Selection:
     for name, blend in asked_of.items():
         before[name] = rows
         keep(f"over_{name}_share", blend.keep(rows))
+    if barred is not None:
+        keep("paraphrase", ~barred(rows, better))
+    on = {"holdout_share": policy.holdout_share, "test_share": policy.test_share}
+    rows["side"] = sides(rows, **on, earlier=asked.earlier)
+    keep("between_splits", rows["side"] != BETWEEN)
     cap()
     shares = {name: blend.met(before[name], rows) for name, blend in asked_of.items()}
     funnel["selected"] = len(rows)
@@ -171,7 +182,7 @@ def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> 
     spoken = zip(source, subject, strict=True)
     part["position"] = position
     part["person"] = [NOBODY if s in OURS or who is None else key(s, who) for s, who in spoken]
-    part["conversation"] = [key(one) for one in together]
+    part["conversation"] = [key(s, one) for s, one in zip(source, together, strict=True)]
     part["lot"] = [lot(one) for one in together]
     part["corrected"] = [one == "correct" for one in decision]
     part["harm"] = [np.nan if one is None else one for one in harm]
@@ -194,7 +205,7 @@ def _exemplars(store: StoreReader, table: Subquery) -> dict[int, int]:
     together = func.coalesce(columns.conversation, columns.id).label("together")
     asked = query(together, func.count()).where(columns.source == CURATED).group_by(together)
     with in_our_words(), store.reading.connect() as connection:
-        return {key(name): count for name, count in connection.execute(asked)}
+        return {key(CURATED, name): count for name, count in connection.execute(asked)}
 
 
 # --- by words -----------------------------------------------------------------------------
@@ -246,24 +257,16 @@ def _rejected(store: StoreReader, asked: Asked) -> Keys:
     return np.concatenate([np.zeros(0, np.uint64), *found])
 
 
-def _alike(
+def _group_alike(
     store: StoreReader, rows: Rows, better: Mapping[str, str], threshold: float
-) -> tuple[Keys, Keys]:
-    """Groups of questions, and of answers, that are nearly the same; 0: that are the same."""
-    if not threshold:
-        return rows["asked"], np.arange(len(rows))
-    return (
-        groups((question for question, _ in texts(store, rows, better)), threshold=threshold) + 1,
-        groups((answer for _, answer in texts(store, rows, better)), threshold=threshold),
-    )
-
-
-def _first(keys: Keys) -> Mask:
-    """The first of each."""
-    _, first = np.unique(keys, return_index=True)
-    mask = np.zeros(len(keys), bool)
-    mask[first] = True
-    return mask
+) -> None:
+    """Writes into the rows which questions, and which answers, are nearly the same."""
+    silent = rows["asked"] == NOBODY
+    questions = (question for question, _ in texts(store, rows, better))
+    rows["asked"] = groups(questions, threshold=threshold) + 1
+    rows["asked"][silent] = NOBODY
+    answers = (answer for _, answer in texts(store, rows, better))
+    rows["answered"] = groups(answers, threshold=threshold) + 1
 
 
 # --- together -----------------------------------------------------------------------------
@@ -297,7 +300,8 @@ def _caps(policy: Policy) -> dict[str, Callable[[Rows], Mask]]:
         return np.where(rows["trusted"], NOBODY, rows["source"] + 1)
 
     return {
-        "over_question_cap": lambda r: best(r, r["asked"], policy.max_per_question),
+        "over_question_cap": lambda r: best(r, r["asked"], policy.max_per_question) | r["written"],
+        "over_answer_cap": lambda r: best(r, r["answered"], policy.max_per_answer) | r["written"],
         "over_conversation_cap": lambda r: (
             best(r, r["conversation"], policy.max_per_conversation) | r["written"]
         ),

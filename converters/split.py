@@ -1,7 +1,8 @@
 """Hold-outs: what belongs together is never on both sides, and stays on its side.
 
-Together are a conversation, and questions that are nearly the same. Their side is drawn by the
-first one's conversation; what an earlier dataset held out is held out for good.
+A conversation draws its side; what an earlier dataset held out is held out for good. What is held
+out and asks nearly what is trained on would be no test, so it is left out: nobody can draw
+others' rows away from training by asking the same.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from converters.rows import Keys, Rows
+from converters.rows import NOBODY, Rows
 from store.records import Dataset
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 """From what is learned from to what nothing is chosen by."""
+BETWEEN: Literal[""] = ""
+"""Of what is on no side."""
 
 
 def lot(conversation: str) -> float:
@@ -38,6 +39,8 @@ def in_earlier(datasets: Iterable[Dataset]) -> dict[str, tuple[int, ...]]:
     """Positions of the experiences in these datasets, by split: the one farthest from training."""
     found: dict[int, Split] = {}
     for dataset in datasets:
+        if not dataset.held_out and set(dataset.counts) - {SPLITS[0]}:
+            continue  # of the first versions, which did not record it: their lots are as they were
         held_out = {at: split for split, some in dataset.held_out.items() for at in some}
         for position in dataset.members:
             side = next((name for name in SPLITS if name == held_out.get(position)), SPLITS[0])
@@ -50,40 +53,29 @@ def in_earlier(datasets: Iterable[Dataset]) -> dict[str, tuple[int, ...]]:
 
 def sides(
     rows: Rows,
-    alike: Keys,
     *,
     holdout_share: float,
     test_share: float,
     earlier: Mapping[str, Sequence[int]],
-) -> list[Split]:
-    """The side of each row. `alike` numbers the groups of questions that are nearly the same.
+) -> list[Split | Literal[""]]:
+    """The side of each row; BETWEEN where its question is nearly one that is nearer to training.
 
-    `earlier` says which experiences earlier datasets had, by split. Of a group whose rows were on
-    several sides all go to the one that is farthest from training.
+    `earlier` says which experiences earlier datasets had, by split. A conversation of which some
+    was on several sides is on the one that is farthest from training.
     """
     before = {position: name for name in SPLITS for position in earlier.get(name, ())}
-    group = _together(rows["conversation"], alike)
     found: dict[int, Split] = {}
-    for at, position in zip(group, rows["position"].tolist(), strict=True):
+    _, first, group = np.unique(rows["conversation"], return_index=True, return_inverse=True)
+    for at, position in zip(group.tolist(), rows["position"].tolist(), strict=True):
         if (side := before.get(position)) is not None:
             found[at] = max(side, found.get(at, side), key=SPLITS.index)
-    _, first = np.unique(group, return_index=True)
-    drawn = rows["lot"][first]
+    drawn = [split_of(lot, holdout_share, test_share) for lot in rows["lot"][first].tolist()]
+    by_conversation = [found.get(at, drawn[at]) for at in group.tolist()]
+    nearest: dict[int, Split] = {}
+    questions = rows["asked"].tolist()
+    for question, side in zip(questions, by_conversation, strict=True):
+        nearest[question] = min(side, nearest.get(question, side), key=SPLITS.index)
     return [
-        found[at] if at in found else split_of(drawn[at], holdout_share, test_share) for at in group
+        side if question == NOBODY or nearest[question] == side else BETWEEN
+        for question, side in zip(questions, by_conversation, strict=True)
     ]
-
-
-def _together(*keys: Keys) -> list[int]:
-    """Rows that share any key, or a row that does: one number each, from 0 on."""
-    count = len(keys[0])
-    start, edges = count, []
-    for some in keys:
-        _, place = np.unique(some, return_inverse=True)
-        edges.append(place + start)
-        start += int(place.max(initial=-1)) + 1
-    row = np.tile(np.arange(count), len(keys))
-    graph = coo_array((np.ones(len(row), bool), (row, np.concatenate(edges))), (start, start))
-    _, label = connected_components(graph, directed=False)
-    _, numbered = np.unique(label[:count], return_inverse=True)
-    return [int(one) for one in numbered]

@@ -64,9 +64,11 @@ STEPS: dict[str, Step] = {
     "withheld": lambda c, _: cast(c.withheld, Boolean),
     "quarantined": lambda c, _: c.tier == "quarantined",
     "rejected": lambda c, _: func.coalesce(c.decision, "") == "reject",
-    "objected": lambda c, _: cast(c.objected, Boolean) & ~_decided(c),
+    "objected": lambda c, _: cast(c.objected, Boolean) & ~_decided(c) & ~_written(c),
     **{name: _unless_decided(drops) for name, drops in OF_THE_PANEL.items()},
-    "own_refusal": lambda c, _: (c.source == PRACTICE) & _refuses(c),
+    "own_refusal": lambda c, _: (
+        (c.source == PRACTICE) & _refuses(c) & (func.coalesce(c.decision, "") != "correct")
+    ),
 }
 
 

@@ -418,10 +418,12 @@ class Policy(Noun, frozen=True, kw_only=True):
     max_chars: Annotated[int, Meta(ge=1)] = 12_000
     """How long a response may be, in characters; what was written to be learned from is exempt."""
     near_duplicate: Annotated[float, Meta(ge=0, le=1)] = 0.8
-    """From this similarity (Jaccard's, of runs of characters) two texts are nearly the same; 0:
-    only when all their words are."""
+    """From this similarity (Jaccard's, of runs of characters) two texts are nearly the same; what
+    is so in question and answer is learned from once. 0: not looked for."""
     max_per_question: Annotated[int, Meta(ge=1)] = 8
     """At most so many answers to questions that are nearly the same."""
+    max_per_answer: Annotated[int, Meta(ge=1)] = 4
+    """At most so many answers that are nearly the same, to whatever they answer."""
     paraphrase: Annotated[float, Meta(ge=0, le=1)] = 0.85
     """From this similarity of meaning (cosine, of sentence embeddings) a question is one that a
     gate asks, in other words; 0: not looked for. Costs 25 ms a row on one core."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import msgspec
 import pytest
@@ -421,18 +422,83 @@ LONG = (
 )
 
 
-def test_an_answer_that_is_nearly_another_is_learned_from_once(make_assessed):
-    """The better one stays, whatever was asked; in other words it is another answer."""
+def test_what_is_nearly_the_same_is_learned_from_once(make_assessed):
+    """The better one stays. To another question the same answer is another row."""
+    asked = "How do I tell my boss that I will leave the company?"
     items = [
-        make_assessed("first", "How do I tell my boss?", response=LONG, weighted=7.0),
-        make_assessed("better", "I quit. How?", response=f"{LONG} Good luck!", weighted=8.0),
-        make_assessed("other", "What is rain?", response="Water that falls out of a cloud."),
+        make_assessed("first", asked, response=LONG, weighted=7.0),
+        make_assessed("better", asked.upper(), response=f"{LONG} Good luck!", weighted=8.0),
+        make_assessed("other", "I want to quit my flat. How?", response=LONG),
     ]
     selection = select(items, Policy(), alike=True)
     assert _ids(selection) == ["better", "other"]
     assert _dropped(selection) == {"near_duplicate": 1}
     exactly = msgspec.structs.replace(Policy(), near_duplicate=0.0)
     assert len(select(items, exactly, alike=True).chosen) == 3
+
+
+def test_an_answer_to_everything_is_learned_from_a_few_times(make_assessed):
+    """But what was written to be learned from, however often."""
+    items = [
+        make_assessed(f"{source}-{i}", f"{asked} {i * 'really '}?", response=LONG, source=source)
+        for source in ("web", "exemplar")
+        for i, asked in enumerate(("What is rain", "Who sings", "Why run", "Where to"))
+    ]
+    selection = select(items, Policy(max_per_answer=2), alike=True)
+    assert sum(name.startswith("web") for name in _ids(selection)) == 0
+    assert sum(name.startswith("exemplar") for name in _ids(selection)) == 4
+
+
+def test_a_copy_takes_nobodys_place_who_was_there_by_right(make_assessed):
+    """A stranger's copies, better scored, of the words and of the question, and earlier."""
+    own = {"prompt": "May I kill a process?", "response": LONG, "conversation_id": "p"}
+    copies = [
+        make_assessed("early", tier="untrusted", source="s", weighted=9.0, **own),
+        make_assessed("own", source="exemplar", weighted=7.0, **own),
+        *(
+            make_assessed(
+                f"late-{i}", own["prompt"], response=f"{LONG} {i}", tier="untrusted", source="s",
+                weighted=9.9, conversation_id="p",
+            )
+            for i in range(9)
+        ),
+    ]  # fmt: skip
+    assert "own" in _ids(select(copies, Policy(), alike=True))
+    assert "early" not in _ids(select(copies, Policy(), alike=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_half_a_pair_is_never_learned_from(make_assessed, seed):
+    """Whatever cap, share or mixture takes the other half."""
+    draw = random.Random(seed)
+    items = [
+        make_assessed(
+            f"x-{i}", f"Question {i}?", response=f"Answer {i}.", source="exemplar",
+            conversation_id=f"p-{i // 2}", weighted=draw.uniform(6, 9), refusal=float(i % 2),
+            context=Context(category=("truth", "upaya")[i % 2]),
+        )
+        for i in range(40)
+    ]  # fmt: skip
+    policies = [
+        Policy(size=11),
+        Policy(max_refusal_share=0.2),
+        Policy(categories={"truth": 3, "upaya": 1}),
+    ]
+    for policy in policies:
+        pairs = Counter(a.experience.conversation for a in select(items, policy).chosen)
+        assert set(pairs.values()) <= {2}
+
+
+def test_nobody_can_object_to_what_was_written_to_be_learned_from(make_assessed):
+    """Its conversations are known to everybody, and no curator is asked to look again."""
+    items = [make_assessed("bad", source="exemplar", conversation_id="c-bad")]
+    assert _ids(select(items, Policy(), feedback=[*OBJECTIONS.values()])) == ["bad"]
+
+
+def test_a_corrected_refusal_of_practice_is_learned_from(make_assessed):
+    """It is the person's answer, not the model's refusal."""
+    items = [make_assessed("own", source="practice", refusal=1.0, decision="correct")]
+    assert _ids(select(items, Policy(max_self_share=1.0))) == ["own"]
 
 
 def test_a_question_that_many_ask_is_learned_from_a_few_times(make_assessed):

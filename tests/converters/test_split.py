@@ -61,59 +61,91 @@ def test_nothing_is_held_out_at_a_share_of_zero():
 # --- together -----------------------------------------------------------------------------
 
 
-def _rows(conversations, *, first=1):
+def _rows(conversations, questions):
     rows = np.zeros(len(conversations), ROW)
-    rows["position"] = np.arange(first, first + len(conversations))
+    rows["position"] = np.arange(1, len(conversations) + 1)
     rows["conversation"] = conversations
+    rows["asked"] = questions
     rows["lot"] = [lot(str(conversation)) for conversation in conversations]
     return rows
 
 
-def _sides(rows, alike, earlier=None):
-    shares = {"holdout_share": 0.2, "test_share": 0.2}
+def _sides(conversations, questions, earlier=None):
     by_split = {side: [at for at, on in (earlier or {}).items() if on == side] for side in SPLITS}
-    return sides(rows, np.array(alike), **shares, earlier=by_split)
+    shares = {"holdout_share": 0.2, "test_share": 0.2}
+    return sides(_rows(conversations, questions), **shares, earlier=by_split)
 
 
-def test_a_chain_of_conversations_and_like_questions_is_on_one_side():
-    """Two conversations that share a question belong together, and a third by another one."""
-    for start in range(1, 200, 3):
-        rows = _rows([start, start, start + 1, start + 1, start + 2])
-        assert len(set(_sides(rows, [1, 2, 2, 3, 3]))) == 1
-
-
-def test_what_shares_nothing_is_drawn_by_itself():
-    """All three sides occur, in about their shares."""
-    found = Counter(_sides(_rows(range(1, 3_001)), range(3_000)))
-    assert {side: round(n / 3_000, 1) for side, n in found.items()} == {
+def test_each_conversation_is_drawn_by_itself():
+    """All three sides occur, in about their shares, and all turns of one are on one side."""
+    found = _sides([i // 2 for i in range(6_000)], range(1, 6_001))
+    assert found[::2] == found[1::2]
+    assert {side: round(n / 6_000, 1) for side, n in Counter(found).items()} == {
         "train": 0.6,
         "validation": 0.2,
         "test": 0.2,
     }
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_question_is_on_two_sides_and_none_leaves_training_for_it(seed):
+    """What is held out and asks what is trained on is left out; the rest is as it was drawn."""
+    chance = random.Random(seed)
+    conversations = [chance.randrange(300) for _ in range(900)]
+    questions = [max(0, chance.randrange(-50, 400)) for _ in range(900)]  # 0: nothing was asked
+    found = _sides(conversations, questions)
+    drawn = _sides(conversations, range(1, 901))
+    assert all(a in (b, "") for a, b in zip(found, drawn, strict=True))
+    assert [a for a, b in zip(found, drawn, strict=True) if b == "train"] == [
+        "train"
+    ] * drawn.count("train")
+    on = defaultdict(set)
+    for question, side in zip(questions, found, strict=True):
+        if question and side:
+            on[question].add(side)
+    assert all(len(some) == 1 for some in on.values())
+    assert "" in found
+    assert len({side for q, side in zip(questions, found, strict=True) if not q}) > 1
+
+
+def test_who_asks_the_same_moves_nobody_elses_rows():
+    """A stranger's conversations that draw the test split, with everybody's questions."""
+    ours = list(range(200))
+    before = _sides(ours, range(1, 201))
+    held_out = [n for n in range(1_000, 9_000) if split_of(lot(str(n)), 0.2, 0.2) == "test"][:100]
+    after = _sides([*ours, *held_out], [*range(1, 201), *range(1, 101)])[:200]
+    assert [a for a, b in zip(after, before, strict=True) if b == "train"] == [
+        "train"
+    ] * before.count("train")
+    assert all(a in (b, "") for a, b in zip(after, before, strict=True))
+
+
 def test_what_was_held_out_stays_out_whatever_comes_later():
-    """Each new row ties some of the earlier ones together; none goes back towards training."""
+    """More turns of the same conversations, and other shares: none goes back to training."""
     chance = random.Random(3)
-    conversations, alike, earlier = [], [], {}
-    for _ in range(6):
-        conversations += [chance.randrange(1, 400) for _ in range(60)]
-        alike += [chance.randrange(600) for _ in range(60)]
-        now = dict(enumerate(_sides(_rows(conversations), alike, earlier), start=1))
+    conversations, earlier = [], {}
+    for share in (0.4, 0.1, 0.3, 0.0):
+        conversations += [chance.randrange(1, 300) for _ in range(100)]
+        rows = _rows(conversations, range(1, len(conversations) + 1))
+        by_split = {side: [p for p, on in earlier.items() if on == side] for side in SPLITS}
+        found = sides(rows, holdout_share=share, test_share=share / 2, earlier=by_split)
+        now = dict(enumerate(found, start=1))
         for position, side in earlier.items():
             assert SPLITS.index(now[position]) >= SPLITS.index(side)
-        for group in (conversations, alike):
-            of_group = defaultdict(set)
-            for place, name in enumerate(group, start=1):
-                of_group[name].add(now[place])
-            assert all(len(found) == 1 for found in of_group.values())
         earlier = now
+    assert {"validation", "test"} <= set(earlier.values())
+
+
+def test_a_dataset_that_does_not_tell_its_sides_pins_nobody():
+    """The first versions recorded no sides: those rows' lots say it, as they did then."""
+    old = _dataset(members=(1, 2), counts={"train": 1, "validation": 1})
+    assert in_earlier([old]) == {"train": (), "validation": (), "test": ()}
 
 
 def _dataset(**changes):
     made = {"id": "d", "cycle_id": "c", "position": 9, "path": "", "content_hash": ""}
     counted = {"policy": Policy(), "panel": "p", "counts": {}, "funnel": {}, "built_at": now()}
-    return Dataset(**made, **counted, **changes)
+    return Dataset(**made | counted | changes)
 
 
 def test_earlier_datasets_tell_their_sides():
