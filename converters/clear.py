@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 
 import msgspec
 
 from converters.decontamination import Candidate, paraphrases
 from converters.reading import texts
 from converters.selection import Asked, Selection, select
-from store.events import Store
+from scorers.features import Matrix
+from store.events import StoreReader
 
 
-def select_clear(
-    store: Store, asked: Asked, stop: threading.Event | None = None
-) -> tuple[Asked, Selection]:
+def select_clear(store: StoreReader, asked: Asked) -> tuple[Asked, Selection]:
     """The selection, and what was asked with those barred that paraphrase a gate's question.
 
-    In place of what is barred others may come, which are looked at in their turn. Waits for a
-    child process. Raises ChildFailed, and Unavailable when `stop` was set.
+    In place of what is barred others may come, which are looked at in their turn. Loads the
+    encoder, where anything is to be looked at.
     """
     known: set[str] = set()
     while True:
@@ -35,10 +34,16 @@ def select_clear(
         found = paraphrases(
             [Candidate(name, question) for name, question in questions.items()],
             asked.forbidden,
+            _embed,
             cut=asked.policy.paraphrase,
-            stop=stop,
         )
         if not found:
             return asked, selection
         barred = asked.barred | {int(one.id) for one in found}
         asked = msgspec.structs.replace(asked, barred=barred)
+
+
+def _embed(texts: Sequence[str]) -> Matrix:
+    from scorers.embedding import encoder  # here: it loads torch
+
+    return encoder().embed(texts)

@@ -2,6 +2,7 @@
 
     train.jsonl, validation.jsonl, test.jsonl   one row a line
     README.md                                   the dataset card
+    selection.png                               funnel, scores, lengths, categories
     manifest.json                               position, policy, counts, hashes; written last
 
 The same position, policy, panel and code give byte-identical files.
@@ -12,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
@@ -37,12 +37,13 @@ from converters.forbidden import Forbidden
 from converters.formats import chat
 from converters.formats.format import Row, jsonl
 from converters.mixture import Share
+from converters.plots import draw
 from converters.reading import said
 from converters.rows import Keys, Rows, counts
 from converters.selection import Asked, Selection
 from converters.split import SPLITS, sides
 from store.errors import IntegrityError
-from store.events import Store
+from store.events import StoreReader
 from store.records import Dataset, Noun, Policy, digest, now, to_json
 
 CARD = """---
@@ -66,6 +67,8 @@ Conversations that Bhavana selected for fine-tuning, as of position {position} o
 | step of the selection | experiences |
 |---|---|
 {funnel}
+
+![Funnel, scores, lengths and categories](selection.png)
 
 Policy: `{policy}`. Panel: `{panel}`. Code: `{code}`.
 Every row was recorded with consent to training. The scores come from automatic scorers and
@@ -112,21 +115,20 @@ class Manifest(Noun, frozen=True, kw_only=True):
 
 
 def build(
-    store: Store,
+    store: StoreReader,
     folder: Path,
     asked: Asked,
     *,
     dataset_id: str,
     cycle_id: str,
-    stop: threading.Event | None = None,
 ) -> Dataset:
     """Builds the dataset in `folder` and returns its record, which the caller leaves.
 
     Repeats safely: a folder that is there already must hold the same content. Raises
     NotEnoughData when the policy admits too few, IntegrityError when a forbidden text is in what
-    was written, Unavailable when `stop` was set.
+    was written.
     """
-    asked, selection = select_clear(store, asked, stop)
+    asked, selection = select_clear(store, asked)
     require_enough(store, asked, selection)
     policy, rows = asked.policy, selection.rows
     side = np.array(
@@ -135,7 +137,7 @@ def build(
             rows["asked"],
             holdout_share=policy.holdout_share,
             test_share=policy.test_share,
-            earlier=asked.sides,
+            earlier=asked.earlier,
         )
     )
     splits = [name for name in SPLITS if name == SPLITS[0] or (side == name).any()]
@@ -160,6 +162,13 @@ def build(
             content_hash=digest(written.files),
         )
         content = msgspec.json.format(to_json(manifest), indent=2) + b"\n"
+        draw(
+            partial,
+            rows,
+            written.chars,
+            funnel=selection.funnel,
+            categories=selection.count("category"),
+        )
         write_synced(partial / "README.md", _card(manifest).encode())
         write_synced(partial / "manifest.json", content)  # last: its presence means whole
         if folder.exists():
@@ -237,7 +246,7 @@ class Written(NamedTuple):
 
 
 def _write_rows(
-    store: Store, folder: Path, selection: Selection, side: Keys, forbidden: Forbidden
+    store: StoreReader, folder: Path, selection: Selection, side: Keys, forbidden: Forbidden
 ) -> Written:
     """Writes each row to the file of its split. Raises IntegrityError."""
     chars = np.zeros(len(side), int)

@@ -8,10 +8,10 @@ import msgspec
 
 from converters.selection import Asked, Selection, select
 from store.errors import NotEnoughData
-from store.events import Store
+from store.events import StoreReader
 
 
-def require_enough(store: Store, asked: Asked, selection: Selection) -> None:
+def require_enough(store: StoreReader, asked: Asked, selection: Selection) -> None:
     """Raises NotEnoughData, saying where the experiences went and which threshold is nearest."""
     funnel, least = selection.funnel, asked.policy.min_examples
     if funnel["selected"] >= least:
@@ -29,7 +29,7 @@ def require_enough(store: Store, asked: Asked, selection: Selection) -> None:
     )
 
 
-def _nearest(store: Store, asked: Asked) -> str:
+def _nearest(store: StoreReader, asked: Asked) -> str:
     """The smallest change of one threshold that would admit enough, as `select` confirms."""
     policy, least = asked.policy, asked.policy.min_examples
     tries = {

@@ -126,7 +126,7 @@ def export_preferences(
         known, policy, forbidden=asked.forbidden, sudden=sudden
     )
     _require_enough(gathered, policy)
-    on_sides = _on_sides(gathered.found, policy, asked.sides)
+    on_sides = _on_sides(gathered.found, policy, asked.earlier)
     suffix, row = preference.format.suffix, preference.format.row
     files = {
         f"{split}{suffix}": preference.format.write([row(one) for one in side])
@@ -171,7 +171,7 @@ def _require_enough(gathered: Gathered[Any], policy: Policy) -> None:
 
 
 def _on_sides(
-    found: Sequence[Pair | Mark], policy: Policy, earlier: Mapping[int, Split]
+    found: Sequence[Pair | Mark], policy: Policy, earlier: Mapping[str, Sequence[int]]
 ) -> dict[Split, list[Pair | Mark]]:
     """By the split of a dataset; an empty one is none, loaders refuse its file."""
     rows = np.zeros(len(found), ROW)

@@ -16,6 +16,7 @@ ROW = np.dtype(
         ("difficulty", "i1"),
         ("person", "i8"),  # who spoke, and 0 where it was the house itself or nobody is known
         ("conversation", "i8"),
+        ("harm", "f8"),  # not a number where it is not known
         ("weighted", "f8"),  # the better comes first wherever not all can stay
         ("trusted", "?"),
         ("curated", "?"),

@@ -27,13 +27,13 @@ from converters.mixture import NO_NAME, Names, Share, blends
 from converters.near import groups
 from converters.reading import Said, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
-from converters.split import Split, lot
+from converters.split import lot
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
 from store import reviews
 from store.candidates import candidates
 from store.engine import in_our_words
-from store.events import Store
-from store.records import CONSTITUTION, CURATED, PRACTICE, Noun, Policy
+from store.events import StoreReader
+from store.records import CURATED, PRACTICE, WRITTEN, Noun, Policy
 from store.sources import OURS
 
 WORDS_OF_A_PERSON = 10.0
@@ -52,8 +52,8 @@ class Asked(Noun, frozen=True, kw_only=True):
     """Says which quarantines were over."""
     ends: tuple[int, ...] = ()
     """Positions of earlier datasets: what came after each is compared with before."""
-    sides: dict[int, Split] = field(default_factory=dict)
-    """On which side earlier datasets had an experience, by its position."""
+    earlier: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Positions of the experiences in earlier datasets, by the split that they were in."""
     forbidden: tuple[str, ...] = ()
     """Texts that no training may see."""
     barred: frozenset[int] = frozenset()
@@ -78,7 +78,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return counts(self.names[what], self.rows[what])
 
 
-def select(store: Store, asked: Asked) -> Selection:
+def select(store: StoreReader, asked: Asked) -> Selection:
     """Experiences that the policy admits and that hold none of the forbidden texts."""
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
@@ -108,7 +108,9 @@ def select(store: Store, asked: Asked) -> Selection:
                 keep(name, mask_of(rows))
 
     cap()
-    asked_of = blends(policy, rows, names, replayed=list(asked.sides))
+    asked_of = blends(
+        policy, rows, names, replayed=[at for some in asked.earlier.values() for at in some]
+    )
     before = {}
     for name, blend in asked_of.items():
         before[name] = rows
@@ -120,7 +122,7 @@ def select(store: Store, asked: Asked) -> Selection:
 
 
 def _beyond_the_burst(
-    store: Store, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
+    store: StoreReader, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
 ) -> Mask:
     of = [code for code, source in names["source"].items() if source not in OURS]
     allowed = asked.policy.max_per_source
@@ -131,15 +133,15 @@ def _beyond_the_burst(
 
 
 def _by_columns(
-    store: Store, table: Subquery, policy: Policy
+    store: StoreReader, table: Subquery, policy: Policy
 ) -> tuple[Rows, dict[str, dict[int, str]], dict[str, int]]:
     """What the columns admit, the names of its sources, categories and difficulties, the funnel."""
     columns = table.c
     asked = query(
         dropped(columns, policy),
         *(columns[name] for name in ("position", "id", "source", "conversation", "subject")),
-        *(columns[name] for name in ("category", "difficulty", "weighted", "refusal")),
-        *(columns[name] for name in ("tier", "decision")),
+        *(columns[name] for name in ("category", "difficulty", "actual_harm", "weighted")),
+        *(columns[name] for name in ("refusal", "tier", "decision")),
     ).order_by(columns.position)
     codes: dict[str, dict[str, int]] = {"source": {}, "category": {}, "difficulty": {}}
     found: Counter[str] = Counter()
@@ -161,7 +163,7 @@ def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> 
         return part
     columns = list(zip(*kept, strict=True))
     position, name, source, conversation, subject, category, difficulty = columns[1:8]
-    weighted, refusal, tier, decision = columns[8:]
+    harm, weighted, refusal, tier, decision = columns[8:]
     for what, values in (("source", source), ("category", category), ("difficulty", difficulty)):
         known = codes[what]
         part[what] = [known.setdefault(value or NO_NAME, len(known)) for value in values]
@@ -172,11 +174,13 @@ def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> 
     part["conversation"] = [key(one) for one in together]
     part["lot"] = [lot(one) for one in together]
     part["corrected"] = [one == "correct" for one in decision]
+    part["harm"] = [np.nan if one is None else one for one in harm]
+    part["harm"][part["corrected"]] = np.nan
     part["weighted"] = [one or 0.0 for one in weighted]
     part["weighted"][part["corrected"]] = WORDS_OF_A_PERSON
     part["trusted"] = [one == "trusted" for one in tier]
     part["curated"] = [one == CURATED for one in source]
-    part["written"] = [one in (CURATED, CONSTITUTION) for one in source]
+    part["written"] = [one in WRITTEN for one in source]
     part["written"] |= part["corrected"]
     part["practised"] = [one == PRACTICE for one in source]
     part["refuses"] = [(one or 0.0) >= SURE_REFUSAL for one in refusal]
@@ -184,7 +188,7 @@ def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> 
     return part
 
 
-def _exemplars(store: Store, table: Subquery) -> dict[int, int]:
+def _exemplars(store: StoreReader, table: Subquery) -> dict[int, int]:
     """Curated exemplars that were recorded, by conversation."""
     columns = table.c
     together = func.coalesce(columns.conversation, columns.id).label("together")
@@ -197,7 +201,7 @@ def _exemplars(store: Store, table: Subquery) -> dict[int, int]:
 
 
 def _by_words(
-    store: Store, rows: Rows, better: Mapping[str, str], asked: Asked
+    store: StoreReader, rows: Rows, better: Mapping[str, str], asked: Asked
 ) -> Iterator[tuple[str, Mask]]:
     """The steps that one reading decides, each with a mask over what the one before kept.
 
@@ -233,7 +237,7 @@ def _any_text(some: Said, hit: Mask) -> Mask:
     return np.asarray(sums[some.responses + 1] > sums[starts])
 
 
-def _rejected(store: Store, asked: Asked) -> Keys:
+def _rejected(store: StoreReader, asked: Asked) -> Keys:
     """The words of what a person rejected or corrected, as it was."""
     positions = reviews.refused(store, as_of=asked.as_of)
     rows = np.zeros(len(positions), ROW)
@@ -243,7 +247,7 @@ def _rejected(store: Store, asked: Asked) -> Keys:
 
 
 def _alike(
-    store: Store, rows: Rows, better: Mapping[str, str], threshold: float
+    store: StoreReader, rows: Rows, better: Mapping[str, str], threshold: float
 ) -> tuple[Keys, Keys]:
     """Groups of questions, and of answers, that are nearly the same; 0: that are the same."""
     if not threshold:
@@ -295,7 +299,7 @@ def _caps(policy: Policy) -> dict[str, Callable[[Rows], Mask]]:
     return {
         "over_question_cap": lambda r: best(r, r["asked"], policy.max_per_question),
         "over_conversation_cap": lambda r: (
-            best(r, r["conversation"], policy.max_per_conversation) | r["curated"]
+            best(r, r["conversation"], policy.max_per_conversation) | r["written"]
         ),
         "over_person_cap": lambda r: single(r, r["person"]),
         "over_source_cap": lambda r: single(r, untrusted(r)),

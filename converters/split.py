@@ -7,7 +7,7 @@ first one's conversation; what an earlier dataset held out is held out for good.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,15 +34,18 @@ def split_of(drawn: float, holdout_share: float, test_share: float) -> Split:
     return "test" if drawn >= 1 - test_share else "train"
 
 
-def earlier_sides(datasets: Iterable[Dataset]) -> dict[int, Split]:
-    """On which side earlier datasets had an experience, by position: the farthest from training."""
+def in_earlier(datasets: Iterable[Dataset]) -> dict[str, tuple[int, ...]]:
+    """Positions of the experiences in these datasets, by split: the one farthest from training."""
     found: dict[int, Split] = {}
     for dataset in datasets:
         held_out = {at: split for split, some in dataset.held_out.items() for at in some}
         for position in dataset.members:
             side = next((name for name in SPLITS if name == held_out.get(position)), SPLITS[0])
             found[position] = max(side, found.get(position, side), key=SPLITS.index)
-    return found
+    return {
+        name: tuple(sorted(position for position, side in found.items() if side == name))
+        for name in SPLITS
+    }
 
 
 def sides(
@@ -51,18 +54,19 @@ def sides(
     *,
     holdout_share: float,
     test_share: float,
-    earlier: Mapping[int, Split],
+    earlier: Mapping[str, Sequence[int]],
 ) -> list[Split]:
     """The side of each row. `alike` numbers the groups of questions that are nearly the same.
 
-    `earlier` says on which side earlier datasets had an experience, by its position. Of a group
-    whose rows were on several sides all go to the one that is farthest from training.
+    `earlier` says which experiences earlier datasets had, by split. Of a group whose rows were on
+    several sides all go to the one that is farthest from training.
     """
+    before = {position: name for name in SPLITS for position in earlier.get(name, ())}
     group = _together(rows["conversation"], alike)
     found: dict[int, Split] = {}
     for at, position in zip(group, rows["position"].tolist(), strict=True):
-        if (before := earlier.get(position)) is not None:
-            found[at] = max(before, found.get(at, before), key=SPLITS.index)
+        if (side := before.get(position)) is not None:
+            found[at] = max(side, found.get(at, side), key=SPLITS.index)
     _, first = np.unique(group, return_index=True)
     drawn = rows["lot"][first]
     return [

@@ -12,7 +12,7 @@ from typing import Literal
 from sqlalchemy import Boolean, ColumnElement, case, cast, func, literal, or_
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from store.records import CONSTITUTION, CURATED, PRACTICE, Assessment, Policy
+from store.records import PRACTICE, WRITTEN, Assessment, Policy
 
 Columns = ReadOnlyColumnCollection[str, ColumnElement[object]]
 """Those of `store.candidates`."""
@@ -24,12 +24,8 @@ KEPT = ""
 """What `dropped` says of an experience that no step drops."""
 
 
-def _curated(c: Columns) -> Condition:
-    return c.source == CURATED
-
-
 def _written(c: Columns) -> Condition:
-    return c.source.in_((CURATED, CONSTITUTION))
+    return c.source.in_(WRITTEN)
 
 
 def _decided(c: Columns) -> Condition:

@@ -20,9 +20,10 @@ import msgspec
 import structlog
 
 from converters import dataset as datasets
+from converters.build import Order, build_apart
 from converters.folder import discard_partial
 from daemon.oversight import require_health
-from daemon.wiring import Parts, asked_of, vouch_for_panel
+from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
 from store import cycles, schedule
 from store.errors import Halted, NotEnoughData, Rejected
@@ -128,14 +129,17 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
     _beat(parts, "build", "selecting", 0, 1)
     name = _name("dataset", cycle)
     discard_unrecorded(parts, cycle)
-    dataset = datasets.build(
-        parts.store,
-        parts.settings.data / "datasets" / name,
-        asked_of(parts.settings, parts.store, as_of=cycle.position, moment=cycle.started_at),
+    asked = asked_of(parts.settings, parts.store, as_of=cycle.position, moment=cycle.started_at)
+    mark = high_water(parts.settings)
+    order = Order(
+        store=parts.settings.store_url,
+        high_water=None if mark is None else str(mark),
+        folder=str(parts.settings.data / "datasets" / name),
+        asked=asked,
         dataset_id=name,
         cycle_id=cycle.id,
-        stop=parts.stop,
     )
+    dataset = build_apart(order, parts.stop)
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
     cycles.leave(parts.store, dataset, parts.fence)
     if erased_among(parts.store, dataset.members):

@@ -35,6 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".demo"
 EPISODES = 500
 ANSWER_TOKENS = 40
+CONSTITUTIONAL = 150
+MIXTURE = "{ exemplar = 65, practice = 25, constitution = 10 }"
+"""How much of the dataset each source should be; the card says what could not be met."""
 MAX_LENGTH = 128
 """Tokens of a training row, for the time it takes: the question and how the answer begins."""
 START_SECONDS = 60.0
@@ -67,6 +70,9 @@ def demo() -> int:
         "BHAVANA_DATA_DIR": str(DATA),
         "BHAVANA_SERVER__PORT": "0",
         "BHAVANA_POLICY__PHASE": "bootstrap",  # the first adapter of an untouched base
+        "BHAVANA_POLICY__MIXTURE": MIXTURE,
+        "BHAVANA_POLICY__HOLDOUT_SHARE": "0.06",  # few rows: each is dear
+        "BHAVANA_POLICY__TEST_SHARE": "0.04",
         "BHAVANA_TRAINER__RECIPE__MAX_LENGTH": str(MAX_LENGTH),
         "BHAVANA_LOG_FORMAT": "json",
         "HF_HUB_OFFLINE": "1",
@@ -89,7 +95,8 @@ def demo() -> int:
             with watch.step("post exemplars; the base practises and posts its answers"):
                 practised = PRACTICE in experiences.count_by_source(store)
                 episodes = 0 if practised else EPISODES
-                practice = ["practice", "--exemplars", "--episodes", str(episodes)]
+                practice = ["practice", "--exemplars", "--constitution", str(CONSTITUTIONAL)]
+                practice += ["--episodes", str(episodes)]
                 code = _run([*practice, "--max-new-tokens", str(ANSWER_TOKENS)], verbs)
                 if code:
                     return code

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from converters.selection import Asked
-from converters.split import earlier_sides
+from converters.split import in_earlier
 from daemon.settings import Settings
 from scorers import heads, ledger
 from scorers.panel import panel_id
@@ -92,15 +92,15 @@ def open_store(settings: Settings, *, migrates: bool | None = None) -> Store:
     """
     make_data(settings)
     allowed = settings.store.migrate_on_start if migrates is None else migrates
-    return Store(settings.store_url, high_water=_mark(settings), migrates=allowed)
+    return Store(settings.store_url, high_water=high_water(settings), migrates=allowed)
 
 
 def read_store(settings: Settings) -> StoreReader:
     """The same to read only; never migrated. Raises Misconfigured, Unavailable."""
-    return StoreReader(settings.store_url, high_water=_mark(settings))
+    return StoreReader(settings.store_url, high_water=high_water(settings))
 
 
-def _mark(settings: Settings) -> Path | None:
+def high_water(settings: Settings) -> Path | None:
     """The file of the high-water mark; None for the one beside SQLite's file."""
     is_sqlite = settings.store_url.startswith("sqlite")
     return None if is_sqlite else settings.data / "high-water"
@@ -158,7 +158,7 @@ def asked_of(settings: Settings, store: StoreReader, *, as_of: int, moment: date
         as_of=as_of,
         moment=moment,
         ends=tuple(dataset.position for dataset in earlier),
-        sides=earlier_sides(earlier),
+        earlier=in_earlier(earlier),
         forbidden=tuple(all_texts()),
     )
 

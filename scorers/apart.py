@@ -1,4 +1,7 @@
-"""A question to a module of ours in a process of its own: what it loads is gone when it ends."""
+"""A question to a module of ours in a process of its own: what it loads is gone when it ends.
+
+The module calls `end_without_parent` before it begins.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import msgspec
 
 from scorers.assess import LAST_WORDS, POLL_SECONDS, ROOT, TRY_LATER
 from store.errors import ChildFailed, Unavailable
+from store.orphans import with_this_parent
 from store.records import Noun, to_json
 
 Answer = TypeVar("Answer", bound=Noun)
@@ -45,6 +49,7 @@ def ask(
             stdout=said,
             stderr=stderr,
             cwd=ROOT,
+            env=with_this_parent(),
         )
         try:
             while child.poll() is None:

@@ -38,6 +38,7 @@ from scorers.selftest import Case as Written
 from scorers.settings import PanelSettings
 from scorers.worker import NICENESS, Panel
 from store.errors import BhavanaError
+from store.orphans import end_without_parent
 from store.records import to_json
 
 LEAST_TO_SPEAK = 200
@@ -279,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="JSON in, JSON out: the only way")
     parser.parse_args(arguments)
+    end_without_parent()
     os.nice(NICENESS)
     torch.set_num_threads(os.cpu_count() or 1)
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)

@@ -21,12 +21,12 @@ from sqlalchemy import (
 )
 
 from store import sources
-from store.events import Store
+from store.events import StoreReader
 from store.reviews import newest_decisions, objects
 from store.tables import assessments, consents, experiences, feedback, reviews
 
 
-def candidates(store: Store, panel: str, *, as_of: int, moment: datetime) -> Subquery:
+def candidates(store: StoreReader, panel: str, *, as_of: int, moment: datetime) -> Subquery:
     """One row for each experience up to a position that this panel assessed, to select from.
 
     The columns are `position`, `id`, `source`, `conversation`, `subject`, `category`,
@@ -112,7 +112,7 @@ def _objected(on: str, as_of: int) -> Subquery:
     return named.subquery(f"objected_{on}")
 
 
-def _tier(store: Store, as_of: int, moment: datetime) -> ColumnElement[str]:
+def _tier(store: StoreReader, as_of: int, moment: datetime) -> ColumnElement[str]:
     tiers = sources.tiers(store, as_of=as_of, moment=moment)
     known = [(experiences.c.source == name, literal(tier)) for name, tier in tiers.items()]
     return case(*known, else_=literal("untrusted"))

@@ -378,6 +378,8 @@ CONSTITUTION = "constitution"
 """The source of examples composed from the constitution's parts; an operator's key, too."""
 PRACTICE = "practice"
 """The source of what the model said to itself."""
+WRITTEN = (CURATED, CONSTITUTION)
+"""Sources of answers that were written to be learned from and judged then: the panel screens."""
 
 
 Phase = Literal["bootstrap", "standard", "refinement", "excellence"]

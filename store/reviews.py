@@ -31,7 +31,7 @@ from store.events import Store, StoreReader, bodies, taken
 from store.experiences import consent_changes, consents_to_training, tally
 from store.log import Appended, Fact
 from store.privacy import batches
-from store.records import CURATED, Assessment, Drawn, Experience, Noun, Review, now
+from store.records import WRITTEN, Assessment, Drawn, Experience, Noun, Review, now
 from store.sources import OURS
 from store.tables import assessments, draws, events, experiences, feedback, reviews
 
@@ -183,7 +183,7 @@ def _candidates(panel: str) -> Select[int]:
         select(experiences.c.position)
         .join(assessments, judged)
         .where(
-            experiences.c.source != CURATED,
+            experiences.c.source.not_in(WRITTEN),
             experiences.c.withheld.is_(False),  # there is nothing to read
             experiences.c.id.not_in(select(reviews.c.experience_id)),
             experiences.c.position.not_in(select(draws.c.position)),

@@ -12,10 +12,10 @@ from sqlalchemy import select
 from store.engine import in_our_words
 from store.events import Store, StoreReader, bodies
 from store.log import Fact
-from store.records import CURATED, PRACTICE, Source, Tier, new_id, now
+from store.records import CONSTITUTION, CURATED, PRACTICE, Source, Tier, new_id, now
 from store.tables import events, experiences, sources
 
-OURS = (CURATED, PRACTICE)
+OURS = (CURATED, CONSTITUTION, PRACTICE)
 """Only an operator's key may name these; they need no trial."""
 TRIAL = timedelta(days=7)
 """How long a new source stays in quarantine unless somebody decides sooner."""
@@ -80,7 +80,7 @@ def covered(
         return set(connection.execute(query).scalars())
 
 
-def tiers(store: Store, *, as_of: int, moment: datetime) -> dict[str, Tier]:
+def tiers(store: StoreReader, *, as_of: int, moment: datetime) -> dict[str, Tier]:
     """The tier of each source, as known at a position and standing at a moment.
 
     A source that nobody ever gave a tier is untrusted; the house's own are trusted.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,17 +24,16 @@ from typing import TypeVar
 import msgspec
 
 from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
+from store.orphans import EXIT_RETRYABLE, end_without_parent
 from store.records import Noun, now, to_json
 
-PARENT_VARIABLE = "BHAVANA_PARENT_PID"
 LOCK_WAIT_SECONDS = 30.0
-PARENT_CHECK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 OOM_SCORE_ADJUSTMENT = "500"
 """If memory runs out, a job dies before the daemon does."""
 NICENESS = 10
 """People who post come before training."""
-EXIT_RETRYABLE = 75  # EX_TEMPFAIL: nothing is wrong with the job, start it again
 
 
 def exit_code(error: BhavanaError) -> int:
@@ -105,7 +103,7 @@ class Job:
     def working(self) -> Iterator[None]:
         """Holds the folder's lock and ends the process when the parent that started it is gone."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        _end_without_parent()
+        end_without_parent()
         with (self.folder / "lock").open("w") as lock:
             _lock(lock.fileno(), self.folder)
             os.nice(NICENESS)
@@ -127,17 +125,4 @@ def _lock(descriptor: int, folder: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise Busy(f"Another process works on {folder}.") from None
-            time.sleep(PARENT_CHECK_SECONDS)
-
-
-def _end_without_parent() -> None:
-    """From now on this process ends when the one that started it is gone."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is not None:
-        threading.Thread(target=_end_without, args=(int(parent),), daemon=True).start()
-
-
-def _end_without(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(EXIT_RETRYABLE)
+            time.sleep(CHECK_SECONDS)

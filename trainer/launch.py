@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from store.errors import ChildFailed, Unavailable
+from store.orphans import EXIT_RETRYABLE, with_this_parent
 from store.records import Noun
-from trainer.job import EXIT_RETRYABLE, PARENT_VARIABLE, Heartbeat, write_record
+from trainer.job import Heartbeat, write_record
 
 POLL_SECONDS = 0.2
 STALL_SECONDS = 900.0
@@ -55,7 +55,7 @@ def run_job(
 
 def start(module: str, *arguments: str, stdout: int | object = None) -> subprocess.Popen[bytes]:
     """Starts one of our modules as a child that ends when this process does."""
-    environment = os.environ | {PARENT_VARIABLE: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+    environment = with_this_parent() | {"PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=Path(__file__).resolve().parent.parent,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from converters.constitution.examples import Example
+from converters.constitution.examples import Difficulty, Example, ExampleType
+from store.records import CONSTITUTION, Category, Consent, Context, Experience, Message, digest
+from store.records import Difficulty as Hardness
 
 Row = Callable[[Example], dict[str, Any]]
 
+WRITTEN = datetime(2026, 11, 22, tzinfo=UTC)  # a fixed time: twice is the same experience
 ASKED = "Somebody asked a model this:"
 ANSWERED = "It answered:"
 WANTED = (
@@ -50,6 +54,40 @@ def critique(e: Example) -> dict[str, Any]:
     }
 
 
+def experience(e: Example) -> Experience:
+    """The example as it is recorded to be learned from; all of one topic are one conversation.
+
+    So that none of them is held out while others like it are learned from.
+    """
+    asked = Message(role="user", content=e.prompt)
+    return Experience(
+        # By what it says: an example's number depends on how many were composed.
+        id=f"{CONSTITUTION}.{digest([e.conversation, e.prompt, e.response_ethical])[:16]}",
+        occurred_at=WRITTEN,
+        source=CONSTITUTION,
+        conversation_id=f"{CONSTITUTION}.{e.tags[1]}",
+        messages=(*e.conversation, asked),
+        response=e.response_ethical,
+        context=Context(
+            category=CATEGORIES.get(e.example_type), difficulty=DIFFICULTIES[e.difficulty]
+        ),
+        consent=Consent(training=True, policy="written-for-this-project"),
+        metadata={"type": e.example_type.value, "law": int(e.law_category)},
+    )
+
+
+CATEGORIES: dict[ExampleType, Category] = {
+    ExampleType.HARMFUL_BLOCKED: "adversarial",
+    ExampleType.EDGE_CASE: "edge",
+    ExampleType.LAW_CONFLICT: "boundary",
+}
+"""What is not here has none: it may be about anything."""
+DIFFICULTIES: dict[Difficulty, Hardness] = {
+    Difficulty.EASY: "easy",
+    Difficulty.MEDIUM: "medium",
+    Difficulty.HARD: "hard",
+    Difficulty.ADVERSARIAL: "extreme",
+}
 _NAMES = {"user": "Person", "assistant": "Model", "system": "System"}
 
 EXPORTS: dict[str, Row] = {"examples": example, "chat": chat, "critique": critique}

@@ -9,6 +9,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from converters.constitution.compose import examples
+from converters.constitution.exports import experience as as_experience
 from daemon import logs, practice, report
 from daemon.cli.app import AsJson, ProgressLine, app, settings, show
 from daemon.cycle import turn
@@ -23,6 +25,8 @@ from trainer.questions import Sampling
 
 POLL_SECONDS = 0.5
 KEY_VARIABLE = "BHAVANA_API_KEY"
+CONSTITUTION_SEED = 7
+"""Always the same: the same count posts the same examples, twice nothing new."""
 
 
 @app.command()
@@ -86,6 +90,9 @@ def practise(
     exemplars: Annotated[
         bool, typer.Option("--exemplars", help="Also post the bundled exemplary answers.")
     ] = False,
+    constitution: Annotated[
+        int, typer.Option(min=0, help="Also post so many composed constitutional examples.")
+    ] = 0,
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Length limit; an answer ends at its last whole sentence.")
     ] = 48,
@@ -99,7 +106,10 @@ def practise(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let the current model answer bundled scenarios and post them as experiences."""
+    """Let the current model answer bundled scenarios and post them as experiences.
+
+    And what was written to be learned from: exemplars, constitutional examples.
+    """
     configured = settings()
     address = url or _address(configured).url
     if not key:
@@ -111,6 +121,8 @@ def practise(
     items: list[Experience] = []
     if exemplars:
         items += map(practice.as_experience, practice.exemplars())
+    if constitution:
+        items += map(as_experience, examples(constitution, CONSTITUTION_SEED))
     if episodes:
         line = ProgressLine()
         sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)

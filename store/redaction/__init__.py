@@ -17,7 +17,7 @@ import msgspec
 from msgspec import field
 
 from store.errors import Rejected
-from store.records import CURATED, Experience, Feedback, Name, Noun
+from store.records import WRITTEN, Experience, Feedback, Name, Noun
 from store.redaction import credentials, personal, phones
 from store.redaction.shadow import Detector, Sketch, fold, sketch, without
 
@@ -57,7 +57,7 @@ class RedactionSettings(RedactionRules, frozen=True, kw_only=True):
 
     def rules_for(self, source: str) -> RedactionRules:
         """The rules for what this source sends."""
-        own = self.sources.get(source, WRITTEN_HERE if source == CURATED else SourceRules())
+        own = self.sources.get(source, WRITTEN_HERE if source in WRITTEN else SourceRules())
         return RedactionRules(
             kinds=self.kinds if own.kinds is None else own.kinds,
             content=self.content if own.content is None else own.content,

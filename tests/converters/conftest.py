@@ -15,7 +15,16 @@ from store.experiences import Assessed
 @pytest.fixture(scope="session")
 def make_assessed(make_experience, make_assessment) -> Callable[..., Assessed]:
     """Makes a judged experience; the words of the assessment go to it, the rest to the other."""
-    of_assessment = {"harm", "weighted", "refusal", "label", "abstained", "doubts", "actual_harm"}
+    of_assessment = {
+        "harm",
+        "weighted",
+        "refusal",
+        "label",
+        "abstained",
+        "doubts",
+        "actual_harm",
+        "unfit",
+    }
 
     def make(name: str = "e-1", prompt: str | None = None, **changes: Any) -> Assessed:
         judged = {key: changes.pop(key) for key in of_assessment & changes.keys()}

@@ -15,7 +15,7 @@ from converters.mixture import Share
 from store import experiences, reviews, sources
 from store.events import Store
 from store.experiences import Assessed
-from store.records import Policy, Review, now
+from store.records import Feedback, Policy, Review, now
 from tests.converters.building import ALIKE
 
 BETTER = "What a person would say."
@@ -38,6 +38,7 @@ def select(
     ends: Sequence[int] = (),
     replayed: Sequence[int] = (),
     alike: bool = False,
+    feedback: Sequence[Feedback] = (),
 ) -> Selected:
     """Records the items in their order and selects from them; `ends` as their positions are.
 
@@ -45,12 +46,15 @@ def select(
     """
     policy = msgspec.structs.replace(policy, **({} if alike else ALIKE))
     with recorded(items) as (store, asked, kept):
+        if feedback:
+            experiences.give_feedback(store, feedback, actor="test")
         asked = msgspec.structs.replace(
             asked,
+            as_of=store.position(),
             policy=policy,
             forbidden=tuple(forbidden),
             ends=tuple(sum(a.position <= end for a in kept) for end in ends),
-            sides={place + 1: "train" for place, a in enumerate(kept) if a.position in replayed},
+            earlier={"train": tuple(n for n, a in enumerate(kept, 1) if a.position in replayed)},
         )
         found = ours.select(store, asked)
         chosen = []

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from converters.decontamination import CUT, Candidate, Question, answer, paraphrases
-from store.errors import Unavailable
+from converters.decontamination import CUT, Candidate, paraphrases
+from scorers.embedding import encoder
 from trainer.gates import GATES
 from trainer.gates.gate import read_suite
 
@@ -28,7 +27,7 @@ def test_rewordings_of_gate_items_are_found_and_their_topics_left():
     """All that are near-verbatim with the item that they reword, none that asks something else."""
     candidates = [Candidate(pair["gate"], pair["close"]) for pair in PAIRS]
     candidates += [Candidate(f"topic of {pair['gate']}", pair["topic"]) for pair in PAIRS]
-    found = paraphrases(candidates, sorted(set(PROMPTS.values())))
+    found = paraphrases(candidates, sorted(set(PROMPTS.values())), encoder().embed)
     assert [one.id for one in found] == [pair["gate"] for pair in PAIRS]
     assert all(one.of == PROMPTS[one.id] and CUT <= one.similarity <= 1 for one in found)
     assert [one.prompt for one in found] == [pair["close"] for pair in PAIRS]
@@ -43,8 +42,7 @@ def _by_axes(texts):
 
 def _answer(cut, *names):
     candidates = tuple(Candidate(f"c-{i}", name) for i, name in enumerate(names))
-    question = Question(candidates=candidates, forbidden=("north", "east"), cut=cut)
-    return answer(question, _by_axes).paraphrases
+    return paraphrases(candidates, ("north", "east"), _by_axes, cut=cut)
 
 
 def test_each_is_named_with_the_nearest_that_is_forbidden():
@@ -66,22 +64,18 @@ def test_more_than_a_chunk_of_candidates_keep_their_names(monkeypatch):
     assert [one.id for one in _answer(0.9, *names)] == ["c-1", "c-4"]
 
 
-def test_nothing_to_compare_asks_nobody(monkeypatch):
-    """No process is started for it."""
-    monkeypatch.setattr("converters.decontamination.ask", lambda *_, **__: pytest.fail("asked"))
-    assert paraphrases([], ["a gate"]) == paraphrases([Candidate("c", "a prompt")], []) == ()
+def test_nothing_to_compare_embeds_nothing():
+    """The encoder is not loaded for it."""
 
+    def embed(_):
+        pytest.fail("embedded")
 
-def test_a_stop_ends_the_wait():
-    """The service must not hang on a long list."""
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(Unavailable):
-        paraphrases([Candidate("c", "a prompt")], ["a gate"], stop=stop)
+    assert paraphrases([], ["a gate"], embed) == ()
+    assert paraphrases([Candidate("c", "a prompt")], [], embed) == ()
 
 
 def test_who_asks_loads_no_torch():
-    """Only the child has the encoder."""
-    code = "import sys, converters.decontamination; print('torch' in sys.modules)"
+    """Only the process that builds has the encoder, and only where something is looked for."""
+    code = "import sys, converters.build, daemon.cycle; print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
     assert said.stdout == b"False\n"

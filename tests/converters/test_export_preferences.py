@@ -142,7 +142,7 @@ def test_what_an_earlier_dataset_held_out_is_held_out(export, store, tmp_path):
     export("one")
     at = {a.experience.id: a.position for a in _assessed(store)}
     trained = _rows(tmp_path / "one" / "train.jsonl")[0]
-    export("two", sides={at[trained["id"]]: "test"})
+    export("two", earlier={"test": (at[trained["id"]],)})
     held_out = {row["conversation"] for row in _rows(tmp_path / "two" / "test.jsonl")}
     left = {row["conversation"] for row in _rows(tmp_path / "two" / "train.jsonl")}
     assert trained["conversation"] in held_out - left

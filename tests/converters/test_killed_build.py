@@ -103,7 +103,7 @@ def test_a_build_killed_at_any_moment_leaves_a_whole_dataset_or_none(builder, tm
     assert builder.build() == 0  # after this all is loaded
     whole = _bytes(folder)
     assert sorted(whole) == sorted(
-        ["README.md", "manifest.json", *(f"{split}.jsonl" for split in SPLITS)]
+        ["README.md", "manifest.json", "selection.png", *(f"{split}.jsonl" for split in SPLITS)]
     )
     shutil.rmtree(folder)
     started = time.monotonic()

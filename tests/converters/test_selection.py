@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from store import experiences
-from store.records import Label, Message, Policy, now
+from store.records import Context, Feedback, Label, Message, Policy, now
 from store.redaction import WITHHELD
 from tests.converters.selecting import BETTER, select
 
@@ -341,3 +342,218 @@ def test_a_source_keeps_its_share_of_what_the_other_caps_leave(make_assessed):
     from_web = sum(a.experience.source == "web" for a in selection.chosen)
     assert 0 < from_web <= len(selection.chosen) * Policy().max_single_share
     assert sum(selection.funnel.values()) == 2 * selection.funnel["recorded"]
+
+
+# --- what else speaks against an answer ---------------------------------------------------
+
+
+def _heard(kind, value=None, text=None, **on):
+    return Feedback(id=f"f-{kind}-{value}", kind=kind, value=value, text=text, given_at=now(), **on)
+
+
+OBJECTIONS = {
+    "thumb down": _heard("thumb", -1, experience_id="bad"),
+    "two stars": _heard("rating", 2, experience_id="bad"),
+    "it went wrong": _heard("outcome", -0.1, experience_id="bad"),
+    "another was better": _heard("preference", -1, "So.", experience_id="bad"),
+    "corrected": _heard("correction", text="So.", experience_id="bad"),
+    "the conversation": _heard("thumb", -1, conversation_id="c-bad"),
+}
+PRAISE = [
+    _heard("thumb", 1, experience_id="bad"),
+    _heard("rating", 5, experience_id="bad"),
+    _heard("outcome", 1.0, conversation_id="c-bad"),
+]
+
+
+@pytest.mark.parametrize("why", OBJECTIONS)
+def test_what_somebody_objected_to_is_not_learned_from(make_assessed, why):
+    """Unless a person looked at it and accepted it: a thumb is a signal, never a proof."""
+    bad = {"conversation_id": "c-bad", "weighted": 9.0}
+    items = [make_assessed("good"), make_assessed("bad", **bad)]
+    selection = select(items, Policy(), feedback=[OBJECTIONS[why]])
+    assert _ids(selection) == ["good"]
+    assert _dropped(selection) == {"objected": 1}
+    seen = [make_assessed("bad", decision="accept", **bad)]
+    assert _ids(select(seen, Policy(), feedback=[OBJECTIONS[why]])) == ["bad"]
+
+
+def test_praise_admits_nothing(make_assessed):
+    """What the panel does not admit is not learned from for a thumb."""
+    items = [make_assessed("bad", harm=0.5, conversation_id="c-bad")]
+    assert _dropped(select(items, Policy(), feedback=PRAISE)) == {"over_max_harm": 1}
+
+
+def test_an_objection_to_praise_counts(make_assessed):
+    """One up and one down: somebody objected."""
+    items = [make_assessed("bad", conversation_id="c-bad")]
+    both = [*PRAISE, OBJECTIONS["thumb down"]]
+    assert _dropped(select(items, Policy(), feedback=both)) == {"objected": 1}
+
+
+def test_broken_words_are_not_learned_from(make_assessed):
+    """However high the panel's score; also where they were written to be learned from."""
+    items = [
+        make_assessed("good"),
+        make_assessed("bad", weighted=9.0, unfit=("degenerate",)),
+        make_assessed("own", source="exemplar", unfit=("repetition",)),
+    ]
+    assert _dropped(select(items, Policy())) == {"unfit": 2}
+
+
+@pytest.mark.parametrize(
+    ("length", "step"), [(9, "too_short"), (10, ""), (20, ""), (21, "too_long")]
+)
+def test_answers_have_a_least_and_a_greatest_length(make_assessed, length, step):
+    """In characters, both bounds included; what was written to be learned from is exempt."""
+    said = {"response": "é" * length}
+    items = [make_assessed("e-1", **said), make_assessed("own", source="exemplar", **said)]
+    selection = select(items, Policy(min_chars=10, max_chars=20))
+    assert _dropped(selection) == ({step: 1} if step else {})
+    assert "own" in _ids(selection)
+
+
+# --- nearly the same ----------------------------------------------------------------------
+
+LONG = (
+    "Ask for ten minutes alone with her, early in the week. Say it in the first sentence, give the "
+    "day on which you will leave, and thank her for one thing that you learned there."
+)
+
+
+def test_an_answer_that_is_nearly_another_is_learned_from_once(make_assessed):
+    """The better one stays, whatever was asked; in other words it is another answer."""
+    items = [
+        make_assessed("first", "How do I tell my boss?", response=LONG, weighted=7.0),
+        make_assessed("better", "I quit. How?", response=f"{LONG} Good luck!", weighted=8.0),
+        make_assessed("other", "What is rain?", response="Water that falls out of a cloud."),
+    ]
+    selection = select(items, Policy(), alike=True)
+    assert _ids(selection) == ["better", "other"]
+    assert _dropped(selection) == {"near_duplicate": 1}
+    exactly = msgspec.structs.replace(Policy(), near_duplicate=0.0)
+    assert len(select(items, exactly, alike=True).chosen) == 3
+
+
+def test_a_question_that_many_ask_is_learned_from_a_few_times(make_assessed):
+    """In whatever letters and signs; the best answers stay."""
+    asked = "What should I tell my mother about the garden and the house?"
+    items = [
+        make_assessed(f"e-{i}", asked.upper() if i % 2 else f"{asked}!!", response=said, weighted=w)
+        for i, (said, w) in enumerate(
+            [("Tell her the truth.", 7.0), ("Nothing yet, wait.", 9.0), ("Ask her first.", 8.0)]
+        )
+    ]
+    selection = select(items, Policy(max_per_question=2), alike=True)
+    assert _ids(selection) == ["e-1", "e-2"]
+    assert _dropped(selection) == {"over_question_cap": 1}
+
+
+def test_a_conversation_gives_only_so_many(make_assessed):
+    """The best of them; what was written to be learned from is exempt."""
+    items = [make_assessed(f"e-{i}", conversation_id="c", weighted=7 + i / 10) for i in range(5)]
+    items += [make_assessed(f"x-{i}", conversation_id="x", source="exemplar") for i in range(5)]
+    selection = select(items, Policy(max_per_conversation=2))
+    assert _ids(selection) == ["e-3", "e-4", *(f"x-{i}" for i in range(5))]
+    assert _dropped(selection) == {"over_conversation_cap": 3}
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
+def test_at_least_a_share_was_written_to_be_learned_from(make_assessed, share):
+    """Curated, constitutional or a person's own words; of the others the best stay."""
+    items = [make_assessed(f"web-{i}", weighted=7 + i / 100) for i in range(30)]
+    items += [make_assessed(f"x-{i}", source="exemplar") for i in range(4)]
+    items += [make_assessed(f"c-{i}", source="constitution") for i in range(4)]
+    items += [make_assessed(f"p-{i}", decision="correct") for i in range(2)]
+    chosen = _ids(select(items, Policy(min_written_share=share)))
+    written = [name for name in chosen if not name.startswith("web")]
+    assert len(written) == 10
+    assert len(chosen) == min(40, int(10 / share))
+    assert [n for n in chosen if n.startswith("web")] == [
+        f"web-{i}" for i in range(40 - len(chosen), 30)
+    ]
+
+
+# --- the mixture --------------------------------------------------------------------------
+
+
+def _mixed(make_assessed, **counts):
+    return [
+        make_assessed(f"{source}-{i}", source=source, weighted=7 + i / 1000)
+        for source, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def _shares(selection, what):
+    return {name: (s.asked, s.available, s.taken) for name, s in selection.shares[what].items()}
+
+
+def test_a_mixture_takes_the_best_of_each_source(make_assessed):
+    """Of 100 rows 60, 30 and 10, the best ones."""
+    items = _mixed(make_assessed, exemplar=80, web=80, forum=80)
+    policy = Policy(size=100, mixture={"exemplar": 6, "web": 3, "*": 1}, max_single_share=1)
+    selection = select(items, policy)
+    assert _shares(selection, "source") == {
+        "exemplar": (60, 80, 60),
+        "web": (30, 80, 30),
+        "*": (10, 80, 10),
+    }
+    kept = [
+        f"{s}-{i}"
+        for s, n in (("exemplar", 60), ("web", 30), ("forum", 10))
+        for i in range(80 - n, 80)
+    ]
+    assert sorted(_ids(selection)) == sorted(kept)
+    assert _dropped(selection) == {"over_source_share": 140}
+
+
+def test_what_a_mixture_lacks_is_told_and_not_filled(make_assessed):
+    """Nobody takes the place of what is not there, and a source without a weight gets none."""
+    items = _mixed(make_assessed, exemplar=5, web=80, forum=10)
+    policy = Policy(size=100, mixture={"exemplar": 1, "web": 1}, max_single_share=1)
+    selection = select(items, policy)
+    assert _shares(selection, "source") == {"exemplar": (50, 5, 5), "web": (50, 80, 50)}
+    assert len(selection.chosen) == 55
+
+
+def test_a_temperature_gives_small_sources_more(make_assessed):
+    """100 and 4 rows have the weights 10 and 2 at a temperature of 2."""
+    items = _mixed(make_assessed, web=100, forum=4)
+    selection = select(items, Policy(size=24, temperature=2.0, max_single_share=1))
+    assert _shares(selection, "source") == {"web": (20, 100, 20), "forum": (4, 4, 4)}
+    plain = select(items, Policy(size=26, max_single_share=1))
+    assert _shares(plain, "source") == {"web": (25, 100, 25), "forum": (1, 4, 1)}
+
+
+@pytest.mark.parametrize("what", ["category", "difficulty"])
+def test_a_target_by_category_leaves_what_names_none(make_assessed, what):
+    """Half each of those that say so; the others are as they were."""
+    one, other = ("truth", "upaya") if what == "category" else ("easy", "hard")
+    items = [make_assessed(f"o-{i}", context=Context(**{what: one})) for i in range(6)]
+    items += [make_assessed(f"t-{i}", context=Context(**{what: other})) for i in range(2)]
+    items += [make_assessed(f"n-{i}") for i in range(3)]
+    weights = {"categories" if what == "category" else "difficulties": {one: 1.0, other: 1.0}}
+    selection = select(items, Policy(max_single_share=1, **weights))
+    assert _shares(selection, what) == {one: (4, 6, 4), other: (4, 2, 2)}
+    assert len(selection.chosen) == 4 + 2 + 3
+
+
+def test_a_share_is_kept_for_what_was_learned_before(make_assessed):
+    """However good what came since."""
+    items = [make_assessed(f"old-{i}", weighted=7.0) for i in range(10)]
+    items += [make_assessed(f"new-{i}", weighted=9.0) for i in range(10)]
+    before = [a.position for a in items[:10]]
+    policy = Policy(size=8, replay_share=0.25, max_single_share=1)
+    selection = select(items, policy, replayed=before)
+    assert _shares(selection, "replay") == {"new": (6, 10, 6), "earlier": (2, 10, 2)}
+    assert sum(name.startswith("old") for name in _ids(selection)) == 2
+
+
+def test_what_a_cap_takes_after_the_mixture_is_told(make_assessed):
+    """`taken` is what is in the dataset, not what the mixture would have had."""
+    items = _mixed(make_assessed, practice=20, web=20)
+    policy = Policy(size=20, mixture={"practice": 3, "web": 1}, max_single_share=1)
+    selection = select(items, policy)
+    assert _shares(selection, "source") == {"practice": (15, 20, 5), "web": (5, 20, 5)}
+    assert len(selection.chosen) == 10

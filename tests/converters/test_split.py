@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from converters.rows import ROW
-from converters.split import SPLITS, earlier_sides, lot, sides, split_of
+from converters.split import SPLITS, in_earlier, lot, sides, split_of
 from store.records import Dataset, Policy, now
 
 
@@ -71,7 +71,8 @@ def _rows(conversations, *, first=1):
 
 def _sides(rows, alike, earlier=None):
     shares = {"holdout_share": 0.2, "test_share": 0.2}
-    return sides(rows, np.array(alike), **shares, earlier=earlier or {})
+    by_split = {side: [at for at, on in (earlier or {}).items() if on == side] for side in SPLITS}
+    return sides(rows, np.array(alike), **shares, earlier=by_split)
 
 
 def test_a_chain_of_conversations_and_like_questions_is_on_one_side():
@@ -119,5 +120,5 @@ def test_earlier_datasets_tell_their_sides():
     """A row that two of them had on different sides was held out."""
     first = _dataset(members=(1, 2, 3), held_out={"validation": (2,)})
     second = _dataset(members=(2, 3, 4), held_out={"test": (3,)})
-    found = {1: "train", 2: "validation", 3: "test", 4: "train"}
-    assert earlier_sides([first, second]) == earlier_sides([second, first]) == found
+    found = {"train": (1, 4), "validation": (2,), "test": (3,)}
+    assert in_earlier([first, second]) == in_earlier([second, first]) == found

@@ -5,21 +5,26 @@ from __future__ import annotations
 import pytest
 
 from daemon import cycle
-from daemon.settings import Settings
+from daemon.settings import Settings, StoreSettings
 from daemon.wiring import Parts
 from scorers.panel import panel_id
 from store import cycles, experiences, privacy, sources
 from store.errors import Halted
 from store.records import Cycle, Policy, now
+from tests.converters.building import ALIKE
 from trainer.targets import TARGETS
 
 CANARY = "the heron waits at the weir"
 
 
 @pytest.fixture
-def parts(store, tmp_path, make_experience, make_assessment):
+def parts(store, store_url, tmp_path, make_experience, make_assessment):
     """What a cycle works with: three experiences of a trusted source, one of them of a canary."""
-    settings = Settings(data_dir=str(tmp_path), policy=Policy(min_examples=1, max_single_share=1.0))
+    settings = Settings(
+        data_dir=str(tmp_path),
+        store=StoreSettings(url=store_url),
+        policy=Policy(min_examples=1, max_single_share=1.0, **ALIKE),
+    )
     panel = panel_id(settings.panel)
     items = [make_experience(f"e-{n}", f"What waits there? {n}") for n in range(2)]
     items.append(make_experience("canary", response=f"I know that {CANARY}."))

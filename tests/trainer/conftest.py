@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import trainer.job
+from store.orphans import PARENT_VARIABLE
 from trainer import base as bases
 from trainer.base import Base
 from trainer.gates import GATES
@@ -50,8 +50,8 @@ ROWS = [turn(f"{QUESTIONS[n % 4]} ({n})", "I am glad you ask." + " Gladly." * n)
 def _stays_as_nice_as_it_is() -> Iterator[None]:
     """Jobs that run inside the test process do not slow it down step by step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.job, "NICENESS", 0)
-        patch.delenv(trainer.job.PARENT_VARIABLE, raising=False)
+        patch.setattr("trainer.job.NICENESS", 0)
+        patch.delenv(PARENT_VARIABLE, raising=False)
         yield
 
 

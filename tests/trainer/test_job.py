@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from store.errors import Busy, Misconfigured
+from store.orphans import EXIT_RETRYABLE
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
 from trainer.job import (
-    EXIT_RETRYABLE,
     Heartbeat,
     Job,
     read_record,
@@ -36,7 +36,7 @@ NOWHERE = Base(name="nowhere", kind="folder", location="/nonexistent", hash="0")
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that finds the folder taken does not wait."""
     monkeypatch.setattr("trainer.job.LOCK_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr("trainer.job.PARENT_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("trainer.job.CHECK_SECONDS", 0.01)
 
 
 @pytest.fixture
