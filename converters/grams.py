@@ -88,8 +88,10 @@ def mixed(numbers: Numbers) -> Numbers:
 
 def _polynomials(values: Numbers, base: int, starts: Places, ends: Places) -> Numbers:
     """Of each stretch the sum of its values, each times a power of the base by its place in it."""
-    sums = np.zeros(len(values) + 1, np.uint64)
-    np.cumsum(values * _powers(base, len(values)), out=sums[1:])
+    sums = np.empty(len(values) + 1, np.uint64)
+    sums[0] = 0
+    np.multiply(values, _powers(base, len(values)), out=sums[1:])
+    np.cumsum(sums, out=sums)
     # Divided by the power at which the stretch begins: equal ones are equal wherever they stand.
     return np.asarray(
         (sums[ends] - sums[starts]) * _powers(pow(base, -1, 2**64), len(sums))[starts]

@@ -22,21 +22,21 @@ BATCH = 200
 """Experiences at once: their bytes as numbers stay in the processor's cache."""
 
 
-class Turn(Struct, frozen=True):
+class Turn(Struct, frozen=True, gc=False):
     """What was said before the response."""
 
     role: str
     content: str
 
 
-class Situation(Struct, frozen=True):
+class Situation(Struct, frozen=True, gc=False):
     """What it was about."""
 
     category: str | None = None
     difficulty: str | None = None
 
 
-class Spoken(Struct, frozen=True):
+class Spoken(Struct, frozen=True, gc=False):
     """The parts of an experience that are learned from; it was checked when it was recorded."""
 
     id: str

@@ -161,7 +161,7 @@ def _by_columns(
         streamed = connection.execution_options(yield_per=PAGE).execute(asked)
         for page in streamed.partitions():
             found.update([row[0] for row in page])
-            parts.append(_part([row[1:] for row in page if row[0] == KEPT], codes))
+            parts.append(_part([row for row in page if row[0] == KEPT], codes))
     names = {what: {n: name for name, n in known.items()} for what, known in codes.items()}
     funnel = {"recorded": found.total(), **{name: found[name] for name in STEPS}}
     return np.concatenate(parts), names, funnel
@@ -173,8 +173,8 @@ def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> 
     if not kept:
         return part
     columns = list(zip(*kept, strict=True))
-    position, name, source, conversation, subject, category, difficulty = columns[:7]
-    harm, weighted, refusal, tier, decision = columns[7:]
+    position, name, source, conversation, subject, category, difficulty = columns[1:8]
+    harm, weighted, refusal, tier, decision = columns[8:]
     for what, values in (("source", source), ("category", category), ("difficulty", difficulty)):
         known = codes[what]
         part[what] = [known.setdefault(value or NO_NAME, len(known)) for value in values]
