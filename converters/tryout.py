@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import field
 from sqlalchemy import ColumnElement, Row, Subquery, case, func, literal, not_, or_
 from sqlalchemy import select as query
 
@@ -53,7 +54,7 @@ class Moved(Noun, frozen=True, kw_only=True):
     """Experiences that only one of the two policies keeps."""
 
     count: int = 0
-    steps: dict[str, int] = {}
+    steps: dict[str, int] = field(default_factory=dict)
     """By the step of the other policy that drops them."""
     examples: tuple[Example, ...] = ()
     """The newest of as many different kinds as possible."""
@@ -101,8 +102,8 @@ def try_policy(store: StoreReader, asked: Asked, tried: Policy) -> Tryout:
         gained = [group for group in groups if group.now != KEPT]
         lost = [group for group in groups if group.then != KEPT]
         places = [g.newest for some in (gained, lost) for g in _newest(some)]
-        found = connection.execute(_at(table, places)).all()
-    examples = {row.position: Example(**row._mapping) for row in found}
+        found = connection.execute(_at(table, places)).mappings().all()
+    examples = {row["position"]: Example(**row) for row in found}
     kept = _both(groups)
     changed = policies.difference(asked.policy, tried)
     return Tryout(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from sqlalchemy import select
@@ -13,10 +13,10 @@ from store import tables
 from store.engine import in_our_words
 from store.events import Store, StoreReader
 from store.log import Fact
-from store.records import Noun, Policy, PolicyChange
+from store.records import PHASES, Noun, Policy, PolicyChange
 
 
-class Values(NamedTuple):
+class Values(Noun, frozen=True, kw_only=True):
     """What a value was, and what it became."""
 
     before: Any
@@ -73,8 +73,11 @@ def changes(store: StoreReader) -> list[Recorded]:
 
 def difference(before: Policy, after: Policy) -> dict[str, Values]:
     """The values that differ, by name."""
-    both = {n: Values(getattr(before, n), getattr(after, n)) for n in Policy.__struct_fields__}
-    return {name: values for name, values in both.items() if values.before != values.after}
+    return {
+        name: Values(before=getattr(before, name), after=getattr(after, name))
+        for name in Policy.__struct_fields__
+        if getattr(before, name) != getattr(after, name)
+    }
 
 
 def _compared(rows: Any) -> Iterator[Recorded]:
@@ -90,3 +93,9 @@ def _compared(rows: Any) -> Iterator[Recorded]:
             changed=difference(before, found.policy),
         )
         before = found.policy
+
+
+OF_THE_PHASE = frozenset(
+    name for policy in PHASES.values() for name in difference(Policy(), policy) if name != "phase"
+)
+"""Values that a phase brings with it."""
