@@ -139,12 +139,11 @@ def _grouped(table: Subquery, policy: Policy, tried: Policy) -> Any:
 
     kinds = (table.c[kind] for kind in KINDS)
     columns = (step(0).label("now"), step(1).label("then"), *kinds, table.c.position)
-    c = query(*columns).where(*alike).offset(0).subquery().c
+    kept = or_(step(0) == KEPT, step(1) == KEPT)  # first: it drops the most, and asks no set
+    c = query(*columns).where(kept, *alike).offset(0).subquery().c
     keys = (c.now, c.then, *(c[kind] for kind in KINDS))
-    return (
-        query(*keys, func.count().label("n"), func.max(c.position).label("newest"))
-        .where(or_(c.now == KEPT, c.then == KEPT))
-        .group_by(*keys)
+    return query(*keys, func.count().label("n"), func.max(c.position).label("newest")).group_by(
+        *keys
     )
 
 
