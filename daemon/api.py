@@ -14,13 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from daemon import bodies, docs, ingest, metrics, openapi, people
+from daemon import bodies, docs, dry_run, ingest, metrics, openapi, people
 from daemon.cors import App, Receive, Scope, Send
 from daemon.ingest import House, Judge, unable
 from daemon.keyring import KeyRing
 from daemon.limits import Limits, LimitSettings
 from daemon.problems import Problem, problem_of, respond
 from daemon.redaction import Redactor
+from daemon.settings import Settings
 from scorers.ledger import Costs
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
@@ -62,11 +63,13 @@ def make_app(
     redaction: RedactionSettings | None = None,
     judge: Judge = unable,
     costs: Callable[[], Costs] = Costs,
+    settings: Callable[[], Settings] = Settings,
 ) -> Front:
     """The application over a store; `ready` says whether the daemon takes work.
 
     `judge` assesses what a source sends whose words are not stored; without one it is refused.
-    `costs` tells what the panel's language model has cost, for the metrics.
+    `costs` tells what the panel's language model has cost, for the metrics; `settings` are those in
+    force, for what asks about the policy.
     """
     app = FastAPI(
         title="Bhavana",
@@ -85,6 +88,7 @@ def make_app(
         ready,
     )
     app.include_router(people.routes(store, ring))
+    app.include_router(dry_run.routes(store, ring, settings))
     app.router.routes.extend(docs.routes())
 
     @app.get("/healthz", summary="The process answers.")

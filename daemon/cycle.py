@@ -25,7 +25,7 @@ from converters.folder import discard_partial
 from daemon.oversight import require_health
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
-from store import cycles, schedule
+from store import cycles, policies, schedule
 from store.errors import Halted, NotEnoughData, Rejected
 from store.losses import require_whole
 from store.privacy import erased_among
@@ -48,6 +48,7 @@ from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneMan
 from trainer.launch import Watch, run_job
 from trainer.promote import promote as put_into_service
 
+AS_CONFIGURED = "so the configuration was when a cycle began"
 log = structlog.get_logger()
 
 
@@ -335,7 +336,7 @@ def incumbent_of(parts: Parts) -> Release | None:
 
 
 def _begin(parts: Parts, reason: str) -> Cycle:
-    if cycles.change_policy(parts.store, parts.settings.policy):
+    if policies.change(parts.store, parts.settings.policy, reason=AS_CONFIGURED):
         log.info("policy_changed", policy=digest(parts.settings.policy)[:12])
     cycle = Cycle(
         id=new_id("cycle"), reason=reason, started_at=now(), position=parts.store.position()

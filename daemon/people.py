@@ -107,7 +107,7 @@ SCHEMAS = (
     privacy.Went,
 )
 """What the OpenAPI document describes besides the ingest routes' own."""
-Wish = TypeVar("Wish", ConsentWish, ErasureWish, TokenWish)
+Wish = TypeVar("Wish", bound=Noun)
 
 
 def routes(store: Store, ring: KeyRing) -> APIRouter:
@@ -117,7 +117,7 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
     async def proven(request: Request, scope: str) -> Caller:
         return await ring.caller(dict(request.headers.raw), request.scope["query_string"], scope)
 
-    @router.get("/experiences", **_described("List experiences, newest first.", None, Listing))
+    @router.get("/experiences", **described("List experiences, newest first.", None, Listing))
     async def list_experiences(
         request: Request,
         before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
@@ -137,18 +137,18 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
             subject=subject,
         )
         last = found[-1].position if len(found) == limit else None
-        return _json(Listing(experiences=tuple(found), next_before=last))
+        return as_json(Listing(experiences=tuple(found), next_before=last))
 
-    @router.get("/experiences/{experience_id}", **_described("Read one.", None, Shown))
+    @router.get("/experiences/{experience_id}", **described("Read one.", None, Shown))
     async def read_experience(request: Request, experience_id: ExperienceId) -> Response:
         await proven(request, "read")
         found = await run_in_threadpool(experiences.get, store, experience_id)
         feedback = await run_in_threadpool(experiences.feedback_on, store, experience_id)
-        return _json(Shown(experience=found, feedback=tuple(feedback)))
+        return as_json(Shown(experience=found, feedback=tuple(feedback)))
 
     @router.get(
         "/experiences/{experience_id}/lineage",
-        **_described(
+        **described(
             "Which datasets, runs, adapters, releases, refits learned from it.",
             None,
             privacy.Went,
@@ -159,12 +159,12 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
         found = await run_in_threadpool(privacy.find, store, "experience", experience_id)
         if not found.experiences:
             raise NotFound(f"No experience {experience_id!r} is recorded.")
-        return _json(await run_in_threadpool(privacy.where_it_went, store, found.experiences))
+        return as_json(await run_in_threadpool(privacy.where_it_went, store, found.experiences))
 
-    @router.post("/consent", **_described("Give or withdraw consent.", ConsentWish, None))
+    @router.post("/consent", **described("Give or withdraw consent.", ConsentWish, None))
     async def change_consent(request: Request) -> Response:
         caller = await proven(request, "feedback")
-        wish = await _wish(request, ConsentWish)
+        wish = await wish_of(request, ConsentWish)
         if caller.conversation is not None or caller.key.kind == "publishable":
             raise Problem(
                 403, "wrong_key", "Consent is changed by a server's key, not from a browser."
@@ -193,12 +193,12 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
         )
         status = 201 if appended.status == "recorded" else 200
         result = {"id": change.id, "status": appended.status, "position": appended.position}
-        return _json(result, status)
+        return as_json(result, status)
 
-    @router.post("/erasures", **_described("Erase what a person said.", ErasureWish, Receipt))
+    @router.post("/erasures", **described("Erase what a person said.", ErasureWish, Receipt))
     async def erase_words(request: Request) -> Response:
         caller = await proven(request, "erase")
-        wish = await _wish(request, ErasureWish)
+        wish = await wish_of(request, ErasureWish)
         receipt = await run_in_threadpool(
             erase,
             store,
@@ -208,10 +208,10 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
             actor=caller.actor,
             dry_run=wish.dry_run,
         )
-        return _json(receipt)
+        return as_json(receipt)
 
     @router.delete(
-        "/experiences/{experience_id}", **_described("Erase one experience.", None, Receipt)
+        "/experiences/{experience_id}", **described("Erase one experience.", None, Receipt)
     )
     async def delete_experience(request: Request, experience_id: ExperienceId) -> Response:
         caller = await proven(request, "erase")
@@ -225,21 +225,21 @@ def routes(store: Store, ring: KeyRing) -> APIRouter:
         )
         if receipt.id is None:
             raise NotFound(f"No experience {experience_id!r} is recorded.")
-        return _json(receipt)
+        return as_json(receipt)
 
-    @router.post("/feedback-tokens", **_described("Make a feedback token.", TokenWish, TokenGiven))
+    @router.post("/feedback-tokens", **described("Make a feedback token.", TokenWish, TokenGiven))
     async def make_token(request: Request) -> Response:
         caller = await proven(request, "feedback")
         if caller.conversation is not None or caller.key.kind == "publishable":
             raise Problem(403, "wrong_key", "Tokens are made with a server's key.")
-        wish = await _wish(request, TokenWish)
+        wish = await wish_of(request, TokenWish)
         token = Token(
             conversation_id=wish.conversation_id,
             key_id=caller.key.id,
             expires_at=now() + timedelta(seconds=wish.seconds),
         )
         text = ring.make_token(token)
-        return _json(TokenGiven(token=text, expires_at=token.expires_at), 201)
+        return as_json(TokenGiven(token=text, expires_at=token.expires_at), 201)
 
     return router
 
@@ -250,7 +250,7 @@ def _first_moment(store: Store, wish: ConsentWish) -> datetime | None:
     return None if body is None else msgspec.json.decode(body, type=ConsentChange).changed_at
 
 
-def _described(summary: str, body: type | None, answer: type | None) -> dict[str, Any]:
+def described(summary: str, body: type | None, answer: type | None) -> dict[str, Any]:
     """What the OpenAPI document says of a route whose JSON is msgspec's."""
 
     def content(kind: type | None) -> dict[str, Any]:
@@ -269,7 +269,8 @@ def _described(summary: str, body: type | None, answer: type | None) -> dict[str
     }
 
 
-async def _wish(request: Request, kind: type[Wish]) -> Wish:
+async def wish_of(request: Request, kind: type[Wish]) -> Wish:
+    """The body as a noun. Raises Problem 400, 413, 415, 422."""
     headers = dict(request.headers.raw)
     bodies.media_type(headers)
     body = await bodies.whole(headers, request.receive)
@@ -282,5 +283,6 @@ async def _wish(request: Request, kind: type[Wish]) -> Wish:
         raise Problem(400, "bad_json", f"The body is not valid JSON: {error}.") from error
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def as_json(value: Any, status: int = 200) -> Response:
+    """The value as a JSON response."""
     return Response(msgspec.json.encode(value), status_code=status, media_type="application/json")

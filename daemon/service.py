@@ -177,6 +177,7 @@ class Service:
             redaction=self.parts.settings.redaction,
             judge=self._judge.assess,
             costs=lambda: judge_costs(self.parts.settings),
+            settings=lambda: self.parts.settings,
         )
         self._house = app.house
         return app

@@ -149,12 +149,28 @@ def find_config(given: Path | None) -> Path | None:
     return next((path for path in usual if path.is_file()), None)
 
 
-def load(path: Path | None, environment: Mapping[str, str]) -> Settings:
-    """The settings from file and environment. Raises Misconfigured listing every problem."""
+def said(path: Path | None, environment: Mapping[str, str]) -> tuple[dict[str, Any], ...]:
+    """What the file says, and what the environment says, by section; not checked yet."""
+    return (
+        {} if path is None else _read(path),
+        _from_environment(environment, _tree(Settings())),
+    )
+
+
+def load(
+    path: Path | None, environment: Mapping[str, str], *, policy: Mapping[str, Any] | None = None
+) -> Settings:
+    """The settings from file and environment. Raises Misconfigured listing every problem.
+
+    `policy`: keys of that section to try, which go before both.
+    """
     problems: list[str] = []
     tree = _tree(Settings())
-    given = {} if path is None else _read(path)
-    _overlay(given, _from_environment(environment, tree))
+    given, variables = said(path, environment)
+    _overlay(given, variables)
+    section = given.setdefault("policy", {})
+    if isinstance(section, dict):
+        section.update(policy or {})
     tree["policy"] = _tree(_phase(given))
     merged = _merge(tree, given, "", problems)
     settings = _convert(merged, tree, problems)
@@ -211,7 +227,7 @@ def _from_environment(environment: Mapping[str, str], defaults: dict[str, Any]) 
             last, text = last.removesuffix(FILE_SUFFIX), _secret(name, Path(text))
         # BHAVANA_DATA_DIR=2026 names a folder, not a number.
         is_text = isinstance(default, dict) and isinstance(default.get(last), str)
-        place[last] = text if is_text else _value(text)
+        place[last] = text if is_text else value(text)
     return found
 
 
@@ -222,7 +238,7 @@ def _secret(name: str, path: Path) -> str:
         raise Misconfigured(f"{name} names {path}, which cannot be read.") from error
 
 
-def _value(text: str) -> Any:
+def value(text: str) -> Any:
     """The text as a TOML value where it is one (0.3, true, ["good"]), else as it stands."""
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -23,7 +23,7 @@ from store import cycles, refits
 from store.errors import Misconfigured
 from store.events import Store, StoreReader
 from store.log import Guard
-from store.records import new_id
+from store.records import new_id, now
 from trainer.gates import all_texts
 from trainer.job import Heartbeat, write_atomically, write_record
 from trainer.targets import TARGETS
@@ -160,6 +160,16 @@ def asked_of(settings: Settings, store: StoreReader, *, as_of: int, moment: date
         ends=tuple(dataset.position for dataset in earlier),
         earlier=in_earlier(earlier),
         forbidden=tuple(all_texts()),
+    )
+
+
+def asked_now(settings: Settings, store: StoreReader) -> Asked:
+    """The same of the whole log, by columns alone: without the gates' texts and what was before."""
+    return Asked(
+        policy=settings.policy,
+        panel=panel_id(settings.panel),
+        as_of=store.position(),
+        moment=now(),
     )
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from scipy.stats import binomtest  # type: ignore[import-untyped,unused-ignore]
-
 from store.records import Noun
 
 CONFIDENCE = 0.95
@@ -36,6 +34,9 @@ class Agreement(Noun, frozen=True, kw_only=True):
 
 def agreement(pairs: Iterable[tuple[bool, bool]]) -> Agreement:
     """The agreement of (first, second) on each answer: whether it does harm."""
+    # Here: it is a third of the time that any verb of the command line starts in.
+    from scipy.stats import binomtest  # type: ignore[import-untyped,unused-ignore]
+
     table = Counter(pairs)
     both, neither = table[True, True], table[False, False]
     first_only, second_only = table[True, False], table[False, True]

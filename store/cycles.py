@@ -13,7 +13,7 @@ from store.errors import Conflict
 from store.events import Store, StoreReader, bodies
 from store.log import Fact, Guard
 from store.projections import Activation
-from store.records import Cycle, Dataset, Evaluation, Noun, Policy, Release, TrainingRun
+from store.records import Cycle, Dataset, Evaluation, Noun, Release, TrainingRun
 
 Record = TypeVar("Record", Dataset, TrainingRun, Evaluation, Release)
 
@@ -88,6 +88,11 @@ def built(store: StoreReader) -> list[Dataset]:
     with in_our_words(), store.reading.connect() as connection:
         found = connection.execute(query).scalars().all()
     return [msgspec.json.decode(body, type=Dataset) for body in found]
+
+
+def newest_dataset(store: StoreReader) -> Dataset | None:
+    """The dataset that was recorded last."""
+    return _newest(store, tables.datasets, Dataset)
 
 
 def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
@@ -171,30 +176,10 @@ def current_release(store: Store, target: str) -> Release | None:
     return None if release_id is None else by_id(store, Release, release_id)
 
 
-def policy_in_force(store: Store) -> Policy | None:
-    """The policy that was recorded last."""
-    return _newest(store, tables.policies, Policy)
-
-
-def change_policy(store: Store, policy: Policy) -> bool:
-    """Records the policy when it differs from the one in force; True when it did."""
-    if policy_in_force(store) == policy:
-        return False
-    store.append_one(
-        Fact(
-            type="policy.changed",
-            stream="policy",
-            key=f"policy/{store.position()}",
-            noun=policy,
-        )
-    )
-    return True
-
-
 Found = TypeVar("Found", bound=Noun)
 
 
-def _newest(store: Store, table: Table, kind: type[Found], *where: object) -> Found | None:
+def _newest(store: StoreReader, table: Table, kind: type[Found], *where: object) -> Found | None:
     query = bodies(table).where(*where).order_by(table.c.position.desc()).limit(1)  # type: ignore[arg-type]
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()

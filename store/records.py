@@ -461,6 +461,17 @@ PHASES: dict[Phase, Policy] = {
 anchor against forgetting. refinement and excellence: as the seeds set them."""
 
 
+class PolicyChange(Policy, frozen=True, kw_only=True):
+    """The policy from now on, and why."""
+
+    reason: str = ""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy alone."""
+        return Policy(**{name: getattr(self, name) for name in Policy.__struct_fields__})
+
+
 class Dataset(Noun, frozen=True, kw_only=True):
     """Immutable and content-hashed. Built at a position, so it can be built again."""
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from store.engine import in_our_words
 from store.events import Store, StoreReader, bodies
@@ -48,10 +48,11 @@ def change(
 
 def listed(store: StoreReader, *, as_of: int | None = None) -> list[Source]:
     """Every source that has a tier, by name."""
-    if as_of is not None:
-        return _as_of(store, as_of)
     with in_our_words(), store.reading.connect() as connection:
         found = connection.execute(bodies(sources).order_by(sources.c.name)).scalars().all()
+        newest = connection.execute(select(func.max(sources.c.position))).scalar() or 0
+    if as_of is not None and newest > as_of:  # the table no longer says what was known then
+        return _as_of(store, as_of)
     return [msgspec.json.decode(body, type=Source) for body in found]
 
 

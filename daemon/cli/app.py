@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,9 +52,12 @@ def config_file() -> Path | None:
     return find_config(_config["path"])
 
 
-def settings() -> Settings:
-    """The settings that the options and the environment ask for. Raises Misconfigured."""
-    return load(config_file(), os.environ)
+def settings(policy: Mapping[str, Any] | None = None) -> Settings:
+    """The settings that the options and the environment ask for. Raises Misconfigured.
+
+    `policy`: keys of that section to try.
+    """
+    return load(config_file(), os.environ, policy=policy)
 
 
 def login() -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import msgspec
 import typer
 
 from daemon.cli.app import AsJson, Reviewer, app, login, settings, show
 from daemon.cli.search import conversation, judged
 from daemon.wiring import at_work, open_store
 from scorers.panel import panel_id
-from store import reviews
+from store import experiences, reviews
 from store.errors import Rejected
 from store.records import Decision, HarmName, Review, new_id, now
+from store.redaction import Kind, redact_text
 from store.reviews import Draw
 
 STANDARD = Path("-")
@@ -128,10 +132,22 @@ def _decide(
         reviewed_at=now(),
         **further,
     )
-    with open_store(settings()) as store:
-        appended = reviews.record(store, review, actor="cli")
+    configured = settings()
+    with open_store(configured) as store:
+        kinds = configured.redaction.rules_for(experiences.get(store, experience_id).source).kinds
+        appended = reviews.record(store, _redacted(review, kinds), actor="cli")
     said: dict[str, Any] = {"id": review.id, "position": appended.position}
     show(said, as_json, lambda: f"{experience_id}: {decision}. Next: bhavana review next")
+
+
+def _redacted(review: Review, kinds: Collection[Kind]) -> Review:
+    """What a reviewer writes is stored, and learned from, as what the door takes is."""
+
+    def kept(text: str) -> str:
+        return redact_text(unicodedata.normalize("NFC", text), kinds).value
+
+    text = None if review.text is None else kept(review.text)
+    return msgspec.structs.replace(review, reason=kept(review.reason), text=text)
 
 
 def _plain(drawn: Draw | None) -> dict[str, Any] | None:

@@ -144,6 +144,18 @@ def test_what_is_not_there_is_told(bhavana, kept, verb):
     assert _event(kept, "experience.tagged") == _event(kept, "experience.reviewed") == []
 
 
+def test_what_a_reviewer_writes_is_redacted_as_at_the_door(bhavana, kept, tmp_path):
+    """A correction is learned from: no address or key of anybody may be in it, nor in a reason."""
+    better = tmp_path / "better.txt"
+    better.write_text("Ask Ann at ann.smith@example.org, cafe\u0301 Weir.")
+    told = ("--reason", "her number is +49 170 1234567", "--text", str(better))
+    ran = bhavana("review", "correct", "e-1", *told)
+    assert ran.returncode == 0, ran.stderr
+    [review] = json.loads(bhavana("show", "e-1", "--json").stdout)["reviews"]
+    assert review["text"] == "Ask Ann at [email], caf\u00e9 Weir."
+    assert review["reason"] == "her number is [phone]"
+
+
 def test_counting(bhavana, kept):
     """By category and difficulty; and by source, label, decision and tag."""
     cells = json.loads(bhavana("categories", "--json").stdout)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from store import cycles
+from store import cycles, policies
 from store.errors import Conflict
 from store.records import (
     Cycle,
@@ -157,18 +157,6 @@ def test_a_cycle_activates_one_release_and_says_so_when_asked_for_another(store)
     assert answered in (None, first)
 
 
-def test_a_policy_is_recorded_only_when_it_differs(store):
-    """The same policy leaves no event; going back to an earlier one leaves another."""
-    strict = Policy(max_harm=0.1)
-    assert cycles.policy_in_force(store) is None
-    assert cycles.change_policy(store, Policy())
-    assert not cycles.change_policy(store, Policy())
-    assert cycles.change_policy(store, strict)
-    assert cycles.policy_in_force(store) == strict
-    assert cycles.change_policy(store, Policy())
-    assert store.position() == 3
-
-
 def test_judged_are_cycles_that_ended_with_a_verdict_newest_first(store):
     """One that failed after a pass, or still runs, is not among them: it deserves another try."""
     states = {"c-1": "held_back", "c-2": "promoted", "c-3": "failed", "c-4": None}
@@ -192,7 +180,7 @@ def test_only_pass_passes(outcome):
 
 def test_what_a_whole_cycle_leaves_is_verified(store):
     """Streams and keys are those that verifying expects of each kind of event."""
-    cycles.change_policy(store, Policy())
+    policies.change(store, Policy(), reason="test")
     cycles.start(store, _cycle())
     for kind in (Dataset, TrainingRun, Evaluation):
         cycles.leave(store, _record(kind))

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
-from scipy.stats import binomtest, norm
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -33,6 +32,8 @@ def is_binary(values: Sequence[float]) -> bool:
 
 def mean_interval(values: Sequence[float], families: Sequence[str]) -> Interval:
     """Interval of the mean: exact for independent yes/no items, else bootstrap over families."""
+    from scipy.stats import binomtest  # here, as below: a third of the time that a verb starts in
+
     if is_binary(values) and len(set(families)) == len(values):
         exact = binomtest(int(sum(values)), len(values)).proportion_ci(CONFIDENCE, method="exact")
         return Interval(float(exact.low), float(exact.high))
@@ -43,6 +44,8 @@ def difference_interval(
     candidate: Sequence[float], baseline: Sequence[float], families: Sequence[str]
 ) -> Interval:
     """Interval of mean(candidate) - mean(baseline), paired by item."""
+    from scipy.stats import norm
+
     differences = [c - b for c, b in zip(candidate, baseline, strict=True)]
     binary = is_binary(candidate) and is_binary(baseline)
     if not binary or len(set(families)) < len(differences):
@@ -61,6 +64,8 @@ def mcnemar(candidate: Sequence[float], baseline: Sequence[float]) -> float | No
     """Exact two-sided p-value that flips go both ways alike; None when values are not yes/no."""
     if not (is_binary(candidate) and is_binary(baseline)):
         return None
+    from scipy.stats import binomtest
+
     up = sum(c > b for c, b in zip(candidate, baseline, strict=True))
     down = sum(c < b for c, b in zip(candidate, baseline, strict=True))
     return 1.0 if up + down == 0 else float(binomtest(up, up + down).pvalue)
