@@ -150,7 +150,9 @@ def get(store: Store, experience_id: str) -> Experience:
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()
     if body is None:
-        raise NotFound(f"No experience {experience_id!r} is recorded.")
+        raise NotFound(
+            f"No experience {experience_id!r} is recorded.", hint="`bhavana search` finds ids."
+        )
     return msgspec.json.decode(body, type=Experience)
 
 
