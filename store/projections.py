@@ -34,6 +34,9 @@ from store.records import (
 from store.redaction import is_withheld
 
 DIGEST_BATCH = 1_000
+ALONG = 20_000
+"""So far before an assessment its experience may stand where both were recorded in one request:
+what it says itself is asked first."""
 
 
 class Activation(Noun, frozen=True, kw_only=True):
@@ -235,7 +238,10 @@ def withdraw(connection: Connection, positions: Sequence[int]) -> None:
 
 def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
     counts: Counter[Tally] = Counter()
-    for table, rows in pending.items():
+    # Experiences first: what the panel said of withheld words is recorded along with them.
+    for table, rows in sorted(pending.items(), key=lambda item: item[0] is not tables.experiences):
+        if table is tables.assessments:
+            _place(connection, rows)
         if rows:
             if table in TALLIED:
                 counts.update(map(TALLIED[table], rows))
@@ -243,6 +249,21 @@ def _flush(connection: Connection, pending: dict[Table, list[Row]]) -> None:
             bulk.add(connection, table, [tuple(map(row.get, names)) for row in rows])
     pending.clear()
     _count(connection, counts)
+
+
+def _place(connection: Connection, rows: Sequence[Row]) -> None:
+    """Fills in where the experience stands, for assessments that do not say."""
+    silent = [row for row in rows if row["experience"] is None]
+    if not silent:
+        return
+    positions = [row["position"] for row in silent]
+    table = tables.experiences.c
+    query = select(table.id, table.position).where(
+        table.position.between(min(positions) - ALONG, max(positions))
+    )
+    at = {row.id: row.position for row in connection.execute(query)}
+    for row in silent:
+        row["experience"] = at.get(row["experience_id"])
 
 
 def _count(connection: Connection, counts: Mapping[Tally, int]) -> None:

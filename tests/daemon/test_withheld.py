@@ -7,7 +7,7 @@ import sys
 import pytest
 from starlette.testclient import TestClient
 
-from converters.selection import select
+from converters.selection import Asked, select
 from daemon.api import make_app
 from scorers.panel import panel_id
 from scorers.settings import PanelSettings
@@ -66,7 +66,16 @@ def test_the_daemon_keeps_scores_of_words_that_it_does_not_keep(serving, data):
             assert a.assessment.label is not None
             assert a.assessment.actual_harm is not None
         assert experiences.unassessed(store, panel_id(PanelSettings()), as_of=99, limit=9) == []
-        assert select(found, Policy(min_weighted=0)).funnel["withheld"] == 4
+        asked = Asked(
+            policy=Policy(min_weighted=0),
+            panel=panel_id(PanelSettings()),
+            as_of=store.position(),
+            moment=now(),
+        )
+        assert select(store, asked).funnel["withheld"] == 4
+        before = store.projections_digest()
+        store.rebuild()
+        assert store.projections_digest() == before
 
 
 def test_where_nobody_can_judge_nothing_is_kept(store, key):
