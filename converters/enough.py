@@ -44,7 +44,8 @@ def _nearest(store: StoreReader, asked: Asked) -> str:
     }
     offers = []
     for name, values in tries.items():
-        # Admitting more never selects fewer, so the nearest value is found by halving.
+        # Admitting more hardly ever selects fewer, so it is found by halving; what is offered was
+        # itself tried, but for paraphrases.
         def enough(value: float, name: str = name) -> bool:
             tried = msgspec.structs.replace(policy, **{name: value})
             chosen = select(store, msgspec.structs.replace(asked, policy=tried))

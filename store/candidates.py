@@ -1,6 +1,6 @@
 """What selection asks of every experience, as columns: all but its words.
 
-A database asks a million of them in a second; reading what was said takes half a minute.
+A database answers for all of them many times as fast as what was said can be read.
 """
 
 from __future__ import annotations

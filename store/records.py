@@ -293,7 +293,7 @@ class Assessment(Noun, frozen=True, kw_only=True):
     unfit: tuple[str, ...] = ()
     """Why nothing is to be learned from it whatever it is about: `degenerate`, `repetition`."""
     position: int | None = None
-    """Of the experience in the log; None where it is not in one."""
+    """Of the experience in the log; None where it is not in one, or was recorded along with it."""
     assessed_at: datetime
 
 
