@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from converters.aside import Aside
 from converters.decontamination import Candidate, paraphrases
 from converters.reading import asked_in
 from converters.rows import Mask, Rows
@@ -14,14 +15,14 @@ from scorers.features import Matrix
 from store.events import StoreReader
 
 
-def select_clear(store: StoreReader, asked: Asked) -> Selection:
+def select_clear(store: StoreReader, asked: Asked, aside: Aside | None = None) -> Selection:
     """The selection without those in whose conversation a person paraphrases a gate.
 
     Each different turn of a person is looked at once, of what would be chosen; nothing takes the
     place of what is dropped, so that nothing comes in unseen. Loads the encoder.
     """
     if not asked.policy.paraphrase or not asked.forbidden:
-        return select(store, asked)
+        return select(store, asked, aside=aside)
 
     def barred(rows: Rows, better: Mapping[str, str]) -> Mask:
         turns = list(asked_in(store, rows, better))
@@ -35,7 +36,7 @@ def select_clear(store: StoreReader, asked: Asked) -> Selection:
         known = {one.prompt for one in found}
         return np.array([not known.isdisjoint(some) for some in turns], bool)
 
-    return select(store, asked, barred)
+    return select(store, asked, barred, aside)
 
 
 def _embed(texts: Sequence[str]) -> Matrix:

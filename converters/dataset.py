@@ -17,11 +17,12 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
 
+from converters.aside import Aside
 from converters.clear import select_clear
 from converters.enough import require_enough
 from converters.folder import (
@@ -33,12 +34,8 @@ from converters.folder import (
     table,
     write_synced,
 )
-from converters.forbidden import Forbidden
-from converters.formats import chat
-from converters.formats.format import Row, jsonl
 from converters.mixture import Share
 from converters.plots import draw
-from converters.reading import said
 from converters.rows import Keys, Rows, counts
 from converters.selection import Asked, Selection
 from converters.split import SPLITS
@@ -128,13 +125,27 @@ def build(
     NotEnoughData when the policy admits too few, IntegrityError when a forbidden text is in what
     was written.
     """
-    selection = select_clear(store, asked)
-    require_enough(store, asked, selection)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Aside(folder.parent) as aside:
+        selection = select_clear(store, asked, aside)
+        require_enough(store, asked, selection)
+        return _build(folder, asked, selection, aside, dataset_id=dataset_id, cycle_id=cycle_id)
+
+
+def _build(
+    folder: Path,
+    asked: Asked,
+    selection: Selection,
+    aside: Aside,
+    *,
+    dataset_id: str,
+    cycle_id: str,
+) -> Dataset:
     policy, rows, side = asked.policy, selection.rows, selection.rows["side"]
     splits = [name for name in SPLITS if name == SPLITS[0] or (side == name).any()]
     discard_partial(folder)
     with becoming(folder) as partial:
-        written = _write_rows(store, partial, selection, side, Forbidden(asked.forbidden))
+        files = _write_rows(partial, rows, aside)
         manifest = Manifest(
             id=dataset_id,
             position=asked.as_of,
@@ -143,23 +154,14 @@ def build(
             code=code(),
             format="chat",
             counts={name: int((side == name).sum()) for name in splits},
-            summaries={
-                name: _summary(selection, rows[side == name], written.chars[side == name])
-                for name in splits
-            },
+            summaries={name: _summary(selection, rows[side == name]) for name in splits},
             funnel=selection.funnel,
             shares=selection.shares,
-            files=written.files,
-            content_hash=digest(written.files),
+            files=files,
+            content_hash=digest(files),
         )
         content = msgspec.json.format(to_json(manifest), indent=2) + b"\n"
-        draw(
-            partial,
-            rows,
-            written.chars,
-            funnel=selection.funnel,
-            categories=selection.count("category"),
-        )
+        draw(partial, rows, funnel=selection.funnel, categories=selection.count("category"))
         write_synced(partial / "README.md", _card(manifest).encode())
         write_synced(partial / "manifest.json", content)  # last: its presence means whole
         if folder.exists():
@@ -227,20 +229,9 @@ def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool =
     return taken
 
 
-class Written(NamedTuple):
-    """What became of the rows."""
-
-    files: dict[str, str]
-    """SHA-256 of each file."""
-    chars: Keys
-    """Length of each row's response."""
-
-
-def _write_rows(
-    store: StoreReader, folder: Path, selection: Selection, side: Keys, forbidden: Forbidden
-) -> Written:
-    """Writes each row to the file of its split. Raises IntegrityError."""
-    chars = np.zeros(len(side), int)
+def _write_rows(folder: Path, rows: Rows, aside: Aside) -> dict[str, str]:
+    """Writes each row to the file of its split; the SHA-256 of each file. Raises IntegrityError."""
+    side = rows["side"]
     sums = {}
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
@@ -249,30 +240,19 @@ def _write_rows(
                 path = folder / f"{name}.jsonl"
                 files[name] = stack.enter_context(path.open("wb"))
                 sums[path.name] = hashlib.sha256()
-        for some in said(store, selection.rows, selection.better):
-            # Once more and of what is written: the selection is not the only thing between a
-            # gate's item and the training that the gate is to judge.
-            if forbidden.among(some.words).any():
-                raise IntegrityError(
-                    "A row that was selected holds an item of a gate.",
-                    hint="This is a fault in the selection: please report it.",
-                )
-            lines: dict[str, list[Row]] = {}
-            for place, experience in some.found:
-                at = some.rows.start + place
-                chars[at] = len(experience.response)
-                lines.setdefault(str(side[at]), []).append(chat.row(experience))
-            for split, some_rows in lines.items():
-                content = jsonl(some_rows)
-                files[split].write(content)
+        for places, lines in aside.lines(rows["position"]):
+            for split, file in files.items():
+                of_it = np.flatnonzero(side[places] == split).tolist()
+                content = b"".join([lines[place] for place in of_it])
+                file.write(content)
                 sums[f"{split}.jsonl"].update(content)
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    return Written({name: found.hexdigest() for name, found in sums.items()}, chars)
+    return {name: found.hexdigest() for name, found in sums.items()}
 
 
-def _summary(selection: Selection, rows: Rows, chars: Keys) -> Summary:
+def _summary(selection: Selection, rows: Rows) -> Summary:
     def named(what: str) -> dict[str, int]:
         return counts(selection.names[what], rows[what])
 
@@ -287,7 +267,7 @@ def _summary(selection: Selection, rows: Rows, chars: Keys) -> Summary:
         refusals=int(rows["refuses"].sum()),
         written=int(rows["written"].sum()),
         mean_weighted=mean(rows["weighted"]),
-        mean_chars=mean(chars),
+        mean_chars=mean(rows["chars"]),
     )
 
 

@@ -21,7 +21,6 @@ KEPT, DROPPED, OTHER = "#3b7a57", "#b5651d", "#5b7c99"
 def draw(
     folder: Path,
     rows: Rows,
-    chars: Keys,
     *,
     funnel: Mapping[str, int],
     categories: Mapping[str, int],
@@ -36,6 +35,7 @@ def draw(
     (steps, scores), (lengths, about) = figure.subplots(2, 2)
     _steps(steps, funnel)
     _scores(scores, rows)
+    chars = rows["chars"]
     lengths.hist(np.clip(chars, 1, None), bins=_widening(chars), color=OTHER)
     lengths.set(title="length of the responses", xlabel="characters", ylabel="rows", xscale="log")
     _bars(about, {name or "none": n for name, n in categories.items()}, OTHER)

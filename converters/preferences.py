@@ -24,9 +24,11 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from converters.aside import Aside
 from converters.flood import beyond_the_burst
 from converters.forbidden import Forbidden
 from converters.formats.format import Format
+from converters.reading import said as words_of
 from converters.rows import ROW
 from converters.steps import SURE_REFUSAL, route_of
 from converters.words import Words, words
@@ -107,7 +109,13 @@ def beyond_bursts(store: Store, said: Said, *, ends: Sequence[int], allowed: int
     rows["position"] = [a.position for a in said.assessed]
     rows["source"] = [names.index(a.experience.source) for a in said.assessed]
     others = [place for place, name in enumerate(names) if name not in OURS]
-    beyond = beyond_the_burst(store, rows, {}, of=others, ends=ends, allowed=allowed)
+    with Aside() as aside:
+        read = np.zeros(len(rows), bool)
+        for some in words_of(store, rows, {}):
+            aside.put(some, rows["position"][some.places], np.ones(len(some.found), bool))
+            read[some.places] = True
+        rows = rows[read]  # what was erased meanwhile is nobody's burst
+        beyond = beyond_the_burst(aside, rows, of=others, ends=ends, allowed=allowed)
     return set(rows["position"][beyond].tolist())
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from converters.grams import Numbered, Numbers, mixed, numbered
+from converters.grams import Numbered, Numbers, Places, mixed, numbered
 from converters.rows import Rows
 from store import experiences
 from store.events import StoreReader
@@ -59,10 +59,9 @@ _spoken = msgspec.json.Decoder(Spoken).decode
 class Said(NamedTuple):
     """Some experiences, and everything that was said in them, as words."""
 
-    rows: slice
-    """Which of the rows asked for."""
-    found: list[tuple[int, Spoken]]
-    """With each one's place among these rows; what was erased meanwhile is not there."""
+    places: Places
+    """Of each among the rows asked for; what was erased meanwhile is not there."""
+    found: list[Spoken]
     words: Numbered
     """Of all texts: of each experience its messages in their order, then the response."""
     responses: np.ndarray
@@ -81,17 +80,13 @@ def _read(body: bytes, better: Mapping[str, str]) -> Spoken:
 def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[Said]:
     """Reads what was said in these rows, some at a time."""
     for start in range(0, len(rows), BATCH):
-        some = slice(start, min(start + BATCH, len(rows)))
-        wanted = rows["position"][some].tolist()
+        wanted = rows["position"][start : start + BATCH].tolist()
         bodies = experiences.bodies_at(store, wanted)
-        found = [
-            (place, _read(bodies[position], better))
-            for place, position in enumerate(wanted)
-            if position in bodies
-        ]
+        places = [place for place, position in enumerate(wanted) if position in bodies]
+        found = [_read(bodies[wanted[place]], better) for place in places]
         texts: list[str] = []
         responses, questions = [], []
-        for _, spoken in found:
+        for spoken in found:
             question = -1
             for turn in spoken.messages:
                 if turn.role == "user":
@@ -100,8 +95,13 @@ def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[
             questions.append(question)
             responses.append(len(texts))
             texts.append(spoken.response)
-        as_numbers = numbered(texts)
-        yield Said(some, found, as_numbers, np.array(responses, int), np.array(questions, int))
+        yield Said(
+            places=np.array(places, int) + start,
+            found=found,
+            words=numbered(texts),
+            responses=np.array(responses, int),
+            questions=np.array(questions, int),
+        )
 
 
 def exchange(some: Said) -> tuple[Numbers, Numbers]:

@@ -24,6 +24,7 @@ ROW = np.dtype(
         ("corrected", "?"),
         ("practised", "?"),
         ("refuses", "?"),
+        ("chars", "i4"),  # of the response
         ("said", "u8"),  # the words of question and answer
         ("asked", "u8"),  # those of the question, or a group of questions that are nearly the same
         ("answered", "i8"),  # a group of answers that are nearly the same

@@ -21,6 +21,7 @@ from msgspec import field
 from sqlalchemy import Subquery, func
 from sqlalchemy import select as query
 
+from converters.aside import Aside
 from converters.flood import beyond_the_burst
 from converters.forbidden import Forbidden
 from converters.mixture import NO_NAME, Names, Share, blends
@@ -80,11 +81,17 @@ Barred = Callable[[Rows, Mapping[str, str]], Mask]
 """Of rows, and the answers that people wrote anew: which may not be learned from after all."""
 
 
-def select(store: StoreReader, asked: Asked, barred: Barred | None = None) -> Selection:
+def select(
+    store: StoreReader, asked: Asked, barred: Barred | None = None, aside: Aside | None = None
+) -> Selection:
     """Experiences that the policy admits and that hold none of the forbidden texts.
 
-    `barred` is asked about what would be chosen; nothing takes the place of what it drops.
+    `barred` is asked about what would be chosen; nothing takes the place of what it drops. What
+    is read is put into `aside`.
     """
+    if aside is None:
+        with Aside() as aside:
+            return select(store, asked, barred, aside)
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
     rows, names, funnel = _by_columns(store, table, policy)
@@ -95,9 +102,9 @@ def select(store: StoreReader, asked: Asked, barred: Barred | None = None) -> Se
         funnel[name] = funnel.get(name, 0) + len(rows) - int(mask.sum())
         rows = rows[mask]
 
-    for name, mask in _by_words(store, rows, better, asked):
+    for name, mask in _by_words(store, rows, better, asked, aside):
         keep(name, mask)
-    keep("burst", ~_beyond_the_burst(store, rows, names, better, asked))
+    keep("burst", ~_beyond_the_burst(aside, rows, names, asked))
     keep("duplicate", best(rows, rows["said"], 1))
     if policy.near_duplicate:
         _group_alike(store, rows, better, policy.near_duplicate)
@@ -132,12 +139,10 @@ def select(store: StoreReader, asked: Asked, barred: Barred | None = None) -> Se
     return Selection(rows=rows, names=names, better=better, funnel=funnel, shares=shares)
 
 
-def _beyond_the_burst(
-    store: StoreReader, rows: Rows, names: Names, better: Mapping[str, str], asked: Asked
-) -> Mask:
+def _beyond_the_burst(aside: Aside, rows: Rows, names: Names, asked: Asked) -> Mask:
     of = [code for code, source in names["source"].items() if source not in OURS]
     allowed = asked.policy.max_per_source
-    return beyond_the_burst(store, rows, better, of=of, ends=asked.ends, allowed=allowed)
+    return beyond_the_burst(aside, rows, of=of, ends=asked.ends, allowed=allowed)
 
 
 # --- by columns ---------------------------------------------------------------------------
@@ -212,29 +217,36 @@ def _exemplars(store: StoreReader, table: Subquery) -> dict[int, int]:
 
 
 def _by_words(
-    store: StoreReader, rows: Rows, better: Mapping[str, str], asked: Asked
+    store: StoreReader, rows: Rows, better: Mapping[str, str], asked: Asked, aside: Aside
 ) -> Iterator[tuple[str, Mask]]:
     """The steps that one reading decides, each with a mask over what the one before kept.
 
-    On the way the numbers of what was said are written into the rows.
+    On the way the numbers of what was said are written into the rows, and what none of these
+    steps drops is put aside.
     """
     policy, forbidden = asked.policy, Forbidden(asked.forbidden)
+    rejected = _rejected(store, asked)
     drops = {
         name: np.zeros(len(rows), bool)
         for name in ("erased", "too_short", "too_long", "gate_item", "rejected")
     }
     drops["erased"][:] = True
     for some in said(store, rows, better):
-        places = np.array([place for place, _ in some.found], int) + some.rows.start
-        length = np.array([len(e.response) for _, e in some.found])
+        places = some.places
+        length = np.array([len(spoken.response) for spoken in some.found], int)
         free = rows["written"][places]
+        rows["asked"][places], rows["said"][places] = exchange(some)
+        rows["chars"][places] = length
         drops["erased"][places] = False
         drops["too_short"][places] = (length < policy.min_chars) & ~free
         drops["too_long"][places] = (length > policy.max_chars) & ~free
-        drops["gate_item"][places] = _any_text(some, forbidden.among(some.words))
-        rows["asked"][places], rows["said"][places] = exchange(some)
-    # By their words: the same answer may be there under another id.
-    drops["rejected"] = np.isin(rows["said"], _rejected(store, asked)) & ~rows["corrected"]
+        items = forbidden.among(some.words)
+        drops["gate_item"][places] = _any_text(some, items)
+        # By their words: the same answer may be there under another id.
+        again = np.isin(rows["said"][places], rejected)
+        drops["rejected"][places] = again & ~rows["corrected"][places]
+        clear = ~np.any([dropping[places] for dropping in drops.values()], axis=0)
+        aside.put(some, rows["position"][places], clear, items)
     kept = np.ones(len(rows), bool)
     for name, dropping in drops.items():
         yield name, ~dropping[kept]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlalchemy import Connection, and_, delete, insert, select
 
-from store import keys, sources
+from store import bulk, keys, sources
 from store.engine import in_our_words
 from store.errors import NotFound
 from store.events import Store, StoreReader, bodies
@@ -138,10 +138,12 @@ def bodies_at(store: StoreReader, positions: Sequence[int]) -> dict[int, bytes]:
     Those that were erased meanwhile are left out. Raises nothing for them: the caller asks
     `privacy.erased_among` when it records what it made.
     """
-    query = select(events.c.position, events.c.body).where(events.c.position.in_(positions))
     with in_our_words(), store.reading.connect() as connection:
-        found = {position: bytes(body) for position, body in connection.execute(query)}
-    return {position: body for position, body in found.items() if body != ERASED}
+        query = select(events.c.position, events.c.body).where(
+            bulk.among(connection, events.c.position)
+        )
+        found = connection.execute(query, {"listed": bulk.listed(positions)}).all()
+    return {position: body for position, body in found if body != ERASED}
 
 
 def get(store: Store, experience_id: str) -> Experience:

@@ -19,7 +19,8 @@ from pathlib import Path
 from converters.plots import draw
 from converters.rows import ROW
 rows = np.zeros(3, ROW)
-draw(Path(sys.argv[1]), rows, np.array([1, 5, 900]), funnel={"recorded": 3}, categories={"": 3})
+rows["chars"] = [1, 5, 900]
+draw(Path(sys.argv[1]), rows, funnel={"recorded": 3}, categories={"": 3})
 """
 
 
@@ -29,7 +30,8 @@ def test_any_number_of_rows_can_be_drawn(tmp_path, count):
     rows = np.zeros(count, ROW)
     rows["weighted"] = np.linspace(0, 10, count)
     rows["harm"] = np.where(np.arange(count) % 2, np.nan, 0.2)
-    draw(tmp_path, rows, np.arange(count), funnel=FUNNEL, categories={"truth": count, "": 0})
+    rows["chars"] = np.arange(count)
+    draw(tmp_path, rows, funnel=FUNNEL, categories={"truth": count, "": 0})
     image = (tmp_path / NAME).read_bytes()
     assert image.startswith(b"\x89PNG")
     assert image.endswith(b"IEND\xaeB`\x82")
@@ -42,7 +44,7 @@ def test_other_numbers_are_another_picture(tmp_path):
         folder = tmp_path / str(place)
         folder.mkdir()
         funnel = FUNNEL | {"without_consent": dropped}
-        draw(folder, np.zeros(5, ROW), np.ones(5, int), funnel=funnel, categories={"": 5})
+        draw(folder, np.zeros(5, ROW), funnel=funnel, categories={"": 5})
         pictures.append((folder / NAME).read_bytes())
     assert pictures[0] == pictures[1] != pictures[2]
 
