@@ -53,13 +53,18 @@ def best(rows: Rows, keys: Keys, allowed: int) -> Mask:
     What was written to be learned from goes before what a model said, a trusted source before
     others, then the higher score: no stranger's copy takes a better one's place.
     """
-    standing = (~rows["written"], ~rows["trusted"])
-    order = np.lexsort((rows["position"], -rows["weighted"], *standing[::-1], keys))
-    sorted_keys = keys[order]
-    rank = np.arange(len(rows)) - np.searchsorted(sorted_keys, sorted_keys)
-    keep = np.empty(len(rows), bool)
-    keep[order] = rank < allowed
-    return np.asarray(keep | (keys == NOBODY))
+    keep = np.ones(len(rows), bool)
+    ordered = np.sort(keys)
+    later = ordered[allowed:]
+    crowded = later[later == ordered[: len(later)]]
+    # Few keys have more than that many: only theirs are put in order.
+    places = np.flatnonzero(np.isin(keys, np.unique(crowded)) & (keys != NOBODY))
+    some, its = rows[["written", "trusted", "weighted", "position"]][places], keys[places]
+    standing = (~some["written"], ~some["trusted"])
+    order = np.lexsort((some["position"], -some["weighted"], *standing[::-1], its))
+    its = its[order]
+    keep[places[order]] = np.arange(len(its)) - np.searchsorted(its, its) < allowed
+    return keep
 
 
 def within_share(rows: Rows, belongs: Mask, share: float) -> Mask:

@@ -99,8 +99,10 @@ def select(
 
     def keep(name: str, mask: Mask) -> None:
         nonlocal rows
-        funnel[name] = funnel.get(name, 0) + len(rows) - int(mask.sum())
-        rows = rows[mask]
+        dropped = len(rows) - int(mask.sum())
+        funnel[name] = funnel.get(name, 0) + dropped
+        if dropped:
+            rows = rows[mask]
 
     for name, mask in _by_words(store, rows, better, asked, aside):
         keep(name, mask)

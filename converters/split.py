@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.rows import NOBODY, Rows
 from store.records import Dataset
@@ -57,25 +58,23 @@ def sides(
     holdout_share: float,
     test_share: float,
     earlier: Mapping[str, Sequence[int]],
-) -> list[Split | Literal[""]]:
+) -> NDArray[np.str_]:
     """The side of each row; BETWEEN where its question is nearly one that is nearer to training.
 
     `earlier` says which experiences earlier datasets had, by split. A conversation of which some
     was on several sides is on the one that is farthest from training.
     """
-    before = {position: name for name in SPLITS for position in earlier.get(name, ())}
-    found: dict[int, Split] = {}
     _, first, group = np.unique(rows["conversation"], return_index=True, return_inverse=True)
-    for at, position in zip(group.tolist(), rows["position"].tolist(), strict=True):
-        if (side := before.get(position)) is not None:
-            found[at] = max(side, found.get(at, side), key=SPLITS.index)
     drawn = [split_of(lot, holdout_share, test_share) for lot in rows["lot"][first].tolist()]
-    by_conversation = [found.get(at, drawn[at]) for at in group.tolist()]
-    nearest: dict[int, Split] = {}
-    questions = rows["asked"].tolist()
-    for question, side in zip(questions, by_conversation, strict=True):
-        nearest[question] = min(side, nearest.get(question, side), key=SPLITS.index)
-    return [
-        side if question == NOBODY or nearest[question] == side else BETWEEN
-        for question, side in zip(questions, by_conversation, strict=True)
-    ]
+    # From here a side is its place in SPLITS: the higher, the farther from training.
+    farthest = np.full(len(first), -1)
+    for place, name in enumerate(SPLITS):
+        farthest[group[np.isin(rows["position"], earlier.get(name, ()))]] = place
+    lots = np.array([SPLITS.index(side) for side in drawn], int)
+    of_conversation = np.where(farthest < 0, lots, farthest)
+    side = of_conversation[group]
+    questions, question = np.unique(rows["asked"], return_inverse=True)
+    nearest = np.full(len(questions), len(SPLITS))
+    np.minimum.at(nearest, question, side)
+    alone = (rows["asked"] == NOBODY) | (nearest[question] == side)
+    return np.where(alone, np.array(SPLITS)[side], BETWEEN)

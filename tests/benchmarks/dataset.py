@@ -1,7 +1,7 @@
-"""Building a dataset from a store of a million, beside plain sqlite3 and orjson on the same rows.
+"""A dataset from a store of a million, and another policy tried on it, beside plain sqlite3.
 
-`python -m tests.benchmarks.dataset ours|bare STORE END EARLIER FOLDER` measures one of them in its
-own process and prints how long it took, in seconds of the clock and of the processor, and its peak
+`python -m tests.benchmarks.dataset WHAT STORE END EARLIER FOLDER` measures one of WORK in its own
+process and prints how long it took, in seconds of the clock and of the processor, and its peak
 memory in MB.
 """
 
@@ -20,6 +20,7 @@ import msgspec
 
 from converters import dataset as datasets
 from converters.selection import Asked
+from converters.tryout import try_policy
 from store.engine import sqlite_module
 from store.events import Store
 from store.records import Policy
@@ -35,6 +36,8 @@ POLICY = Policy(near_duplicate=0.0, paraphrase=0.0)
 LEAST_RATE = 50_000
 LEAST_SHARE = 0.4
 MOST_MB = 500
+TRIED = msgspec.structs.replace(POLICY, max_harm=0.2, min_weighted=7.0)
+MOST_SECONDS = 2.0
 ALL = """
     SELECT e.position, e.id, e.source, e.conversation, e.subject, e.consented, e.withheld,
         e.category, e.difficulty, a.actual_harm, a.weighted, a.label, a.abstained, a.doubted,
@@ -44,6 +47,12 @@ ALL = """
     JOIN events v ON v.position = e.position
     WHERE a.panel = ? AND a.experience <= ?
     ORDER BY a.experience"""
+COLUMNS = """
+    SELECT count(*), sum(e.consented), sum(e.withheld), sum(a.actual_harm), sum(a.weighted),
+        sum(a.abstained), sum(a.doubted), sum(a.unfit), sum(a.refusal), count(a.label)
+    FROM assessments a
+    JOIN experiences e ON e.position = a.experience
+    WHERE a.panel = ? AND a.experience <= ?"""
 CHOSEN = "chosen.json"
 
 
@@ -66,7 +75,24 @@ def dataset(folder: Path) -> list[Figure]:
         _measured("ours", store, traffic.end, traffic.half, folder),
         _measured("bare", store, traffic.end, traffic.half, folder),
     )
-    return figures(small, ours, bare)
+    tried, columns = interleaved(
+        _measured("try", store, traffic.end, traffic.half, folder),
+        _measured("columns", store, traffic.end, traffic.half, folder),
+    )
+    return [*figures(small, ours, bare), tryout(tried, columns)]
+
+
+def tryout(ours: list[Run], bare: list[Run]) -> Figure:
+    """The bar that was asked of trying a policy."""
+    return figure(
+        f"policy tried on {COUNT:,}",
+        "s",
+        [run.seconds for run in ours],
+        "sqlite3 adding up its columns",
+        [run.seconds for run in bare],
+        asked="ours <=",
+        bar=MOST_SECONDS,
+    )
 
 
 def figures(small: list[Run], ours: list[Run], bare: list[Run]) -> list[Figure]:
@@ -129,9 +155,8 @@ def _measured(what: str, store: Path, end: int, earlier: int, folder: Path) -> C
     return run
 
 
-def build(store: Path, end: int, earlier: int, folder: Path) -> None:
-    """The dataset as of a position, after an earlier one, as a cycle builds it."""
-    asked = Asked(
+def _asked(end: int, earlier: int) -> Asked:
+    return Asked(
         policy=POLICY,
         panel=PANEL,
         as_of=end,
@@ -139,12 +164,30 @@ def build(store: Path, end: int, earlier: int, folder: Path) -> None:
         ends=(earlier,),
         forbidden=tuple(all_texts()),
     )
+
+
+def build(store: Path, end: int, earlier: int, folder: Path) -> None:
+    """The dataset as of a position, after an earlier one, as a cycle builds it."""
+    asked = _asked(end, earlier)
     with Store(f"sqlite:///{store}") as opened:
         made = datasets.build(opened, folder / "built", asked, dataset_id="d", cycle_id="c")
     (folder.parent / CHOSEN).write_bytes(msgspec.json.encode(made.members))
 
 
-def read_and_write(store: Path, end: int, folder: Path, chosen: set[int]) -> None:
+def try_another(store: Path, end: int, earlier: int, _: Path) -> None:
+    """What another policy would change, as the command and the endpoint tell it."""
+    with Store(f"sqlite:///{store}") as opened:
+        try_policy(opened, _asked(end, earlier), TRIED)
+
+
+def add_up(store: Path, end: int, _earlier: int, _folder: Path) -> None:
+    """The reference: the columns that the steps go by, read and added up, nothing decided."""
+    connection = sqlite_module().connect(f"file:{store}?mode=ro", uri=True)
+    connection.execute(COLUMNS, (PANEL, end)).fetchall()
+    connection.close()
+
+
+def read_and_write(store: Path, end: int, _: int, folder: Path) -> None:
     """The reference: every row's columns and body, parsed, and the chosen ones' chat rows.
 
     One query joins experiences, assessments and the log up to the position; orjson parses each
@@ -153,6 +196,7 @@ def read_and_write(store: Path, end: int, folder: Path, chosen: set[int]) -> Non
     """
     import orjson
 
+    chosen = set(msgspec.json.decode((folder.parent / CHOSEN).read_bytes()))
     connection = sqlite_module().connect(f"file:{store}?mode=ro", uri=True)
     with (folder / "rows.jsonl").open("wb", buffering=1 << 20) as file:
         for row in connection.execute(ALL, (PANEL, end)):
@@ -176,18 +220,20 @@ def read_and_write(store: Path, end: int, folder: Path, chosen: set[int]) -> Non
     connection.close()
 
 
+WORK: dict[str, Callable[[Path, int, int, Path], None]] = {
+    "ours": build,
+    "bare": read_and_write,
+    "try": try_another,
+    "columns": add_up,
+}
+
+
 def main(what: str, store: str, end: str, earlier: str, folder: str) -> None:
     """Measures in this process."""
     place = Path(folder)
     place.mkdir()
-    work: Callable[[], None]
-    if what == "ours":
-        work = lambda: build(Path(store), int(end), int(earlier), place)  # noqa: E731
-    else:
-        chosen = set(msgspec.json.decode((place.parent / CHOSEN).read_bytes()))
-        work = lambda: read_and_write(Path(store), int(end), place, chosen)  # noqa: E731
     started, used = time.perf_counter(), time.process_time()
-    work()
+    WORK[what](Path(store), int(end), int(earlier), place)
     print(time.perf_counter() - started, time.process_time() - used, peak_mb())
 
 

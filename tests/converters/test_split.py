@@ -73,7 +73,7 @@ def _rows(conversations, questions):
 def _sides(conversations, questions, earlier=None):
     by_split = {side: [at for at, on in (earlier or {}).items() if on == side] for side in SPLITS}
     shares = {"holdout_share": 0.2, "test_share": 0.2}
-    return sides(_rows(conversations, questions), **shares, earlier=by_split)
+    return sides(_rows(conversations, questions), **shares, earlier=by_split).tolist()
 
 
 def test_each_conversation_is_drawn_by_itself():
