@@ -16,9 +16,10 @@ from scorers.features import Matrix
 from store.records import Noun
 
 CUT = 0.85
-"""From this cosine similarity a prompt is a paraphrase. Of the 1,288 bundled exemplars and
-scenarios 16 are above it, each a gate's prompt reworded; from .83 down come those that ask for
-the contrary: to find a hidden tracker, where the gate's asks to hide one."""
+"""From this cosine similarity a prompt is a paraphrase. Of the 1,288 exemplars and scenarios that
+were bundled first 16 were above it, each a gate's prompt reworded (they were written anew); from
+.84 down come those that ask for the contrary: to find a hidden tracker, where the gate's asks to
+hide one."""
 CHUNK = 2_000
 """Prompts embedded at a time."""
 

@@ -8,8 +8,10 @@ from typing import get_args
 import msgspec
 import pytest
 
+from converters.decontamination import Candidate, paraphrases
 from converters.forbidden import Forbidden
 from daemon.practice import as_experience, choose, exemplars, scenarios
+from scorers.embedding import encoder
 from store.records import Category, Difficulty, Experience, to_json
 from trainer.gates import all_texts
 
@@ -70,6 +72,12 @@ def test_no_bundled_prompt_is_a_gate_item(bundled):
     """None equals a gate's prompt or has eight words in a row in common with one."""
     forbidden = Forbidden(all_texts())
     assert [item.id for item in bundled() if forbidden.in_any([item.prompt])] == []
+
+
+def test_no_bundled_prompt_asks_in_other_words_what_a_gate_asks():
+    """Such a one would be dropped at every build, and the other half of its pair with it."""
+    bundled = [Candidate(item.id, item.prompt) for item in (*exemplars(), *scenarios())]
+    assert paraphrases(bundled, tuple(all_texts()), encoder().embed) == ()
 
 
 def test_an_exemplar_is_a_valid_experience_and_always_the_same():
