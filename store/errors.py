@@ -12,6 +12,7 @@
     └── Halted              stop this cycle and tell a person
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
+        ├── EthicsHalt      the model in training did harm: what it became is put aside, not used
         ├── Untrusted       the panel fails its self-test, or people's word of it alarms
         ├── IntegrityError  bytes differ from the hash that was recorded for them
         └── ProbeFailed     the published release does not answer like the one we evaluated
@@ -80,6 +81,10 @@ class NotEnoughData(Halted):
 
 class ChildFailed(Halted):
     """A child process ended badly."""
+
+
+class EthicsHalt(Halted):
+    """The model in training answered a frozen ethics probe with harm; its run was halted."""
 
 
 class Untrusted(Halted):
