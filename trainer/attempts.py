@@ -73,6 +73,9 @@ class Attempt(Noun, frozen=True, kw_only=True):
     """The furthest step that it told of."""
     said: str = ""
     """How it ended, in words."""
+    ran_out: bool = False
+    """Whether the kernel killed it for want of memory, as far as that is known: the next attempt
+    would do well to take smaller steps."""
 
 
 class Attempts(Noun, frozen=True, kw_only=True):
@@ -154,8 +157,6 @@ class Ended(Struct, frozen=True, kw_only=True):
     attempt: Attempt
     log: list[str]
     """The lines that it printed."""
-    ran_out: bool
-    """Whether the kernel killed it for want of memory, as far as that is known."""
     in_vain: int = 1
     """How many attempts in a row got no further."""
 
@@ -168,7 +169,7 @@ def fault_of(ended: Ended, folder: Path, memory_mb: int, *, more: bool) -> Bhava
     """
     attempt, said = ended.attempt, ended.attempt.said
     hint = NEXT_STEPS.get(attempt.code or 0)
-    if memory_mb and (ended.ran_out or _mentions(ended.log, OUT_OF_MEMORY)):
+    if memory_mb and (attempt.ran_out or _mentions(ended.log, OUT_OF_MEMORY)):
         said += f" It needed more than the {memory_mb} MB of trainer.limits.memory_mb."
         hint = "Raise that, or lower trainer.recipe.micro_batch_size or max_length."
     if ended.in_vain > 1:

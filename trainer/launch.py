@@ -185,8 +185,9 @@ def _attempt(module: str, folder: Path, stop: threading.Event, watch: Watch, how
             ended_at=now(),
             reached=furthest.done,
             said=_said(outcome, code),
+            ran_out=cell.ran_out(),
         )
-        return Ended(attempt=ended, log=_log_since(folder, begun), ran_out=cell.ran_out())
+        return Ended(attempt=ended, log=_log_since(folder, begun))
 
 
 class Furthest:

@@ -82,11 +82,10 @@ def _follow(folder: Path) -> Progress:
     terminal, shown, told = sys.stderr.isatty(), "", -LINE_SECONDS
     for found in following(folder):
         line = found.line(now())
-        if terminal:
-            click.echo(f"\r\033[K{line}", err=True, nl=False)
-        elif line != shown and time.monotonic() - told >= LINE_SECONDS:
-            click.echo(line, err=True)
-            shown, told = line, time.monotonic()
+        if line == shown or (not terminal and time.monotonic() - told < LINE_SECONDS):
+            continue
+        click.echo(f"\r\033[K{line}" if terminal else line, err=True, nl=not terminal)
+        shown, told = line, time.monotonic()
     if terminal:
         click.echo("", err=True)
     return found
