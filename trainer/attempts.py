@@ -114,6 +114,15 @@ def begin(folder: Path, isolation: str) -> tuple[Attempt, int]:
     return attempt, len(note(folder, attempt).attempts)
 
 
+def killed_for_memory(folder: Path) -> bool:
+    """Whether the attempt before the one that runs was ended by the kernel for want of memory.
+
+    Asked by the child that runs, which can then take smaller steps.
+    """
+    record = read_attempts(folder).attempts
+    return len(record) > 1 and record[-1].outcome == "running" and record[-2].ran_out
+
+
 def outcome_of(code: int, *, whole: bool) -> Outcome:
     """What an exit code means for the job; `whole`: whether its manifest is there."""
     if code == 0:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from store.errors import Busy, ChildFailed, EthicsHalt, Unavailable
 from store.records import now
@@ -205,6 +206,17 @@ def test_attempt_whose_daemon_was_killed_is_on_record(
     run_job(module("pass"), folder, Orders(), stop=threading.Event())
     record = read_attempts(folder).attempts
     assert [(a.outcome, a.reached) for a in record] == [("orphaned", 7), ("done", 1)]
+
+
+@pytest.mark.parametrize("ran_out", [True, False])
+def test_next_attempt_can_tell_that_memory_ran_out(ran_out: bool, tmp_path: Path) -> None:
+    """Once: the attempt after it knows, and the one after that does not."""
+    asked = []
+    for killed in (ran_out, False, False):
+        attempt, _ = attempts.begin(tmp_path, "cgroup")
+        asked.append(attempts.killed_for_memory(tmp_path))
+        attempts.note(tmp_path, replace(attempt, outcome="crashed", code=-9, ran_out=killed))
+    assert asked == [False, ran_out, False]
 
 
 def test_two_never_watch_one_job(
