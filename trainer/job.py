@@ -105,6 +105,11 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def ranks() -> int:
+    """How many processes share this job, each with its part of every effective batch."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def read_heartbeat(folder: Path) -> Heartbeat | None:
     """The job's last heartbeat, or None when it has none yet."""
     path = folder / "heartbeat.json"
