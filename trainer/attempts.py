@@ -22,8 +22,9 @@ from store.records import Noun, now
 from trainer.job import read_heartbeat, read_record, write_record
 
 NAME = "attempts.json"
-MOST_ATTEMPTS = 5
-"""In a row without getting further; then a person should look."""
+MOST_ATTEMPTS = 7
+"""In a row without getting further; then a person should look. So many it takes where memory runs
+out, to halve a micro-batch of 32 down to one and then to compute activations twice."""
 FIRST_BACKOFF_SECONDS = 5.0
 LONGEST_BACKOFF_SECONDS = 300.0
 LOG_LINES = 12
@@ -43,6 +44,7 @@ MEANINGS = {
     EXIT_RETRYABLE: "exit code 75 (it asks to be started again)",
 }
 NEXT_STEPS = {
+    EXIT_CRASHED: "Its log has the traceback: a fault of the program, a library or this machine.",
     EXIT_CAPACITY: "The line above names the knob. Or choose a smaller base or a larger machine.",
     EXIT_INTEGRITY: "`bhavana doctor` looks at the disk; what is named above must be made anew.",
     EXIT_ETHICS: "Read its transcript before anything is trained again.",
@@ -50,6 +52,7 @@ NEXT_STEPS = {
     "trainer.recipe.micro_batch_size, or give it more (trainer.limits.memory_mb, the machine).",
     -signal.SIGSEGV: "A native library crashed: look at the versions of torch and of its driver.",
 }
+HUNG = "A disk, a network or a driver that does not answer: look at the machine, then at its log."
 
 Outcome = Literal[
     "running", "done", "again", "crashed", "stalled", "orphaned", "stopped", "failed", "harmed"
@@ -177,7 +180,7 @@ def fault_of(ended: Ended, folder: Path, memory_mb: int, *, more: bool) -> Bhava
     failed, only Unavailable.
     """
     attempt, said = ended.attempt, ended.attempt.said
-    hint = NEXT_STEPS.get(attempt.code or 0)
+    hint = HUNG if attempt.outcome == "stalled" else NEXT_STEPS.get(attempt.code or 0)
     if memory_mb and (attempt.ran_out or _mentions(ended.log, OUT_OF_MEMORY)):
         said += f" It needed more than the {memory_mb} MB of trainer.limits.memory_mb."
         hint = "Raise that, or lower trainer.recipe.micro_batch_size or max_length."
