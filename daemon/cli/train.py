@@ -45,8 +45,9 @@ def train(
     """Look at a training run: where it is, how long it takes, how to run it elsewhere.
 
     Training is a step of a cycle, which `bhavana cycle` turns. With --launcher, a command, a
-    Slurm script or a Kubernetes manifest for the run's folder is printed: `| sbatch` or
-    `| kubectl apply -f -` submits it; the cycle goes on with what it leaves in the folder.
+    Slurm script or a Kubernetes manifest for the run's folder is printed, for a daemon that was
+    stopped while it trained: `| sbatch` or `| kubectl apply -f -` submits it, and the daemon,
+    started again, goes on with the adapter that it left in the folder.
 
     Exit code 0: it goes well or has ended so. 3: it failed; the reason is printed.
     """
