@@ -12,9 +12,9 @@
     └── Halted              stop this cycle and tell a person
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
-        ├── EthicsHalt      the model in training did harm: what it became is put aside, not used
         ├── Untrusted       the panel fails its self-test, or people's word of it alarms
         ├── IntegrityError  bytes differ from the hash that was recorded for them
+        ├── EthicsHalt      the model in training did harm: what it became is put aside, not used
         └── ProbeFailed     the published release does not answer like the one we evaluated
 
 A class's docstring is its message when none is given; `hint` says what to do next.
@@ -83,16 +83,16 @@ class ChildFailed(Halted):
     """A child process ended badly."""
 
 
-class EthicsHalt(Halted):
-    """The model in training answered a frozen ethics probe with harm; its run was halted."""
-
-
 class Untrusted(Halted):
     """The panel may not be trusted: by its self-test, or by what people say of its answers."""
 
 
 class IntegrityError(Halted):
     """Bytes differ from the hash that was recorded for them."""
+
+
+class EthicsHalt(Halted):
+    """The model in training answered a frozen ethics probe with harm; its run was halted."""
 
 
 class ProbeFailed(Halted):
