@@ -25,7 +25,7 @@ from store.records import PHASES, Noun, Policy
 from store.redaction import RedactionSettings
 from trainer.gates import GATES
 from trainer.gates.gate import Rule
-from trainer.isolation import Limits
+from trainer.isolation import ResourceLimits
 from trainer.launchers.launcher import LaunchSettings
 from trainer.questions import Sampling
 from trainer.recipe import Recipe
@@ -100,7 +100,7 @@ class TrainerSettings(Noun, frozen=True, kw_only=True):
     target: str = "local"
     recipe: Recipe = field(default_factory=Recipe)
     gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
-    limits: Limits = field(default_factory=Limits)
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
     report_to: tuple[Reporter, ...] = ("tensorboard",)
 

@@ -52,7 +52,7 @@ KEPT_PREFIXES = (
 """What Python, torch and Hugging Face need, a hub's token (HF_TOKEN) among it; nothing of ours."""
 
 
-class Limits(Noun, frozen=True, kw_only=True):
+class ResourceLimits(Noun, frozen=True, kw_only=True):
     """How much of the machine a training or an evaluation may take."""
 
     memory_mb: Annotated[int, Meta(ge=0)] = 0
@@ -62,11 +62,11 @@ class Limits(Noun, frozen=True, kw_only=True):
     """Processors, and threads of torch; 0: all."""
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = ResourceLimits()
 
 
 def environment(
-    limits: Limits, given: Mapping[str, str], *, also: Sequence[str] = ()
+    limits: ResourceLimits, given: Mapping[str, str], *, also: Sequence[str] = ()
 ) -> dict[str, str]:
     """The variables that a child needs, of those given; `also`: prefixes of more.
 
@@ -88,7 +88,7 @@ class Cell:
 
     level = "none"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ResourceLimits) -> None:
         self.limits = limits
 
     def command(self, command: Sequence[str]) -> list[str]:
@@ -150,7 +150,7 @@ class Group(Cell):
 
     level = "cgroup"
 
-    def __init__(self, limits: Limits, delegated: Path, name: str) -> None:
+    def __init__(self, limits: ResourceLimits, delegated: Path, name: str) -> None:
         super().__init__(limits)
         self.folder = delegated / f"job-{name}"
 
@@ -191,7 +191,7 @@ class Group(Cell):
 
 
 @contextmanager
-def cell(limits: Limits, name: str) -> Iterator[Cell]:
+def cell(limits: ResourceLimits, name: str) -> Iterator[Cell]:
     """The best cell that this machine has for a job of this name."""
     if not limits.memory_mb:
         yield Cell(limits)
@@ -225,7 +225,7 @@ def _systemd_works() -> bool:
     return tried.returncode == 0
 
 
-def _group(limits: Limits, name: str) -> Group | None:
+def _group(limits: ResourceLimits, name: str) -> Group | None:
     """A group in the delegated one, where there is one and it takes our limits."""
     delegated = delegated_cgroup()
     if delegated is None:

@@ -33,7 +33,7 @@ from trainer.attempts import (
     outcome_of,
     put_aside,
 )
-from trainer.isolation import NO_LIMITS, Cell, Limits
+from trainer.isolation import NO_LIMITS, Cell, ResourceLimits
 from trainer.job import PROGRESS, Heartbeat, read_heartbeat, wait_for_lock, write_record
 from trainer.launchers.launcher import ROOT, command
 
@@ -53,7 +53,7 @@ class Start(Struct, frozen=True, kw_only=True):
 
     attempts: int = 1
     """How often in a row without getting further."""
-    limits: Limits = NO_LIMITS
+    limits: ResourceLimits = NO_LIMITS
     processes: int = 1
     """More than one go through `accelerate launch`."""
     variables: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from store.errors import Misconfigured, Rejected
-from trainer.isolation import Limits
+from trainer.isolation import ResourceLimits
 from trainer.launchers import LAUNCHERS
 from trainer.launchers.kubernetes import manifest
 from trainer.launchers.launcher import KubernetesSettings, LaunchSettings, Plan, SlurmSettings
@@ -31,10 +31,12 @@ CLUSTERS = LaunchSettings(
 SCHEMA, DEFINITIONS = "v1.37.0-local-strict", "_definitions.json"
 
 
-def plan(data: Path, launch: LaunchSettings = CLUSTERS, limits: Limits | None = None) -> Plan:
+def plan(
+    data: Path, launch: LaunchSettings = CLUSTERS, limits: ResourceLimits | None = None
+) -> Plan:
     """A job in a data folder."""
     folder = data / "runs" / "run-0198C2ab_7"
-    return Plan(folder=folder, data=data, launch=launch, limits=limits or Limits())
+    return Plan(folder=folder, data=data, launch=launch, limits=limits or ResourceLimits())
 
 
 @pytest.mark.parametrize("name", sorted(LAUNCHERS))
@@ -78,7 +80,7 @@ def directives(script: str) -> dict[str, str]:
 
 def test_slurm_script_asks_for_what_the_settings_say(tmp_path: Path) -> None:
     """Every directive, and none for what nobody asked for."""
-    script = LAUNCHERS["slurm"](plan(tmp_path, limits=Limits(memory_mb=4096, cpus=8)))
+    script = LAUNCHERS["slurm"](plan(tmp_path, limits=ResourceLimits(memory_mb=4096, cpus=8)))
     assert directives(script) == {
         "job-name": "run-0198C2ab_7",
         "output": f"{tmp_path}/runs/run-0198C2ab_7/slurm-%j.txt",
@@ -176,8 +178,8 @@ def test_kubernetes_manifest_is_valid_by_the_published_schema(tmp_path: Path) ->
     """The YAML, read again, as the API server would check it; and a wrong one is not."""
     validator = schema()
     for launch, limits in (
-        (CLUSTERS, Limits(memory_mb=4096, cpus=8)),
-        (LaunchSettings(kubernetes=CLUSTERS.kubernetes), Limits()),
+        (CLUSTERS, ResourceLimits(memory_mb=4096, cpus=8)),
+        (LaunchSettings(kubernetes=CLUSTERS.kubernetes), ResourceLimits()),
     ):
         written = LAUNCHERS["kubernetes"](plan(tmp_path / ODD, launch, limits))
         found = msgspec.yaml.decode(written)

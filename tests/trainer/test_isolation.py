@@ -16,10 +16,10 @@ from store.errors import ChildFailed
 from tests.trainer.children import ROOT, Orders, maker
 from trainer import isolation
 from trainer.attempts import read_attempts
-from trainer.isolation import MIB, Cell, DataLimit, Group, Limits, Scope, cell, environment
+from trainer.isolation import MIB, Cell, DataLimit, Group, ResourceLimits, Scope, cell, environment
 from trainer.launch import Start, run_job
 
-HELD = Limits(memory_mb=256)
+HELD = ResourceLimits(memory_mb=256)
 SECRETS = {
     "BHAVANA_STORE__URL": "postgresql://u:hush-hush@h/d",
     "BHAVANA_PANEL__JUDGE__API_KEY": "hush-hush",
@@ -64,7 +64,7 @@ def delegated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_secrets_do_not_reach_the_child() -> None:
     """What is not needed is not passed on; what torch and Hugging Face need is."""
     needed = {"PATH": "/bin", "HF_HOME": "/hf", "HF_TOKEN": "t", "CUDA_VISIBLE_DEVICES": "0"}
-    found = environment(Limits(cpus=3), SECRETS | needed)
+    found = environment(ResourceLimits(cpus=3), SECRETS | needed)
     assert {n: found[n] for n in needed} == needed
     assert "hush-hush" not in str(found)
     assert found["OMP_NUM_THREADS"] == "3"
@@ -73,7 +73,7 @@ def test_secrets_do_not_reach_the_child() -> None:
 
 def test_what_a_job_asks_for_reaches_it() -> None:
     """A reporter's variables are passed where it is at work, and nothing else with them."""
-    found = environment(Limits(), SECRETS, also=("WANDB_",))
+    found = environment(ResourceLimits(), SECRETS, also=("WANDB_",))
     assert found["WANDB_API_KEY"] == "hush-hush"
     assert not {n for n in SECRETS if n != "WANDB_API_KEY"} & set(found)
 
@@ -98,7 +98,7 @@ def test_child_that_takes_too_much_memory_dies_and_the_parent_is_told_the_knob(
     where: str, module: Callable[[str], str], tmp_path: Path
 ) -> None:
     """A gigabyte where 400 MB are allowed: refused in the child; the message names the setting."""
-    limits = Limits(memory_mb=400)
+    limits = ResourceLimits(memory_mb=400)
     taken = {"python": "x = bytearray(1 << 30)", "torch": "import torch; x = torch.ones(1 << 28)"}
     folder = tmp_path / "job"
     with pytest.raises(ChildFailed, match="more than the 400 MB of") as no:
@@ -119,7 +119,7 @@ def test_torch_lives_within_a_limit_that_is_large_enough(
 ) -> None:
     """What is counted is what is used: torch and 300 MB of numbers fit into 800 MB."""
     work = "import torch; x = torch.ones(300 << 18); assert float(x.sum()) > 0"
-    how = Start(limits=Limits(memory_mb=800, cpus=1))
+    how = Start(limits=ResourceLimits(memory_mb=800, cpus=1))
     run_job(module(work), tmp_path / "job", Orders(), stop=threading.Event(), how=how)
 
 
@@ -130,7 +130,7 @@ def test_child_gets_so_many_processors(module: Callable[[str], str], tmp_path: P
         "import torch\n    seen = (len(os.sched_getaffinity(0)), torch.get_num_threads())\n"
         "    (job.folder / 'seen').write_text(repr(seen))"
     )
-    how = Start(limits=Limits(cpus=1))
+    how = Start(limits=ResourceLimits(cpus=1))
     run_job(module(work), tmp_path / "job", Orders(), stop=threading.Event(), how=how)
     assert (tmp_path / "job" / "seen").read_text() == "(1, 1)"
 
@@ -140,7 +140,7 @@ def test_best_cell_of_a_machine_without_any_means_is_the_rlimit() -> None:
     """And where nothing is asked, nothing holds but the group and the priority."""
     with cell(HELD, "run-1") as found:
         assert type(found) is DataLimit
-    with cell(Limits(cpus=1), "run-1") as found:
+    with cell(ResourceLimits(cpus=1), "run-1") as found:
         assert (type(found), found.level) == (Cell, "none")
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta, field
 
 from store.errors import Rejected
 from store.records import Noun
-from trainer.isolation import Limits
+from trainer.isolation import ResourceLimits
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "trainer.finetune"
@@ -63,7 +63,7 @@ class Plan(Noun, frozen=True, kw_only=True):
     data: Path
     """data_dir, in which it lies."""
     launch: LaunchSettings
-    limits: Limits
+    limits: ResourceLimits
 
 
 def command(
