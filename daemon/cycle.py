@@ -41,12 +41,14 @@ from store.records import (
     new_id,
     now,
 )
+from trainer.attempts import MOST_ATTEMPTS, Attempt
 from trainer.base import Base, locate
 from trainer.gates import GATES
 from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
-from trainer.launch import Watch, run_job
+from trainer.launch import Start, Watch, run_job
 from trainer.promote import promote as put_into_service
+from trainer.reporters import variables
 
 AS_CONFIGURED = "so the configuration was when a cycle began"
 log = structlog.get_logger()
@@ -200,8 +202,17 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
         recipe=parts.settings.trainer.recipe,
         dataset=dataset.path,
         cache=str(parts.cache),
+        report_to=parts.settings.trainer.report_to,
     )
-    run_job("trainer.finetune", folder, job, stop=parts.stop, watch=_watch(parts, "train"))
+    run_job(
+        "trainer.finetune",
+        folder,
+        job,
+        stop=parts.stop,
+        watch=_watch(parts, "train"),
+        how=_how(parts, training=True),
+        told=_told,
+    )
     manifest = read_record(folder / "manifest.json", FinetuneManifest)
     run = TrainingRun(
         id=folder.name,
@@ -236,7 +247,15 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         cache=str(parts.cache),
         sampling=parts.settings.trainer.gate_sampling,
     )
-    run_job("trainer.evaluate", folder, job, stop=parts.stop, watch=_watch(parts, "evaluate"))
+    run_job(
+        "trainer.evaluate",
+        folder,
+        job,
+        stop=parts.stop,
+        watch=_watch(parts, "evaluate"),
+        how=_how(parts),
+        told=_told,
+    )
     manifest = read_record(folder / "manifest.json", EvaluateManifest)
     bound = (run.adapter_hash, run.base_hash, _gates_hash(parts))
     if (manifest.adapter_hash, manifest.base_hash, manifest.gates_hash) != bound:
@@ -367,6 +386,22 @@ def _base(parts: Parts) -> Base:
 
 def _gates_hash(parts: Parts) -> str:
     return gates_hash(parts.settings.gates, parts.settings.trainer.gate_sampling)
+
+
+def _how(parts: Parts, *, training: bool = False) -> Start:
+    """How the children of a cycle are started: again and again, within limits."""
+    trainer = parts.settings.trainer
+    how = Start(attempts=MOST_ATTEMPTS, limits=trainer.limits)
+    if not training:
+        return how
+    return msgspec.structs.replace(
+        how, processes=trainer.launch.processes, variables=variables(trainer.report_to)
+    )
+
+
+def _told(attempt: Attempt) -> None:
+    if attempt.outcome != "done":
+        log.warning("attempt_ended", outcome=attempt.outcome, said=attempt.said)
 
 
 def _watch(parts: Parts, step: str) -> Watch:

@@ -10,11 +10,12 @@ from msgspec import to_builtins
 from daemon.oversight import health
 from daemon.service import running_daemon
 from daemon.settings import Settings
+from daemon.training import under_way
 from daemon.wiring import at_work, judge_costs
 from scorers.panel import panel_id
 from store import cycles, experiences, reviews, schedule
 from store.events import Store
-from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict
+from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict, now
 
 _BUDGETS = ("requests", "tokens")
 
@@ -27,6 +28,7 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
     planned = schedule.schedule(store)
     settings = at_work(settings, store)
     labels = experiences.count_by_label(store, panel_id(settings.panel))
+    training = under_way(settings.data)
     return {
         "daemon": None if daemon is None else to_builtins(daemon),
         "data_dir": str(settings.data),
@@ -37,6 +39,7 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
         "panel": to_builtins(health(store, settings.panel, settings.oversight)),
         "labels": {"abstained" if k is None else k.value: n for k, n in labels.items()},
         "last_cycle": None if last is None else _cycle(store, last),
+        "training": None if training is None else to_builtins(training),
         "current_release": None if release is None else to_builtins(release),
         "judge_today": _judge_today(settings),
         "next_run_at": None if planned is None else planned.next_run_at.isoformat(),
@@ -92,6 +95,8 @@ def status_text(store: Store, settings: Settings) -> str:
         lines.append(f"last cycle   {last['id']}: {last['state']} ({last['detail']})")
         if last["dataset"] is not None:
             lines.append(f"dataset      {last['dataset']['id']}: {counts(last['dataset']['rows'])}")
+    if (training := under_way(settings.data)) is not None:
+        lines.append(f"training     {training.job}: {training.line(now())}")
     serving = "the untouched base" if release is None else release["id"]
     lines.append(f"serving      {serving} at {settings.trainer.target}")
     lines.append(f"next cycle   {s['next_run_at'] or 'when the daemon runs'}")

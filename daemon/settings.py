@@ -25,8 +25,11 @@ from store.records import PHASES, Noun, Policy
 from store.redaction import RedactionSettings
 from trainer.gates import GATES
 from trainer.gates.gate import Rule
+from trainer.isolation import ResourceLimits
+from trainer.launchers.launcher import LaunchSettings
 from trainer.questions import Sampling
 from trainer.recipe import Recipe
+from trainer.reporters import Reporter, not_installed
 from trainer.targets import TARGETS
 
 PREFIX = "BHAVANA_"
@@ -97,6 +100,9 @@ class TrainerSettings(Noun, frozen=True, kw_only=True):
     target: str = "local"
     recipe: Recipe = field(default_factory=Recipe)
     gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
+    report_to: tuple[Reporter, ...] = ("tensorboard",)
 
 
 def _default_rules() -> dict[str, Rule]:
@@ -181,6 +187,7 @@ def load(
         for name in settings.panel.scorers
         if name not in SCORERS
     ]
+    problems += not_installed(settings.trainer.report_to)
     if "guard" in settings.panel.scorers and not settings.panel.guard.model:
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if "judge" in settings.panel.scorers:

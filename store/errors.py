@@ -14,6 +14,7 @@
         ├── ChildFailed     a worker, training or evaluation process ended badly
         ├── Untrusted       the panel fails its self-test, or people's word of it alarms
         ├── IntegrityError  bytes differ from the hash that was recorded for them
+        ├── EthicsHalt      the model in training did harm: what it became is put aside, not used
         └── ProbeFailed     the published release does not answer like the one we evaluated
 
 A class's docstring is its message when none is given; `hint` says what to do next.
@@ -88,6 +89,10 @@ class Untrusted(Halted):
 
 class IntegrityError(Halted):
     """Bytes differ from the hash that was recorded for them."""
+
+
+class EthicsHalt(Halted):
+    """The model in training answered a frozen ethics probe with harm; its run was halted."""
 
 
 class ProbeFailed(Halted):

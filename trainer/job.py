@@ -3,6 +3,8 @@
     job.json         what to do, written by whoever starts it
     lock             held by the process that works here; two can never work on one folder
     heartbeat.json   where it is, rewritten as it goes
+    progress.jsonl   each heartbeat that came with numbers: the curves
+    attempts.json    how often it was started, and how each time ended; written by who starts it
     log.txt          what it printed
     manifest.json    what came out, written last: its presence means the job is whole
 
@@ -13,7 +15,9 @@ gone, so that a killed daemon leaves no orphan that trains on.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +37,10 @@ OOM_SCORE = Path("/proc/self/oom_score_adj")
 OOM_SCORE_ADJUSTMENT = "500"
 """If memory runs out, a job dies before the daemon does."""
 NICENESS = 10
-"""People who post come before training."""
+"""People who post come before training, at the disk, too: the kernel derives one from the other."""
+PROGRESS = "progress.jsonl"
+PAGE_BYTES = resource.getpagesize()
+MIB = 1 << 20
 
 
 def exit_code(error: BhavanaError) -> int:
@@ -93,6 +100,25 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         raise Misconfigured(f"{path} is not a valid {kind.__name__}: {error}.") from error
 
 
+def is_first() -> bool:
+    """Whether this process holds and writes the folder: of several ranks the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def ranks() -> int:
+    """How many processes share this job, each with its part of every effective batch."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def read_heartbeat(folder: Path) -> Heartbeat | None:
+    """The job's last heartbeat, or None when it has none yet."""
+    path = folder / "heartbeat.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Heartbeat)
+    except FileNotFoundError:
+        return None
+
+
 class Job:
     """The folder from the child's side."""
 
@@ -105,17 +131,38 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         end_without_parent()
         with (self.folder / "lock").open("w") as lock:
-            _lock(lock.fileno(), self.folder)
+            if is_first():
+                wait_for_lock(lock.fileno(), self.folder)
             os.nice(NICENESS)
             OOM_SCORE.write_text(OOM_SCORE_ADJUSTMENT)
             yield
 
     def beat(self, phase: str, done: int, total: int, **numbers: float) -> None:
-        """Says where the job is."""
-        write_record(self.folder / "heartbeat.json", Heartbeat.now(phase, done, total, **numbers))
+        """Says where the job is. Numbers are kept for the curves, with the memory in use.
+
+        A number that is not finite is left out: JSON has no word for it. Of several ranks the
+        first one speaks.
+        """
+        if not is_first():
+            return
+        kept = {name: float(n) for name, n in numbers.items() if math.isfinite(n)}
+        if kept:
+            kept |= {"memory_mb": _resident_mb()}
+        beat = Heartbeat.now(phase, done, total, **kept)
+        write_record(self.folder / "heartbeat.json", beat)
+        if kept:
+            with (self.folder / PROGRESS).open("ab") as log:
+                log.write(to_json(beat) + b"\n")
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _resident_mb() -> float:
+    """Memory of this process that lies in RAM now, in MiB."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(resident * PAGE_BYTES / MIB, 1)
+
+
+def wait_for_lock(descriptor: int, folder: Path) -> None:
+    """Takes the lock for this process alone. Raises Busy when another keeps it for too long."""
     # A killed daemon's child needs a moment to notice; the next one waits for it.
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:

@@ -29,6 +29,8 @@ class FinetuneJob(Noun, frozen=True, kw_only=True):
     dataset: str
     """Folder with train.jsonl and validation.jsonl, rows of {"messages": [...]}."""
     cache: str
+    report_to: tuple[str, ...] = ()
+    """Where its numbers go besides progress.jsonl: see trainer.reporters."""
 
 
 class FinetuneManifest(Noun, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from daemon.cli import (
     search,
     service,
     tags,
+    train,
 )
 from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
@@ -34,6 +35,7 @@ VERBS = (
     service,
     doctor,
     loop,
+    train,
     answers,
     scoring,
     search,

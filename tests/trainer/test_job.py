@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from store.errors import Busy, Misconfigured
@@ -18,14 +19,15 @@ from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
 from trainer.job import (
+    PROGRESS,
     Heartbeat,
     Job,
+    read_heartbeat,
     read_record,
     write_atomically,
     write_record,
 )
 from trainer.jobs import AnswerJob, EvaluateJob, FinetuneJob
-from trainer.launch import read_heartbeat
 from trainer.questions import Question, Sampling
 from trainer.recipe import Recipe
 
@@ -204,4 +206,36 @@ def test_heartbeat_says_where_the_job_is(tmp_path: Path) -> None:
     Job(tmp_path).beat("training", 2, 9, loss=2.25)
     beat = read_heartbeat(tmp_path)
     assert isinstance(beat, Heartbeat)
-    assert (beat.phase, beat.done, beat.total, beat.numbers) == ("training", 2, 9, {"loss": 2.25})
+    assert (beat.phase, beat.done, beat.total) == ("training", 2, 9)
+    assert (beat.numbers["loss"], beat.numbers["memory_mb"] > 1) == (2.25, True)
+
+
+def test_beats_with_numbers_are_kept_for_the_curves(tmp_path: Path) -> None:
+    """One line each; a beat without numbers leaves none, and what is not finite is left out."""
+    job = Job(tmp_path)
+    job.beat("loading", 0, 1)
+    job.beat("training", 1, 9, loss=2.5, grad_norm=float("nan"))
+    job.beat("training", 2, 9, loss=2.25)
+    kept = [msgspec.json.decode(x, type=Heartbeat) for x in _lines(tmp_path / PROGRESS)]
+    assert [(b.done, b.numbers["loss"]) for b in kept] == [(1, 2.5), (2, 2.25)]
+    assert "grad_norm" not in kept[0].numbers
+
+
+def test_of_several_ranks_the_first_holds_and_speaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others of one job neither wait for its lock nor write over its heartbeat."""
+    job = Job(tmp_path)
+    with job.working():
+        job.beat("training", 1, 9, loss=2.5)
+        monkeypatch.setenv("RANK", "1")
+        with Job(tmp_path).working():
+            Job(tmp_path).beat("training", 7, 9, loss=1.0)
+    beat = read_heartbeat(tmp_path)
+    assert beat is not None
+    assert beat.done == 1
+    assert len(_lines(tmp_path / PROGRESS)) == 1
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()

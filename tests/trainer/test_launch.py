@@ -6,19 +6,17 @@ tests start the real thing.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from store.errors import ChildFailed, Unavailable
-from store.records import Noun
+from tests.trainer.children import ROOT, Orders, is_gone, maker, poll
 from trainer.base import Base
 from trainer.job import Heartbeat, read_record
 from trainer.jobs import AnswerJob, AnswerManifest, FinetuneJob
@@ -26,58 +24,11 @@ from trainer.launch import run_job
 from trainer.questions import Question, Sampling
 from trainer.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 60.0
-
-CHILD = """
-import sys, time
-from pathlib import Path
-from trainer.job import Job, write_atomically
-job = Job(Path(sys.argv[1]))
-with job.working():
-    job.beat("working", 1, 2)
-    {work}
-    write_atomically(job.folder / "manifest.json", b"{{}}")
-"""
-
-
-class Orders(Noun, kw_only=True):
-    """A job that asks for nothing."""
-
-    note: str = "x"
-
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Makes a module with a job's skeleton around the given work; returns its name."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
-
-    def make(work: str) -> str:
-        (folder / "small_child.py").write_text(CHILD.format(work=work))
-        return "small_child"
-
-    return make
-
-
-def is_gone(pid: int) -> bool:
-    """Whether the process has ended; a zombie that nobody has collected yet has."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state == "Z"
-
-
-def poll(condition: Callable[[], bool]) -> bool:
-    """Whether the condition came true while we had patience."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return maker(tmp_path / "modules", monkeypatch)
 
 
 def test_runs_a_job_to_its_manifest(module: Callable[[str], str], tmp_path: Path) -> None:
@@ -238,7 +189,7 @@ def test_real_child_that_fails_gives_its_error_line(tiny_base: Base, tmp_path: P
     with pytest.raises(ChildFailed) as caught:
         run_job("trainer.finetune", tmp_path / "job", job, stop=threading.Event())
     message = caught.value.message
-    assert message.startswith("The child ended with exit code 2.")
+    assert message.startswith("The child ended with exit code 2 (its orders, its data or")
     missing = tmp_path / "nothing" / "train.jsonl"
     assert message.endswith(f"\nerror: The dataset has no {missing}.")
 
