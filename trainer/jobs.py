@@ -42,6 +42,10 @@ class FinetuneManifest(Noun, frozen=True, kw_only=True):
     metrics: dict[str, float]
     versions: dict[str, str]
     finished_at: datetime
+    template_hash: str = ""
+    """Of the tagged chat template; empty in manifests of older versions."""
+    left_out: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """By split: ids of rows whose response begins after max_length."""
 
 
 class EvaluateJob(Noun, frozen=True, kw_only=True):

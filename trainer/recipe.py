@@ -35,4 +35,13 @@ class Recipe(Noun, frozen=True, kw_only=True):
     max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """auto: bfloat16 for base and autocast where the processor has it, else float32."""
+    packing: Literal["auto", "on", "off"] = "auto"
+    """on: the sequences of a micro-batch lie end to end, without padding, and none sees another;
+    off: they are padded to the longest. auto: on."""
+    activation_checkpointing: bool = False
+    """Activations are computed twice instead of kept: a third slower, in less memory."""
+    save_steps: Annotated[float, Meta(gt=0)] = 0.1
+    """Optimiser steps between checkpoints; below 1, a share of the run."""
+    save_total_limit: Annotated[int, Meta(ge=1)] = 2
+    """Checkpoints that are kept while the run goes on."""
     seed: int = 20260121
