@@ -12,6 +12,7 @@
     └── Halted              stop this cycle and tell a person
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
+        ├── DoesNotFit      this machine's memory or disk is too small for the job
         ├── Untrusted       the panel fails its self-test, or people's word of it alarms
         ├── IntegrityError  bytes differ from the hash that was recorded for them
         └── ProbeFailed     the published release does not answer like the one we evaluated
@@ -80,6 +81,10 @@ class NotEnoughData(Halted):
 
 class ChildFailed(Halted):
     """A child process ended badly."""
+
+
+class DoesNotFit(Halted):
+    """This machine's memory or disk is too small for the job."""
 
 
 class Untrusted(Halted):

@@ -20,23 +20,17 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import msgspec
 import torch
-from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected
 from store.records import digest, now
-from trainer import adapter, templates
+from trainer import adapter, preflight, rehearsal, templates
 from trainer.job import Job, exit_code, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
-from trainer.model import materialise
+from trainer.model import as_base, compute_dtype, for_training, materialise, tokenizer_of
+from trainer.optimizer import optimizer_of
+from trainer.recipe import Recipe
 
 IGNORED = -100  # the label that the field gives to positions without loss
 
@@ -134,24 +128,14 @@ def supervised_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.
     of the other positions would be most of the work and of the memory.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = causal.model(
+    hidden = causal.base_model(  # model, or gpt_neox
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
     ).last_hidden_state
     targets = inputs["labels"][:, 1:]
     supervised = targets != IGNORED
-    logits = causal.lm_head(hidden[:, :-1][supervised])
+    logits = causal.get_output_embeddings()(hidden[:, :-1][supervised])
     total = cross_entropy(logits.float(), targets[supervised], reduction="sum")
     return total, int(supervised.sum())
-
-
-def below(layers: int, share: float) -> str | None:
-    """PEFT's pattern for the modules of all layers but the last ones, at least one of which stays.
-
-    The first number in a module's name is its layer; None when every layer is adapted.
-    """
-    first = layers - max(1, round(layers * share))
-    numbers = "|".join(map(str, range(first)))
-    return rf"[^0-9]*\.(?:{numbers})\..*" if numbers else None
 
 
 class SupervisedTrainer(Trainer):
@@ -205,14 +189,26 @@ def mean_loss(model: Any, sequences: list[Sequence]) -> float:
     return total / tokens
 
 
-def compute_dtype(wanted: str) -> torch.dtype:
-    """bfloat16 where it is fast (an accelerator, or AVX512-BF16 or AMX on x86), else float32."""
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
-    if torch.cuda.is_available():
-        return torch.bfloat16
-    flags = Path("/proc/cpuinfo").read_text()
-    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+def prepared(
+    source: Path, recipe: Recipe, train: list[Sequence]
+) -> tuple[Any, preflight.Preflight]:
+    """(the model to train, what preflight found). Raises DoesNotFit."""
+    dtype = compute_dtype(recipe.dtype)
+    memory, before = rehearsal.free_memory(), rehearsal.taken()
+    lengths = [(len(s["input_ids"]), sum(x != IGNORED for x in s["labels"])) for s in train]
+    asked = preflight.demand(recipe, source, lengths, dtype.itemsize)
+    plan = preflight.plan(asked, memory)
+    model = for_training(source, recipe)
+    longest = sorted(train, key=lambda s: len(s["input_ids"]), reverse=True)
+
+    def worst(count: int) -> tuple[torch.Tensor, int]:
+        batch = {name: x.to(model.device) for name, x in collate(longest[:count]).items()}
+        return supervised_loss(model, batch)[0], batch["input_ids"].numel()
+
+    tokens = sum(length for length, _ in lengths) * recipe.num_train_epochs
+    return model, rehearsal.rehearse(
+        model, asked, plan, worst, before=before, tokens=tokens, dtype=dtype
+    )
 
 
 def finetune(folder: Path) -> FinetuneManifest:
@@ -225,62 +221,46 @@ def finetune(folder: Path) -> FinetuneManifest:
         job.beat("loading", 0, 1)
         set_seed(recipe.seed)
         source = materialise(task.base, Path(task.cache))
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = tokenizer_of(source)
         rows = side_by_side(_rows(task.dataset, "train"), recipe.seed)
         train = by_length_in_batches(
             tokenise(rows, tokenizer, recipe.max_length), recipe.effective_batch_size
         )
         held_out = _rows(task.dataset, "validation")
         validation = sequences(held_out, tokenizer, recipe.max_length)
-        dtype = compute_dtype(recipe.dtype)
-        # The frozen base in the compute dtype saves casting it at every step; PEFT keeps the
-        # adapter in float32. Measured: gradients at a cosine of 0.9999 to all-float32 ones.
-        base = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        model: Any = get_peft_model(
-            base,
-            LoraConfig(
-                r=recipe.lora_r,
-                lora_alpha=recipe.lora_alpha,
-                lora_dropout=recipe.lora_dropout,
-                target_modules=recipe.lora_target_modules,
-                exclude_modules=below(base.config.num_hidden_layers, recipe.lora_layer_share),
-                task_type="CAUSAL_LM",
-            ),
+        model, checked = prepared(source, recipe, train)
+        micro = checked.setting.micro_batch_size
+        arguments = TrainingArguments(
+            output_dir=str(folder / "checkpoints"),
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=recipe.effective_batch_size // micro,
+            train_sampling_strategy="sequential",  # the order is ours, see side_by_side
+            num_train_epochs=recipe.num_train_epochs,
+            learning_rate=recipe.learning_rate,
+            lr_scheduler_type=recipe.lr_scheduler_type,
+            warmup_steps=recipe.warmup_steps,
+            optim=recipe.optim,
+            weight_decay=recipe.weight_decay,
+            max_grad_norm=recipe.max_grad_norm,
+            bf16=compute_dtype(recipe.dtype) is torch.bfloat16,
+            use_cpu=not torch.cuda.is_available(),
+            seed=recipe.seed,
+            data_seed=recipe.seed,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
         )
-        if recipe.effective_batch_size % recipe.micro_batch_size:
-            raise Rejected(
-                f"micro_batch_size {recipe.micro_batch_size} does not divide "
-                f"effective_batch_size {recipe.effective_batch_size}."
-            )
-        accumulation = recipe.effective_batch_size // recipe.micro_batch_size
         trainer = SupervisedTrainer(
             model=model,
-            args=TrainingArguments(
-                output_dir=str(folder / "checkpoints"),
-                per_device_train_batch_size=recipe.micro_batch_size,
-                gradient_accumulation_steps=accumulation,
-                train_sampling_strategy="sequential",  # the order is ours, see side_by_side
-                num_train_epochs=recipe.num_train_epochs,
-                learning_rate=recipe.learning_rate,
-                lr_scheduler_type=recipe.lr_scheduler_type,
-                warmup_steps=recipe.warmup_ratio,
-                weight_decay=recipe.weight_decay,
-                max_grad_norm=recipe.max_grad_norm,
-                bf16=dtype is torch.bfloat16,
-                use_cpu=not torch.cuda.is_available(),
-                seed=recipe.seed,
-                data_seed=recipe.seed,
-                logging_steps=1,
-                logging_nan_inf_filter=False,
-                save_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                remove_unused_columns=False,
-                dataloader_pin_memory=False,
-            ),
+            args=arguments,
             train_dataset=train,
             data_collator=collate,
             callbacks=[Beat(job)],
+            optimizers=(optimizer_of(model, recipe, arguments), None),
         )
         result = trainer.train()
         if not all(p.isfinite().all() for p in model.parameters() if p.requires_grad):
@@ -300,9 +280,10 @@ def finetune(folder: Path) -> FinetuneManifest:
         if validation:
             job.beat("validating", 0, 1)
             metrics["validation_loss"] = mean_loss(model, validation)
-            with model.disable_adapter():
+            with as_base(model):
                 metrics["validation_loss_of_base"] = mean_loss(model, validation)
         adapter_hash = adapter.save(model, folder / "adapter", task.base)
+        templates.save_plain(tokenizer, folder / "tokenizer")
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         manifest = FinetuneManifest(
@@ -311,6 +292,7 @@ def finetune(folder: Path) -> FinetuneManifest:
             recipe_hash=digest(recipe),
             metrics=metrics,
             versions=_versions(),
+            preflight=checked,
             finished_at=now(),
         )
         write_record(folder / "manifest.json", manifest)
@@ -327,7 +309,7 @@ def _rows(dataset: str, split: str) -> list[dict[str, Any]]:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    packages = ("torch", "transformers", "peft", "accelerate", "safetensors")
+    packages = ("torch", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes")
     return {name: version(name) for name in packages} | {"python": sys.version.split()[0]}
 
 
