@@ -24,13 +24,14 @@ from store.errors import BhavanaError, IntegrityError
 from store.records import digest, now
 from trainer.adapter import adapter_hash
 from trainer.answers import BATCH_SIZE, answer
-from trainer.finetune import Sequence, mean_loss, tokenise
 from trainer.gates import GATES
 from trainer.gates.gate import Gate, Item, decide, read_suite, suite_hash
 from trainer.job import Job, exit_code, read_record, write_atomically, write_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
+from trainer.loss import mean_loss
 from trainer.model import load
 from trainer.questions import Question, Sampling
+from trainer.sequences import Sequence, tokenise
 
 MAX_LENGTH = 1024
 ASKING = [BATCH_SIZE, MAX_LENGTH, version("torch"), version("transformers")]

@@ -4,6 +4,8 @@
     lock             held by the process that works here; two can never work on one folder
     heartbeat.json   where it is, rewritten as it goes
     log.txt          what it printed
+    checkpoints/     from where a training goes on when it is started again
+    thrift.json      what running out of memory has taught a training
     manifest.json    what came out, written last: its presence means the job is whole
 
 The folder is all that parent and child share. The child ends by itself when its parent is
@@ -23,7 +25,14 @@ from typing import TypeVar
 
 import msgspec
 
-from store.errors import BhavanaError, Busy, Misconfigured, Unavailable
+from store.errors import (
+    BhavanaError,
+    Busy,
+    DoesNotFit,
+    IntegrityError,
+    Misconfigured,
+    Unavailable,
+)
 from store.orphans import EXIT_RETRYABLE, end_without_parent
 from store.records import Noun, now, to_json
 
@@ -36,9 +45,19 @@ NICENESS = 10
 """People who post come before training."""
 
 
+EXIT_CODES: tuple[tuple[type[BhavanaError], int], ...] = (
+    (Unavailable, EXIT_RETRYABLE),
+    (DoesNotFit, 5),
+    (IntegrityError, 6),
+    (BhavanaError, 2),
+)
+"""How a child ends after an error: as the first says that it is one of. 3 and 4 are a gate's
+verdicts and 7 is an ethics halt, in the field's numbering; nothing here ends so."""
+
+
 def exit_code(error: BhavanaError) -> int:
     """How a child ends after this error: retryable when nothing is wrong with the job."""
-    return EXIT_RETRYABLE if isinstance(error, Unavailable) else 2
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
 
 
 class Heartbeat(Noun, frozen=True, kw_only=True):

@@ -43,6 +43,10 @@ class FinetuneManifest(Noun, frozen=True, kw_only=True):
     finished_at: datetime
     preflight: Preflight | None = None
     """What was measured and decided before training; None in manifests of older versions."""
+    template_hash: str = ""
+    """Of the tagged chat template; empty in manifests of older versions."""
+    left_out: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+    """By split: ids of rows whose response begins after max_length."""
 
 
 class EvaluateJob(Noun, frozen=True, kw_only=True):

@@ -16,9 +16,11 @@ from msgspec.structs import replace
 
 from store.errors import DoesNotFit, Misconfigured
 from store.records import Noun
+from trainer.memory import Thrift
 from trainer.recipe import Recipe
 from trainer.shape import Shape, shape_of_config
 
+FILE = "preflight.json"
 HEADROOM = 1.15
 """What allocators, fragments and everything too small to count take on top."""
 USABLE = 0.9
@@ -50,19 +52,12 @@ class Worst(Noun, frozen=True, kw_only=True):
     """Positions with loss, at most, in one sequence."""
 
 
-class Setting(Noun, frozen=True, kw_only=True):
-    """The two knobs that preflight may turn."""
-
-    micro_batch_size: int
-    activation_checkpointing: bool
-
-
 class Plan(Noun, frozen=True, kw_only=True):
     """With what to begin, and why."""
 
     memory: Memory
-    settings: tuple[Setting, ...]
-    """What may be tried, in order: the first is estimated to fit."""
+    tries: tuple[Thrift, ...]
+    """In order; the first is estimated to fit."""
     estimates: tuple[int, ...]
     """Bytes for each of them."""
     as_configured: bool
@@ -73,17 +68,27 @@ class Preflight(Noun, frozen=True, kw_only=True):
     """What preflight found and decided: part of the run's manifest."""
 
     verdict: Literal["fits", "tight"]
-    """tight: it fits with another setting than the recipe's. What does not fit is not trained."""
+    """tight: it fits with more thrift than the recipe's. What does not fit is not trained."""
     memory: Memory
     estimated_bytes: int
     measured_bytes: int
     """Peak of the worst step, with the optimiser's moments that come later."""
-    setting: Setting
+    thrift: Thrift
     worst: Worst
     step_seconds: float
     """Forward and backward of the worst micro-batch."""
     eta_seconds: float
     """Of all steps, by tokens, at the worst step's pace."""
+
+    def said(self) -> str:
+        """In one line, for the log."""
+        return (
+            f"preflight: {self.verdict}, {self.measured_bytes / 1e9:.2f} GB of "
+            f"{self.memory.free_bytes / 1e9:.2f} GB free ({self.memory.source}), estimated "
+            f"{self.estimated_bytes / 1e9:.2f}; micro_batch_size {self.thrift.micro_batch_size}, "
+            f"activation checkpointing {'on' if self.thrift.activation_checkpointing else 'off'}, "
+            f"about {self.eta_seconds / 60:.0f} min"
+        )
 
 
 # --- what is free -------------------------------------------------------------------------
@@ -225,13 +230,13 @@ class Demand(Noun, frozen=True, kw_only=True):
             replace(recipe, lora_target_modules="all-linear"),
         )
 
-    def activation_bytes(self, setting: Setting) -> float:
+    def activation_bytes(self, thrift: Thrift) -> float:
         """What the backward pass needs of the forward pass, in the layers that it reaches.
 
         Counted by what autograd keeps: of Llama's blocks norms in float32 and the rest in the
         compute dtype, of GPT-NeoX's less, and with dropout each module's own input.
         """
-        tokens = setting.micro_batch_size * self.worst.length
+        tokens = thrift.micro_batch_size * self.worst.length
         layers = self.recipe.adapted_layers(self.shape.layers)
         # A quantized base has its embeddings in float32, so that half of what follows is.
         width = (4 + self.width) / 2 if self.recipe.is_quantized else self.width
@@ -243,22 +248,22 @@ class Demand(Noun, frozen=True, kw_only=True):
         if self.recipe.lora_dropout:
             shape, recipe = self._known()
             layer += tokens * 4 * sum(before for before, _ in shape.adapted(recipe).values())
-        if setting.activation_checkpointing:
+        if thrift.activation_checkpointing:
             return layer + layers * tokens * hidden * width
         return layers * layer
 
-    def head_bytes(self, setting: Setting) -> float:
+    def head_bytes(self, thrift: Thrift) -> float:
         """The logits at supervised positions, in the compute dtype and twice in float32."""
-        positions = setting.micro_batch_size * self.worst.supervised
+        positions = thrift.micro_batch_size * self.worst.supervised
         return positions * self.weights.vocabulary * (2 * self.width + 8)
 
-    def estimate(self, setting: Setting) -> int:
+    def estimate(self, thrift: Thrift) -> int:
         """Bytes at the peak of a worst step."""
         parts = (
             self.base_bytes(),
             self.adapter_bytes(),
-            self.activation_bytes(setting),
-            self.head_bytes(setting),
+            self.activation_bytes(thrift),
+            self.head_bytes(thrift),
         )
         return int(HEADROOM * sum(parts))
 
@@ -280,31 +285,24 @@ def demand(recipe: Recipe, folder: Path, lengths: Sequence[tuple[int, int]], wid
 # --- what to do ---------------------------------------------------------------------------
 
 
-def settings(recipe: Recipe) -> Iterator[Setting]:
-    """What may be tried: as configured, smaller micro-batches, and checkpointing at last.
-
-    Each micro-batch is at most half the one before and divides the effective batch.
-    """
-    checkpoints, micro = recipe.activation_checkpointing, recipe.micro_batch_size
-    yield Setting(micro_batch_size=micro, activation_checkpointing=checkpoints)
-    while micro > 1:
-        half = micro // 2
-        micro = max(n for n in range(1, half + 1) if recipe.effective_batch_size % n == 0)
-        yield Setting(micro_batch_size=micro, activation_checkpointing=checkpoints)
-    if not checkpoints:
-        yield Setting(micro_batch_size=1, activation_checkpointing=True)
+def tries(begin: Thrift) -> Iterator[Thrift]:
+    """With what a run may be tried: as it is, and then with ever less memory."""
+    thrift: Thrift | None = begin
+    while thrift is not None:
+        yield thrift
+        thrift = thrift.more()
 
 
-def plan(asked: Demand, memory: Memory) -> Plan:
-    """What to try, from the first setting that is estimated to fit. Raises DoesNotFit."""
-    tried = tuple(settings(asked.recipe))
-    estimates = tuple(asked.estimate(setting) for setting in tried)
+def plan(asked: Demand, memory: Memory, begin: Thrift) -> Plan:
+    """What to try, from the first that is estimated to fit. Raises DoesNotFit."""
+    tried = tuple(tries(begin))
+    estimates = tuple(asked.estimate(thrift) for thrift in tried)
     room = memory.free_bytes * USABLE
     for index, needed in enumerate(estimates):
         if needed <= room:
             return Plan(
                 memory=memory,
-                settings=tried[index:],
+                tries=tried[index:],
                 estimates=estimates[index:],
                 as_configured=index == 0,
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from trainer.memory import Thrift, ran_out
 from trainer.preflight import (
     ADAPTER_BYTES,
     MOMENT_BYTES,
@@ -18,7 +19,6 @@ from trainer.preflight import (
     Memory,
     Plan,
     Preflight,
-    Setting,
     does_not_fit,
     free_ram,
 )
@@ -53,20 +53,20 @@ def checkpointed(model: Any, on: bool) -> None:
 def rehearse(
     model: Any, asked: Demand, plan: Plan, worst: Worst, *, before: int, tokens: float, dtype: Any
 ) -> Preflight:
-    """Takes the worst step with the plan's settings until one fits. Raises DoesNotFit.
+    """Takes the worst step with what the plan tries until it fits. Raises DoesNotFit.
 
     `before`: what was `taken` before the model was loaded. `tokens`: of all epochs, for the ETA.
-    The model's weights and the random state are as before; it is left with the setting's
-    checkpointing.
+    The model's weights and the random state are as before; checkpointing is left as it was found
+    to fit.
     """
     room = plan.memory.free_bytes * USABLE
     moments = asked.trained_weights() * (
         MOMENT_BYTES if ADAPTER_BYTES[asked.recipe.optim] == 16 else 2
     )
     needed = 0
-    for index, (setting, estimated) in enumerate(zip(plan.settings, plan.estimates, strict=True)):
-        checkpointed(model, setting.activation_checkpointing)
-        measured = _step(model, setting, worst, dtype)
+    for index, (thrift, estimated) in enumerate(zip(plan.tries, plan.estimates, strict=True)):
+        checkpointed(model, thrift.activation_checkpointing)
+        measured = _step(model, thrift, worst, dtype)
         if measured is None:
             needed = estimated
             continue
@@ -78,7 +78,7 @@ def rehearse(
                 memory=plan.memory,
                 estimated_bytes=estimated,
                 measured_bytes=needed,
-                setting=setting,
+                thrift=thrift,
                 worst=asked.worst,
                 step_seconds=seconds,
                 eta_seconds=seconds * tokens / length,
@@ -86,7 +86,7 @@ def rehearse(
     raise does_not_fit(asked, plan.memory, needed)
 
 
-def _step(model: Any, setting: Setting, worst: Worst, dtype: Any) -> tuple[int, float, int] | None:
+def _step(model: Any, thrift: Thrift, worst: Worst, dtype: Any) -> tuple[int, float, int] | None:
     """(peak bytes, seconds, tokens) of a forward and a backward pass; None when memory ran out."""
     device = model.device.type
     was_training = model.training
@@ -96,11 +96,13 @@ def _step(model: Any, setting: Setting, worst: Worst, dtype: Any) -> tuple[int, 
     try:
         with torch.random.fork_rng():
             with torch.autocast(device, torch.bfloat16, enabled=dtype is torch.bfloat16):
-                loss, length = worst(setting.micro_batch_size)
+                loss, length = worst(thrift.micro_batch_size)
             loss.backward()
             if device == "cuda":
                 torch.cuda.synchronize()
-    except torch.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
         return None
     finally:
         model.zero_grad(set_to_none=True)

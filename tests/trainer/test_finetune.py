@@ -11,161 +11,30 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from store.errors import Halted, Rejected
 from store.records import digest
 from trainer import base as bases
+from trainer import templates
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base
-from trainer.finetune import (
-    IGNORED,
-    Sequence,
-    SupervisedTrainer,
-    collate,
-    mean_loss,
-    supervised_loss,
-    tokenise,
-)
 from trainer.job import read_record
 from trainer.jobs import FinetuneManifest
 from trainer.recipe import Recipe
+from trainer.sequences import supervised_tokens, tokenise
+from trainer.sft import SupervisedTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::peft")
 
+
+def msgspec_lines(path: Path) -> list[Any]:
+    """The rows of a JSONL file."""
+    return msgspec.json.Decoder(Any).decode_lines(path.read_bytes())
+
+
 Finetune = Callable[..., tuple[FinetuneManifest, Path]]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base: Base) -> Any:
-    """The tiny base in float32."""
-    loaded = AutoModelForCausalLM.from_pretrained(tiny_base.location, dtype=torch.float32)
-    return loaded.eval()
-
-
-@pytest.fixture
-def sequences(tokenizer: Any, rows: list[Any]) -> list[Sequence]:
-    """Four conversations of four lengths."""
-    return tokenise([rows[n] for n in (0, 3, 6, 11)], tokenizer, 256)
-
-
-def test_loss_equals_the_one_of_transformers(model: Any, sequences: list[Sequence]) -> None:
-    """The head at supervised positions only gives the loss of all logits and cross-entropy."""
-    batch = collate(sequences)
-    with torch.no_grad():
-        total, tokens = supervised_loss(model, batch)
-        theirs = model(**batch).loss
-    assert tokens == int((batch["labels"][:, 1:] != IGNORED).sum())
-    assert float(total) / tokens == pytest.approx(float(theirs), abs=1e-5)
-
-
-def test_loss_is_the_same_under_an_adapter(model: Any, tiny_base: Base, sequences: Any) -> None:
-    """A PEFT model is asked through its base model with the adapter at work."""
-    plain = AutoModelForCausalLM.from_pretrained(tiny_base.location, dtype=torch.float32)
-    torch.manual_seed(0)
-    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
-    adapted = get_peft_model(plain, config).eval()
-    batch = collate(sequences)
-    with torch.no_grad():
-        total, tokens = supervised_loss(adapted, batch)
-        theirs = adapted(**batch).loss
-        of_base, _ = supervised_loss(model, batch)
-    assert float(total) / tokens == pytest.approx(float(theirs), abs=1e-5)
-    assert float(total) != pytest.approx(float(of_base), abs=1e-3)
-
-
-def test_padding_does_not_change_the_sum(model: Any, sequences: list[Sequence]) -> None:
-    """A padded batch has the loss and the count of its sequences one by one."""
-    with torch.no_grad():
-        together, tokens = supervised_loss(model, collate(sequences))
-        alone = [supervised_loss(model, collate([s])) for s in sequences]
-    assert tokens == sum(count for _, count in alone)
-    assert float(together) == pytest.approx(sum(float(loss) for loss, _ in alone), rel=1e-5)
-
-
-def test_mean_loss_weighs_tokens_not_rows(model: Any, sequences: list[Sequence]) -> None:
-    """Nats per supervised token over all sequences, whatever their lengths."""
-    with torch.no_grad():
-        total, tokens = supervised_loss(model, collate(sequences))
-    assert mean_loss(model, sequences) == pytest.approx(float(total) / tokens, rel=1e-5)
-
-
-def test_nothing_to_learn_from_is_rejected(tokenizer: Any) -> None:
-    """No assistant turn, or none left after the cut, stops the run instead of training on none."""
-    with pytest.raises(Rejected, match="assistant token"):
-        tokenise([{"messages": [{"role": "user", "content": "Hello"}]}], tokenizer, 256)
-    long = [{"role": "user", "content": "word " * 100}, {"role": "assistant", "content": "yes"}]
-    with pytest.raises(Rejected, match="max_length"):
-        tokenise([{"messages": long}], tokenizer, 32)
-    with pytest.raises(Rejected):
-        tokenise([], tokenizer, 256)
-
-
-def test_rows_cut_away_are_dropped_and_others_kept(tokenizer: Any, turn: Any) -> None:
-    """A row whose answer lies beyond max_length is left out; a cut answer keeps what fits."""
-    rows = [turn("word " * 100, "yes"), turn("Hi", "word " * 100)]
-    (kept,) = tokenise(rows, tokenizer, 64)
-    assert len(kept["input_ids"]) == len(kept["labels"]) == 64
-    assert kept["labels"][-1] == kept["input_ids"][-1] != tokenizer.eos_token_id
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradients of the first optimiser step."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, torch.Tensor] = {}
-
-    def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, model: Any = None, **_: Any
-    ) -> None:
-        if not self.seen:
-            self.seen = {
-                name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
-            }
-
-
-def gradients(base: Base, rows: list[Sequence], micro: int, folder: Path) -> Any:
-    """Gradients of one effective batch of all rows, in micro batches of this size."""
-    torch.manual_seed(0)
-    plain = AutoModelForCausalLM.from_pretrained(base.location, dtype=torch.float32)
-    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
-    seen = Gradients()
-    SupervisedTrainer(
-        model=get_peft_model(plain, config),
-        args=TrainingArguments(
-            output_dir=str(folder),
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=len(rows) // micro,
-            max_steps=1,
-            max_grad_norm=0.0,
-            optim="sgd",
-            use_cpu=True,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-        ),
-        train_dataset=rows,
-        data_collator=collate,
-        callbacks=[seen],
-    ).train()
-    return seen.seen
-
-
-def test_gradients_do_not_depend_on_the_micro_batch(
-    tiny_base: Base, sequences: list[Sequence], tmp_path: Path
-) -> None:
-    """Rows of unlike lengths weigh by tokens, in four micro batches as in one."""
-    one = gradients(tiny_base, sequences, 1, tmp_path)
-    four = gradients(tiny_base, sequences, 4, tmp_path)
-    assert one.keys() == four.keys()
-    assert len(one) == 2 * 7 * 2  # A and B of seven linear layers in two blocks
-    for name, gradient in one.items():
-        assert float(gradient.abs().max()) > 0
-        torch.testing.assert_close(gradient, four[name], rtol=1e-4, atol=1e-7)
 
 
 def test_job_leaves_an_adapter_and_its_manifest(trained: Path, recipe: Recipe) -> None:
@@ -258,16 +127,60 @@ def test_same_job_gives_the_same_adapter(
 def test_loss_that_is_not_finite_halts(
     run_finetune: Finetune, rows: list[Any], tiny_base: Base, tmp_path: Path
 ) -> None:
-    """A base with a broken weight stops the run at its first step and leaves no manifest."""
+    """A base with a broken weight stops the run, which leaves neither adapter nor manifest."""
     broken = tmp_path / "broken"
     shutil.copytree(tiny_base.location, broken)
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(Halted, match="not finite at step 0"):
+    with pytest.raises(Halted, match="not finite in 2 of 2 steps"):
         run_finetune(rows, base=bases.locate(str(broken)))
     assert not (tmp_path / "run" / "manifest.json").exists()
     assert not (tmp_path / "run" / "adapter").exists()
+
+
+def spoiling(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str) -> None:
+    """The loss or the gradients of these steps are not finite."""
+
+    class Spoilt(SupervisedTrainer):
+        def compute_loss(self, *arguments: Any, **named: Any) -> Any:
+            loss = super().compute_loss(*arguments, **named)
+            if self.state.global_step not in steps:
+                return loss
+            if what == "gradient":
+                loss.register_hook(lambda gradient: gradient * float("inf"))
+                return loss
+            return loss * float("nan")
+
+    monkeypatch.setattr("trainer.finetune.SupervisedTrainer", Spoilt)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    run_finetune: Finetune,
+    rows: list[Any],
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+) -> None:
+    """It changes no weight, has no loss in the log, and does not hide among the others."""
+    spoiling(monkeypatch, {4}, what)
+    manifest, folder = run_finetune(rows, None, recipe)
+    assert manifest.metrics["skipped_steps"] == 1
+    assert 0 < manifest.metrics["train_loss"] < 20
+    assert "step 5 is skipped" in capsys.readouterr().out
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def test_more_steps_that_are_not_finite_halt(
+    run_finetune: Finetune, rows: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of eighteen steps one may be skipped: a second one means that something is wrong."""
+    spoiling(monkeypatch, {4, 9}, "loss")
+    with pytest.raises(Halted, match="not finite in 2 of 10 steps"):
+        run_finetune(rows)
 
 
 def test_weights_that_are_not_finite_halt(
@@ -295,13 +208,49 @@ def test_weights_that_are_not_finite_halt(
         run_finetune(rows, rows[:1], msgspec.structs.replace(recipe, num_train_epochs=1))
 
 
-def test_long_validation_row_is_dropped_not_fatal(
-    run_finetune: Finetune, rows: list[Any], recipe: Recipe, turn: Any
+def test_rows_that_are_cut_away_are_left_out_and_told(
+    run_finetune: Finetune,
+    rows: list[Any],
+    recipe: Recipe,
+    turn: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A validation row whose answer is cut away is left out, as a training row is."""
+    """One long prompt does not stop the loop; who is left out stands in manifest and log."""
     quick = msgspec.structs.replace(recipe, num_train_epochs=1)
-    manifest, _ = run_finetune(rows, [turn("word " * 300, "yes"), rows[0]], quick)
+    long = turn("word " * 300, "yes")
+    train, validation = [*rows, {"id": "long-1"} | long], [long, rows[0]]
+    manifest, _ = run_finetune(train, validation, quick)
+    assert manifest.left_out == {"train": ("long-1",), "validation": ("row 1",)}
+    assert manifest.metrics["train_rows"] == len(rows)
     assert manifest.metrics["validation_loss"] > 0
+    assert "1 of 13 train rows are left out" in capsys.readouterr().out
+
+
+def test_a_poisoned_row_stops_the_run(
+    run_finetune: Finetune, rows: list[Any], turn: Any, tmp_path: Path
+) -> None:
+    """A dataset with one row of nothing to learn is refused with its id, before any step."""
+    with pytest.raises(Rejected, match="poison-1"):
+        run_finetune([*rows, {"id": "poison-1"} | turn("Hello", "")])
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_nothing_to_learn_from_is_rejected(run_finetune: Finetune, turn: Any) -> None:
+    """Where every response is cut away, the knob is named."""
+    with pytest.raises(Rejected, match="max_length"):
+        run_finetune([turn("word " * 300, "yes")])
+
+
+def test_the_manifest_tells_what_was_learned_from(trained: Path, tokenizer: Any) -> None:
+    """Tokens, supervised tokens, the template's hash, and how far it went from the base."""
+    manifest = read_record(trained / "manifest.json", FinetuneManifest)
+    train = tokenise(msgspec_lines(trained / "dataset" / "train.jsonl"), tokenizer, 128)
+    assert manifest.metrics["tokens"] == sum(len(s["input_ids"]) for s in train)
+    assert manifest.metrics["supervised_tokens"] == sum(map(supervised_tokens, train))
+    assert manifest.metrics["skipped_steps"] == 0
+    assert manifest.metrics["kl_to_base"] > 0.1
+    assert manifest.template_hash == digest(templates.tagged_for(tokenizer))
+    assert manifest.left_out == {"train": (), "validation": ()}
 
 
 def test_dataset_without_a_split_is_rejected(

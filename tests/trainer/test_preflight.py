@@ -15,15 +15,15 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 from store.errors import DoesNotFit, Misconfigured
 from trainer.base import Base, locate
 from trainer.jobs import FinetuneManifest
+from trainer.memory import Thrift
 from trainer.model import compute_dtype, for_training, materialise
 from trainer.preflight import (
     Demand,
     Memory,
-    Setting,
     demand,
     free_ram,
     plan,
-    settings,
+    tries,
     weights_of,
 )
 from trainer.recipe import Recipe
@@ -107,6 +107,18 @@ def test_this_machine_has_something_free() -> None:
 # --- what is planned ----------------------------------------------------------------------
 
 
+def as_asked(recipe: dict[str, Any]) -> Thrift:
+    """With what a recipe begins."""
+    wanted = Recipe(**recipe)
+    return Thrift(
+        micro_batch_size=wanted.micro_batch_size,
+        activation_checkpointing=wanted.activation_checkpointing,
+    )
+
+
+FULL = as_asked({})
+
+
 def asked(folder: Path, **recipe: Any) -> Demand:
     """A demand over sequences of 300 tokens, 100 of them supervised."""
     return demand(Recipe(**recipe), folder, [(300, 50), (200, 100)], 4)
@@ -145,26 +157,28 @@ def test_smaller_batches_are_tried_before_checkpointing(
     recipe: dict[str, Any], tried: list[tuple[int, bool]]
 ) -> None:
     """Each divides the effective batch, which stays as it is."""
-    found = [(s.micro_batch_size, s.activation_checkpointing) for s in settings(Recipe(**recipe))]
+    found = [(t.micro_batch_size, t.activation_checkpointing) for t in tries(as_asked(recipe))]
     assert found == tried
 
 
 def test_plan_begins_with_what_is_estimated_to_fit(tiny_base: Base) -> None:
     """As configured where there is room; with a smaller micro-batch where there is little."""
     wanted = asked(Path(tiny_base.location), lora_layer_share=1.0)
-    estimates = [wanted.estimate(setting) for setting in settings(wanted.recipe)]
+    estimates = [wanted.estimate(thrift) for thrift in tries(FULL)]
     assert estimates == sorted(estimates, reverse=True)
-    assert plan(wanted, PLENTY).as_configured
+    assert plan(wanted, PLENTY, FULL).as_configured
     little = Memory(kind="ram", free_bytes=int(estimates[1] / 0.9) + 2, source="a test")
-    found = plan(wanted, little)
+    found = plan(wanted, little, FULL)
     assert not found.as_configured
-    assert found.settings[0] == Setting(micro_batch_size=2, activation_checkpointing=False)
+    assert found.tries[0] == Thrift(micro_batch_size=2, activation_checkpointing=False)
 
 
 def test_what_cannot_fit_is_refused_with_the_knobs(tiny_base: Base) -> None:
     """What is needed, what is free and by whose word, and what to turn."""
     with pytest.raises(DoesNotFit) as refused:
-        plan(asked(Path(tiny_base.location)), Memory(kind="ram", free_bytes=1000, source="Mem"))
+        plan(
+            asked(Path(tiny_base.location)), Memory(kind="ram", free_bytes=1000, source="Mem"), FULL
+        )
     told = str(refused.value)
     assert all(word in told for word in ("load_in_4bit", "max_length below 300", "(Mem)"))
 
@@ -237,11 +251,11 @@ def test_activations_are_estimated_within_a_factor(
     dtype = compute_dtype(wanted.dtype)
     model = for_training(tmp_path, wanted).train()
     checkpointed(model, wanted.activation_checkpointing)
-    setting = Setting(micro_batch_size=1, activation_checkpointing=wanted.activation_checkpointing)
-    estimated = demand(wanted, tmp_path, [(512, 1)], dtype.itemsize).activation_bytes(setting)
+    thrift = Thrift(micro_batch_size=1, activation_checkpointing=wanted.activation_checkpointing)
+    estimated = demand(wanted, tmp_path, [(512, 1)], dtype.itemsize).activation_bytes(thrift)
     kept = kept_bytes(model, 512, dtype)
     if wanted.activation_checkpointing:  # one layer at a time is computed anew on top
-        single = msgspec.structs.replace(setting, activation_checkpointing=False)
+        single = msgspec.structs.replace(thrift, activation_checkpointing=False)
         whole = demand(wanted, tmp_path, [(512, 1)], dtype.itemsize).activation_bytes(single)
         kept += int(whole / 4)
     assert kept / FACTOR < estimated < kept * FACTOR
@@ -275,7 +289,7 @@ def test_rehearsal_leaves_the_model_as_it_was(tiny_base: Base) -> None:
     found = rehearse(
         model,
         wanted,
-        plan(wanted, PLENTY),
+        plan(wanted, PLENTY, FULL),
         stepping(model, 64),
         before=before,
         tokens=640.0,
@@ -286,23 +300,23 @@ def test_rehearsal_leaves_the_model_as_it_was(tiny_base: Base) -> None:
     assert all(p.grad is None for p in model.parameters())
     assert not model.training
     assert found.verdict == "fits"
-    assert found.setting.micro_batch_size == 4
+    assert found.thrift.micro_batch_size == 4
     assert found.eta_seconds == pytest.approx(found.step_seconds * 640 / 256)
 
 
 def test_measured_peak_overrules_the_estimate(tiny_base: Base) -> None:
-    """A plan that was too hopeful goes on to smaller settings, or is refused."""
+    """A plan that was too hopeful goes on to smaller thrifts, or is refused."""
     folder = Path(tiny_base.location)
     recipe = Recipe(micro_batch_size=2, lora_layer_share=1.0)
     model = for_training(folder, recipe)
     wanted = demand(recipe, folder, [(64, 32)], 4)
-    hopeful = plan(wanted, PLENTY)
+    hopeful = plan(wanted, PLENTY, as_asked({"micro_batch_size": 2}))
     sizes = []
 
     def short_of_memory(count: int) -> tuple[torch.Tensor, int]:
         sizes.append(count)
         if count > 1:
-            raise torch.OutOfMemoryError("as a GPU says it")
+            raise torch.OutOfMemoryError("CUDA out of memory, as a GPU says it")
         return stepping(model, 64)(count)
 
     found = rehearse(
@@ -310,7 +324,7 @@ def test_measured_peak_overrules_the_estimate(tiny_base: Base) -> None:
     )
     assert sizes == [2, 1]
     assert found.verdict == "tight"
-    assert found.setting == Setting(micro_batch_size=1, activation_checkpointing=False)
+    assert found.thrift == Thrift(micro_batch_size=1, activation_checkpointing=False)
     tiny = msgspec.structs.replace(hopeful, memory=Memory(kind="ram", free_bytes=1, source="t"))
     with pytest.raises(DoesNotFit, match="max_length"):
         rehearse(
@@ -344,12 +358,12 @@ def test_run_is_planned_and_its_plan_recorded(
 
     little(1 << 40)
     monkeypatch.setattr(
-        Demand, "estimate", lambda _, setting: setting.micro_batch_size << 38
+        Demand, "estimate", lambda _, thrift: thrift.micro_batch_size << 38
     )  # as if two sequences were all that fits
     half, folder = run_finetune(rows, None, quick, name="half")
     assert half.preflight is not None
     assert half.preflight.verdict == "tight"
-    assert half.preflight.setting.micro_batch_size == 2
+    assert half.preflight.thrift.micro_batch_size == 2
     assert half.metrics["optimizer_steps"] == whole.metrics["optimizer_steps"] == 3
     assert half.metrics["train_loss"] == pytest.approx(whole.metrics["train_loss"], rel=1e-4)
     assert (folder / "adapter").is_dir()
@@ -367,7 +381,7 @@ def test_estimate_of_the_embedded_base_is_near_its_measured_peak(tmp_path: Path)
     found = rehearse(
         model,
         wanted,
-        plan(wanted, PLENTY),
+        plan(wanted, PLENTY, FULL),
         stepping(model, 256),
         before=before,
         tokens=1.0,

@@ -1,0 +1,71 @@
+"""The losses: cross-entropy on supervised tokens, and how far the adapter went from its base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+from trainer.model import as_base
+from trainer.sequences import IGNORED, Sequence, padded
+
+
+def supervised_logits(
+    model: Any, inputs: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(logits in float32, targets) of the positions where a row of the batch is supervised.
+
+    The head is applied there only: with a vocabulary of 49,152 the logits of the other positions
+    would be most of the work and of the memory. Of other rows' tokens there, the target is
+    IGNORED.
+    """
+    targets = inputs["labels"][:, 1:]
+    places = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+    arguments = {name: value for name, value in inputs.items() if name != "labels"}
+    logits = model(**arguments, use_cache=False, logits_to_keep=places).logits
+    return logits.flatten(0, 1).float(), targets[:, places].flatten()
+
+
+def supervised_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+    """(sum of the cross-entropy in nats, number of supervised tokens)."""
+    logits, targets = supervised_logits(model, inputs)
+    total = cross_entropy(logits, targets, reduction="sum", ignore_index=IGNORED)
+    return total, int((targets != IGNORED).sum())
+
+
+def mean_loss(model: Any, sequences: Iterable[Sequence]) -> float:
+    """Mean cross-entropy in nats per supervised token, one sequence at a time."""
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for sequence in sequences:
+            loss, count = supervised_loss(model, _alone(sequence, model))
+            total, tokens = total + float(loss), tokens + count
+    return total / tokens
+
+
+def kl_to_base(model: Any, sequences: Iterable[Sequence]) -> float:
+    """Mean KL divergence in nats per supervised token of the adapted model from its base.
+
+    What was learned and what was forgotten for it both grow with it.
+    """
+    total, tokens = 0.0, 0
+    with torch.inference_mode():
+        for sequence in sequences:
+            inputs = _alone(sequence, model)
+            adapted, targets = supervised_logits(model, inputs)
+            with as_base(model):
+                base, _ = supervised_logits(model, inputs)
+            divergence = kl_div(
+                log_softmax(base, dim=-1),
+                log_softmax(adapted, dim=-1),
+                reduction="sum",
+                log_target=True,
+            )
+            total, tokens = total + float(divergence), tokens + len(targets)
+    return total / tokens
+
+
+def _alone(sequence: Sequence, model: Any) -> dict[str, torch.Tensor]:
+    return {name: value.to(model.device) for name, value in padded([sequence]).items()}
