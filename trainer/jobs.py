@@ -15,6 +15,7 @@ from store.records import Noun, Verdict, digest
 from trainer.base import Base, hash_files
 from trainer.gates import GATES
 from trainer.gates.gate import Rule, suite_hash
+from trainer.preflight import Preflight
 from trainer.questions import Answer, Question, Sampling
 from trainer.recipe import Recipe
 
@@ -42,6 +43,8 @@ class FinetuneManifest(Noun, frozen=True, kw_only=True):
     metrics: dict[str, float]
     versions: dict[str, str]
     finished_at: datetime
+    preflight: Preflight | None = None
+    """What was measured and decided before training; None in manifests of older versions."""
     template_hash: str = ""
     """Of the tagged chat template; empty in manifests of older versions."""
     left_out: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from trainer.model import as_base
 from trainer.sequences import IGNORED, Sequence, padded
 
 
@@ -54,7 +55,7 @@ def kl_to_base(model: Any, sequences: Iterable[Sequence]) -> float:
         for sequence in sequences:
             inputs = _alone(sequence, model)
             adapted, targets = supervised_logits(model, inputs)
-            with model.disable_adapter():
+            with as_base(model):
                 base, _ = supervised_logits(model, inputs)
             divergence = kl_div(
                 log_softmax(base, dim=-1),

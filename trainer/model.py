@@ -1,41 +1,65 @@
-"""Loads the base and its adapters with torch. A GGUF base is dequantized once and cached."""
+"""Loads the base and its adapters with torch: to answer, or to train.
+
+A GGUF base is dequantized once and cached; a hub base stays in the hub's own cache.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+)
 from transformers.utils import logging as transformers_logging
 
+from store.errors import Misconfigured
+from trainer import templates
 from trainer.base import Base
+from trainer.recipe import Recipe
 
 transformers_logging.disable_progress_bar()  # the job's own heartbeat reports progress
 
+MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+"""What is taken from the hub: no pickles, no code."""
+OTHER_COPIES = ("consolidated*", "*/*")
+"""The same weights again, in a maker's own layout."""
+
 
 def materialise(base: Base, cache: Path) -> Path:
-    """A folder in Hugging Face layout with the base's weights in float32 and its tokenizer.
+    """A folder in Hugging Face layout with the base's weights and its tokenizer.
 
-    GGUF: written once under the hash of the file's bytes; a killed write leaves nothing that
-    could be taken for whole, because the folder is renamed into place at the end.
+    GGUF: written in float32 once, under the hash of the file's bytes; a killed write leaves
+    nothing that could be taken for whole, because the folder is renamed into place at the end.
     """
     if base.kind == "folder":
         return Path(base.location)
+    if base.kind == "hub":
+        return _snapshot(base)
     folder = cache / "bases" / base.hash[:32]
     if folder.is_dir():
         return folder
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    source, arguments = _source(base)
-    tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-    if base.kind == "gguf":
+    path = Path(base.location)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
         # Without dequantize=True the model counts as quantized: it neither trains nor saves.
-        arguments["quantization_config"] = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **arguments)
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    )
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     try:
@@ -45,20 +69,155 @@ def materialise(base: Base, cache: Path) -> Path:
     return folder
 
 
-def _source(base: Base) -> tuple[str, dict[str, Any]]:
-    if base.kind == "gguf":
-        path = Path(base.location)
-        return str(path.parent), {"gguf_file": path.name}
-    repository, _, revision = base.location.partition("@")
-    return repository, {"revision": revision or "main"}
+def _snapshot(base: Base) -> Path:
+    """The hub's cache of the base's commit, fetched where it is not whole. Raises Misconfigured."""
+    from huggingface_hub import snapshot_download
+
+    repository, _, commit = base.location.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(
+                repository,
+                revision=commit,
+                allow_patterns=list(MODEL_FILES),
+                ignore_patterns=list(OTHER_COPIES),
+            )
+        )
+    except OSError as error:
+        raise Misconfigured(
+            f"The base model {base.location} is not to be had: {type(error).__name__}.",
+            hint=f"Run `hf download {repository} --revision {commit}`, or name a folder.",
+        ) from error
+    if not list(folder.glob("*.safetensors")):
+        raise Misconfigured(
+            f"The base model {base.location} has no safetensors weights; pickles are not read.",
+            hint="Name another revision, or a folder with converted weights.",
+        )
+    return folder
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The base's tokenizer; with our plain chat template where the base ships none, as Pythia."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    templates.give_plain(tokenizer)
+    return tokenizer
 
 
 def load(base: Base, cache: Path, adapter: Path | None = None) -> tuple[Any, Any]:
     """(model in float32 and evaluation mode, tokenizer), with the adapter merged when given."""
     folder = materialise(base, cache)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizer_of(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if adapter is not None:
         # Merging in float32 changes the answers by rounding only, and saves a fifth of the time.
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     return model.eval(), tokenizer
+
+
+# --- to train -----------------------------------------------------------------------------
+
+
+def compute_dtype(wanted: str) -> torch.dtype:
+    """bfloat16 where it is fast (an accelerator, or AVX512-BF16 or AMX on x86), else float32."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    if torch.cuda.is_available():
+        return torch.bfloat16
+    flags = Path("/proc/cpuinfo").read_text()
+    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32
+
+
+def for_training(folder: Path, recipe: Recipe) -> Any:
+    """The base in a folder, frozen, as the recipe quantizes it, with a fresh adapter to train.
+
+    A base that is not quantized is in the compute dtype, which saves casting it at every step;
+    the adapter is in float32. Measured: gradients at a cosine of 0.9999 to all-float32 ones.
+    """
+    dtype = compute_dtype(recipe.dtype)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, quantization_config=quantization(recipe, dtype)
+    )
+    if recipe.is_quantized:
+        # Checkpointing is preflight's: left to itself PEFT switches it on for such bases alone.
+        base = prepare_model_for_kbit_training(base, use_gradient_checkpointing=False)
+        _never_repack(base)
+    else:
+        base.to(device)  # a quantized one is there already
+    model = get_peft_model(base, lora(recipe, base.config.num_hidden_layers))
+    if recipe.init_lora_weights == "pissa":
+        model.start = {
+            name: weight.clone() for name, weight in get_peft_model_state_dict(model).items()
+        }
+    return model
+
+
+def quantization(recipe: Recipe, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """What bitsandbytes is told; None for a base that stays whole."""
+    if recipe.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if not recipe.load_in_4bit:
+        return None
+    wanted = recipe.bnb_4bit_compute_dtype
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=recipe.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=recipe.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=dtype if wanted == "auto" else compute_dtype(wanted),
+    )
+
+
+def _never_repack(base: Any) -> None:
+    """Keeps bitsandbytes from its layout for answering on processors with AVX512-BF16.
+
+    It takes it at the first answer, for good, and has no gradient there: a model that was
+    evaluated in the middle of its training would go on without learning, and not say so.
+    """
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def lora(recipe: Recipe, layers: int) -> LoraConfig:
+    """PEFT's configuration of the recipe's adapter for a base of so many layers."""
+    modules = recipe.lora_target_modules
+    return LoraConfig(
+        r=recipe.lora_r,
+        lora_alpha=recipe.lora_alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        exclude_modules=below(layers, recipe.adapted_layers(layers)),
+        use_rslora=recipe.use_rslora,
+        use_dora=recipe.use_dora,
+        init_lora_weights="pissa" if recipe.init_lora_weights == "pissa" else True,
+        task_type="CAUSAL_LM",
+    )
+
+
+def below(layers: int, adapted: int) -> str | None:
+    """PEFT's pattern for the modules of all layers but the last `adapted` ones.
+
+    The first number in a module's name is its layer; None when every layer is adapted.
+    """
+    numbers = "|".join(map(str, range(layers - adapted)))
+    return rf"[^0-9]*\.(?:{numbers})\..*" if numbers else None
+
+
+@contextmanager
+def as_base(model: Any) -> Iterator[None]:
+    """Inside, the model in training answers like its untouched base.
+
+    PiSSA took the adapter's start out of the base's weights, so there the start stands in for
+    what has been learned; everywhere else the adapter is switched off.
+    """
+    start = getattr(model, "start", None)
+    if start is None:
+        with model.disable_adapter():
+            yield
+        return
+    learned = {name: w.clone() for name, w in get_peft_model_state_dict(model).items()}
+    set_peft_model_state_dict(model, start)
+    try:
+        yield
+    finally:
+        set_peft_model_state_dict(model, learned)

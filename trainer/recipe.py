@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -10,38 +11,126 @@ from store.records import Noun
 
 
 class Recipe(Noun, frozen=True, kw_only=True):
-    """How an adapter is trained. Field names follow transformers and PEFT."""
+    """How an adapter is trained. Field names follow transformers and PEFT.
 
+    Raises ValueError for a combination that cannot be trained, which msgspec reports with its
+    place: a recipe that exists can be run.
+    """
+
+    # --- the base -------------------------------------------------------------------------
+    load_in_4bit: bool = False
+    """QLoRA: the frozen linear layers in 4 bits. It saves memory, never time."""
+    load_in_8bit: bool = False
+    """The frozen linear layers in 8 bits (LLM.int8)."""
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    bnb_4bit_use_double_quant: bool = True
+    """Quantizes the scales, too: 0.4 bits less for each weight."""
+    bnb_4bit_compute_dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What 4-bit weights are multiplied in; auto: as dtype."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: bfloat16 for base and autocast where the processor has it, else float32."""
+
+    # --- the adapter ----------------------------------------------------------------------
     lora_r: Annotated[int, Meta(ge=1, le=512)] = 16
     lora_alpha: Annotated[int, Meta(ge=1)] = 32
     lora_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    lora_target_modules: str = "all-linear"
+    lora_target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Or the names of the linear layers, such as ["q_proj", "v_proj"]."""
     lora_layer_share: Annotated[float, Meta(gt=0, le=1)] = 0.33
     """Share of the layers that get an adapter, counted from the output. Measured on the embedded
     base: what a request intends is plainest there (a linear probe on the last 10 of 30 layers
     separates harmful from ordinary ones at an AUROC of .99, on the first 10 at .93), and a step
     takes half the time, since nothing flows back through the layers below."""
+    use_rslora: bool = False
+    """Scales by alpha / sqrt(r) in place of alpha / r: for ranks of 32 and more."""
+    use_dora: bool = False
+    """Learns direction and magnitude apart. Slower, and not every target serves it."""
+    init_lora_weights: Literal["default", "pissa"] = "default"
+    """pissa: starts from the base's principal components; exported as a plain LoRA of rank 2r."""
+    loraplus_lr_ratio: Annotated[float, Meta(ge=1, le=1024)] = 1.0
+    """LoRA+: how many times faster B learns than A; 1 is vanilla."""
+
+    # --- the steps ------------------------------------------------------------------------
     learning_rate: Annotated[float, Meta(gt=0, lt=1)] = 7e-4
-    lr_scheduler_type: str = "cosine"
-    warmup_ratio: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    lr_scheduler_type: Literal["linear", "cosine", "constant_with_warmup", "inverse_sqrt"] = (
+        "cosine"
+    )
+    warmup_steps: Annotated[float, Meta(ge=0)] = 0.05
+    """Below 1 a share of all steps, else their number."""
+    optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = (
+        "adamw_torch"
+    )
+    """The last three are bitsandbytes'; without a GPU nothing is paged, which the log says."""
     num_train_epochs: Annotated[float, Meta(gt=0)] = 2.0
     effective_batch_size: Annotated[int, Meta(ge=1)] = 4
     """Sequences per optimiser step, whatever the micro-batch: an invariant of the recipe."""
     micro_batch_size: Annotated[int, Meta(ge=1)] = 4
-    """Sequences per forward pass; must divide the effective batch. Measured on two CPU cores,
-    answers of 100 tokens and like lengths: 1, 4 and 8 give 252, 289 and 269 tokens/s."""
+    """Sequences per forward pass; preflight lowers it where memory is short. Measured on two CPU
+    cores, answers of 100 tokens and like lengths: 1, 4 and 8 give 252, 289 and 269 tokens/s."""
+    activation_checkpointing: bool = False
+    """Activations are computed twice instead of kept: a third slower, in less memory. Preflight
+    switches it on where nothing else helps."""
     max_length: Annotated[int, Meta(ge=16)] = 1024
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """auto: bfloat16 for base and autocast where the processor has it, else float32."""
     packing: Literal["auto", "on", "off"] = "auto"
     """on: the sequences of a micro-batch lie end to end, without padding, and none sees another;
     off: they are padded to the longest. auto: on."""
-    activation_checkpointing: bool = False
-    """Activations are computed twice instead of kept: a third slower, in less memory."""
     save_steps: Annotated[float, Meta(gt=0)] = 0.1
     """Optimiser steps between checkpoints; below 1, a share of the run."""
     save_total_limit: Annotated[int, Meta(ge=1)] = 2
     """Checkpoints that are kept while the run goes on."""
     seed: int = 20260121
+
+    def __post_init__(self) -> None:
+        """Raises ValueError with all that is wrong."""
+        if faults := list(self._faults()):
+            raise ValueError("; ".join(faults))
+
+    @property
+    def is_quantized(self) -> bool:
+        """The base is loaded in 4 or 8 bits."""
+        return self.load_in_4bit or self.load_in_8bit
+
+    @property
+    def exported_rank(self) -> int:
+        """The rank of the adapter that is saved."""
+        return self.lora_r * (2 if self.init_lora_weights == "pissa" else 1)
+
+    def adapted_layers(self, layers: int) -> int:
+        """How many of so many layers get an adapter, the last ones: one at least."""
+        return max(1, round(layers * self.lora_layer_share))
+
+    def _faults(self) -> Iterator[str]:
+        if self.effective_batch_size % self.micro_batch_size:
+            yield (
+                f"micro_batch_size {self.micro_batch_size} does not divide "
+                f"effective_batch_size {self.effective_batch_size}"
+            )
+        if self.load_in_4bit and self.load_in_8bit:
+            yield "load_in_4bit and load_in_8bit exclude each other"
+        if not self.load_in_4bit:
+            yield from (
+                f"{name} needs load_in_4bit"
+                for name, value, default in (
+                    ("bnb_4bit_quant_type", self.bnb_4bit_quant_type, "nf4"),
+                    ("bnb_4bit_use_double_quant", self.bnb_4bit_use_double_quant, True),
+                    ("bnb_4bit_compute_dtype", self.bnb_4bit_compute_dtype, "auto"),
+                )
+                if value != default
+            )
+        if self.init_lora_weights == "pissa":
+            if self.is_quantized:
+                yield (
+                    "init_lora_weights pissa takes its start from whole weights: "
+                    "not with load_in_4bit or load_in_8bit"
+                )
+            if self.use_dora:
+                yield (
+                    "init_lora_weights pissa is exported as a plain LoRA, which use_dora is not: "
+                    "choose one"
+                )
+        if not self.lora_target_modules:
+            yield 'lora_target_modules is empty: name modules, or "all-linear"'
+        if self.warmup_steps >= 1 and self.warmup_steps % 1:
+            yield f"warmup_steps {self.warmup_steps} is neither a share below 1 nor a number"

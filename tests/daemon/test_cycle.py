@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from daemon import cycle
@@ -9,10 +10,12 @@ from daemon.settings import Settings, StoreSettings
 from daemon.wiring import Parts
 from scorers.panel import panel_id
 from store import cycles, experiences, privacy, sources
-from store.errors import Halted
-from store.records import Cycle, Policy, now
+from store.errors import Halted, Misconfigured, Rejected
+from store.records import Cycle, Policy, Release, now
 from tests.converters.building import ALIKE
+from trainer.base import locate
 from trainer.targets import TARGETS
+from trainer.targets.limits import Limits
 
 CANARY = "the heron waits at the weir"
 
@@ -74,3 +77,34 @@ def test_a_candidate_that_learned_from_what_was_erased_goes_no_further(parts, be
     _erase(parts.store)
     with pytest.raises(Halted, match="erased"):
         cycle.require_unerased(parts, dataset)
+
+
+def test_what_the_target_cannot_serve_is_not_trained(parts, begun, monkeypatch, tmp_path):
+    """The step ends before a child is started, and says which knob to turn."""
+    dataset = cycle.build(parts, begun)
+    monkeypatch.setattr(type(parts.target), "limits", Limits(max_rank=8))
+    with pytest.raises(Misconfigured, match="highest rank is 8, this adapter's is 16"):
+        cycle.train(parts, begun, dataset)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "said"), [("smollm2-135m", "its bytes"), ("other", "not to")])
+def test_release_of_another_base_stops_the_cycle(parts, monkeypatch, name, said):
+    """Another name, or the same name with other bytes: a hub branch moves, a file is replaced."""
+    hash = "0" * 64
+    assert locate("smollm2-135m").hash != hash
+    release = Release(
+        id="release-1", cycle_id="cycle-0", run_id="run-0", evaluation_id="evaluation-0",
+        target="local", location="", adapter_hash="1" * 64, base=name, base_hash=hash,
+        previous=None, published_at=now(),
+    )  # fmt: skip
+    monkeypatch.setattr(cycles, "current_release", lambda *_: release)
+    with pytest.raises(Rejected, match=said) as refused:
+        cycle.incumbent_of(parts)
+    assert "data_dir of its own" in str(refused.value)
+    monkeypatch.setattr(
+        cycles,
+        "current_release",
+        lambda *_: msgspec.structs.replace(release, base_hash=locate("smollm2-135m").hash),
+    )
+    assert cycle.incumbent_of(parts) is not None

@@ -21,6 +21,9 @@ from store import experiences, keys, sources
 from store.engine import newest_revision
 from store.events import Store
 from store.records import now
+from trainer.recipe import Recipe
+from trainer.targets.limits import CLOUDFLARE
+from trainer.targets.local import LocalTarget
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -215,6 +218,19 @@ def test_a_base_model_that_is_not_there_fails(settings):
     check = _check(changed, "base model")
     assert check.state == "fail"
     assert "smollm2-135m" in check.next
+
+
+def test_an_adapter_that_the_target_cannot_serve_fails(settings, monkeypatch):
+    """Its rank, layers and size where it can; before the first cycle and not after it."""
+    assert _check(settings, "adapter").said == (
+        "rank 16 in 10 of 30 layers, 6.5 MB; local serves it"
+    )
+    monkeypatch.setattr(LocalTarget, "limits", CLOUDFLARE)
+    trainer = TrainerSettings(recipe=Recipe(lora_r=64, use_dora=True))
+    check = _check(msgspec.structs.replace(settings, trainer=trainer), "adapter")
+    assert check.state == "fail"
+    assert "rank is 32" in check.said
+    assert "DoRA" in check.said
 
 
 def test_an_sqlite_with_the_bug_is_told(settings, monkeypatch):

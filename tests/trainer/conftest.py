@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,28 @@ def tiny_base(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Base:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return bases.locate(str(folder))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Fills a hub cache of the test's own: (org/name, commit, folder, branch) -> the snapshot.
+
+    The hub itself cannot be reached.
+    """
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def fill(repository: str, commit: str, source: Path, *, branch: str | None = None) -> Path:
+        root = cache / f"models--{repository.replace('/', '--')}"
+        snapshot = root / "snapshots" / commit
+        shutil.copytree(source, snapshot)
+        if branch is not None:
+            (root / "refs").mkdir(exist_ok=True)
+            (root / "refs" / branch).write_text(commit)
+        return snapshot
+
+    return fill
 
 
 WriteDataset = Callable[..., str]

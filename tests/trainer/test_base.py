@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from store.errors import Misconfigured
-from trainer.base import hash_files, locate
+from trainer.base import config_file, hash_files, locate
 
 
 def model_folder(folder: Path) -> Path:
@@ -88,27 +89,50 @@ def test_folder_without_a_model_is_misconfigured(tmp_path: Path, missing: str) -
         locate(str(folder))
 
 
+HubCache = Callable[..., Path]
+FIRST, SECOND = "1" * 40, "2" * 40
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "revision"),
     [
-        "mistralai/Mistral-Nemo",
-        "EleutherAI/pythia-160m@step1000",
-        "meta-llama/Llama-3.1-8B-Instruct",
-        "Qwen/Qwen2.5-0.5B-Instruct",
-        "EleutherAI/pythia-6.9b",
-        "org/name@v1.0",
+        ("mistralai/Mistral-Nemo", "main"),
+        ("EleutherAI/pythia-160m@step1000", "step1000"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "main"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "main"),
+        ("org/name@v1.0", "v1.0"),
     ],
 )
-def test_hub_id(name: str) -> None:
-    """org/name with an optional revision is a hub id, dots in its version number and all."""
+def test_hub_id_means_the_commit_in_the_hubs_cache(
+    tmp_path: Path, hub: HubCache, name: str, revision: str
+) -> None:
+    """org/name with an optional revision, dots in its version number and all, is one commit."""
+    repository = name.partition("@")[0]
+    hub(repository, FIRST, model_folder(tmp_path / "a"), branch=revision)
     base = locate(name)
-    assert (base.kind, base.name) == ("hub", name)
-    assert base.hash != locate(name.partition("@")[0] + "@another").hash
+    assert (base.kind, base.name, base.location) == ("hub", name, f"{repository}@{FIRST}")
+    assert config_file(base).read_text() == '{"rope_theta": 10000}'
+    assert base.hash == locate(f"{repository}@{FIRST}").hash
 
 
-def test_hub_id_means_main() -> None:
-    """Naming the main revision or none is the same base."""
-    assert locate("org/name").hash == locate("org/name@main").hash
+def test_hub_id_whose_branch_moved_is_another_base(tmp_path: Path, hub: HubCache) -> None:
+    """The hash is of the commit, not of the name: a release notices that its base has moved."""
+    source = model_folder(tmp_path / "a")
+    hub("org/name", FIRST, source, branch="main")
+    before = locate("org/name")
+    assert locate("org/name@main").hash == before.hash
+    hub("org/name", SECOND, source, branch="main")  # as `hf download` leaves it
+    after = locate("org/name")
+    assert (after.name, after.location) == (before.name, f"org/name@{SECOND}")
+    assert after.hash != before.hash
+    assert locate(f"org/name@{FIRST}").hash == before.hash
+
+
+def test_hub_id_that_nobody_fetched_is_told(hub: HubCache) -> None:
+    """Without network and without cache the message says what to run; a commit needs neither."""
+    with pytest.raises(Misconfigured, match="hf download org/name --revision main"):
+        locate("org/name")
+    assert locate(f"org/name@{FIRST}").location == f"org/name@{FIRST}"
 
 
 @pytest.mark.parametrize(

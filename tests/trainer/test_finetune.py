@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from store.errors import BhavanaError, Halted, Rejected
+from store.errors import Halted, Rejected
 from store.records import digest
 from trainer import base as bases
 from trainer import templates
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base
-from trainer.finetune import below
 from trainer.job import read_record
 from trainer.jobs import FinetuneManifest
 from trainer.recipe import Recipe
@@ -37,21 +35,6 @@ def msgspec_lines(path: Path) -> list[Any]:
 
 
 Finetune = Callable[..., tuple[FinetuneManifest, Path]]
-
-
-@pytest.mark.parametrize("micro", [3, 8])
-def test_effective_batch_size_is_kept_or_refused(
-    run_finetune: Finetune, rows: list[Any], recipe: Recipe, micro: int
-) -> None:
-    """A micro batch that does not divide the effective batch never changes it silently."""
-    asked = msgspec.structs.replace(
-        recipe, effective_batch_size=4, micro_batch_size=micro, num_train_epochs=1
-    )
-    try:
-        manifest, _ = run_finetune(rows, None, asked)
-    except BhavanaError:
-        return
-    assert manifest.metrics["optimizer_steps"] == len(rows) / 4
 
 
 def test_job_leaves_an_adapter_and_its_manifest(trained: Path, recipe: Recipe) -> None:
@@ -127,24 +110,6 @@ def test_adapts_the_share_of_the_layers_nearest_the_output(
     names = load_file(folder / "adapter" / "adapter_model.safetensors")
     assert {name.partition(".layers.")[2].partition(".")[0] for name in names} == adapted
     assert len(names) == len(adapted) * 7 * 2
-
-
-@pytest.mark.parametrize(
-    ("layers", "share", "outside", "inside"),
-    [
-        (30, 0.33, ["model.layers.0.mlp.up_proj", "model.layers.19.q_proj"], ["layers.20.q_proj"]),
-        (12, 0.5, ["gpt_neox.layers.5.dense"], ["gpt_neox.layers.6.dense"]),
-        (2, 0.5, ["model.layers.0.experts.1.up_proj"], ["model.layers.1.experts.0.up_proj"]),
-    ],
-)
-def test_the_first_number_in_a_name_is_its_layer(
-    layers: int, share: float, outside: list[str], inside: list[str]
-) -> None:
-    """For the families whose layers are called otherwise, and where experts have numbers too."""
-    pattern = below(layers, share)
-    assert pattern is not None
-    assert all(re.fullmatch(pattern, name) for name in outside)
-    assert not any(re.fullmatch(pattern, name) for name in inside)
 
 
 def test_same_job_gives_the_same_adapter(

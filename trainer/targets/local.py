@@ -12,6 +12,7 @@ from pathlib import Path
 
 from store.errors import IntegrityError, NotFound
 from trainer.adapter import FILES, adapter_hash
+from trainer.targets.limits import ANY
 
 CURRENT = "current"
 
@@ -20,6 +21,7 @@ class LocalTarget:
     """Releases in a folder of this machine."""
 
     name = "local"
+    limits = ANY
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from trainer.targets.limits import Limits
+
 
 class Target(Protocol):
     """A place where people can talk to a release."""
 
     name: str
+    limits: Limits
+    """What it can serve; looked at before training."""
 
     def publish(self, release_id: str, adapter: Path, adapter_hash: str) -> str:
         """Puts the adapter there without serving it; returns its location."""
