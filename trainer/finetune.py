@@ -80,7 +80,7 @@ def finetune(folder: Path) -> FinetuneManifest:
             model=model,
             args=_arguments(recipe, thrift, checkpoints.folder),
             train_dataset=rows.train,
-            data_collator=padded if recipe.packing == "off" else packed,
+            data_collator=packed if packs(recipe.packing) else padded,
         )
         for callback in (
             sft.Finite(trainer),
@@ -178,6 +178,11 @@ def below(layers: int, share: float) -> str | None:
     first = layers - max(1, round(layers * share))
     numbers = "|".join(map(str, range(first)))
     return rf"[^0-9]*\.(?:{numbers})\..*" if numbers else None
+
+
+def packs(wanted: str) -> bool:
+    """Whether sequences are laid end to end: on an accelerator, unless it is said otherwise."""
+    return torch.cuda.is_available() if wanted == "auto" else wanted == "on"
 
 
 def compute_dtype(wanted: str) -> torch.dtype:

@@ -37,7 +37,8 @@ class Recipe(Noun, frozen=True, kw_only=True):
     """auto: bfloat16 for base and autocast where the processor has it, else float32."""
     packing: Literal["auto", "on", "off"] = "auto"
     """on: the sequences of a micro-batch lie end to end, without padding, and none sees another;
-    off: they are padded to the longest. auto: on."""
+    off: they are padded to the longest. auto: on with an accelerator; on a processor the mask that
+    keeps them apart costs more than the padding of rows that are sorted by length."""
     activation_checkpointing: bool = False
     """Activations are computed twice instead of kept: a third slower, in less memory."""
     save_steps: Annotated[float, Meta(gt=0)] = 0.1
