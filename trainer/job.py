@@ -33,6 +33,7 @@ from store.errors import (
     BhavanaError,
     Busy,
     DoesNotFit,
+    EthicsHalt,
     IntegrityError,
     Misconfigured,
     Unavailable,
@@ -56,10 +57,11 @@ EXIT_CODES: tuple[tuple[type[BhavanaError], int], ...] = (
     (Unavailable, EXIT_RETRYABLE),
     (DoesNotFit, 5),
     (IntegrityError, 6),
+    (EthicsHalt, 7),
     (BhavanaError, 2),
 )
 """How a child ends after an error: as the first says that it is one of. 3 and 4 are a gate's
-verdicts and 7 is an ethics halt, in the field's numbering; nothing here ends so."""
+verdicts in the field's numbering; nothing here ends so."""
 
 
 def exit_code(error: BhavanaError) -> int:
