@@ -69,6 +69,7 @@ def _panel(axes: Any, title: str, unit: str, some: Mapping[str, Points]) -> None
         label = name.replace("_", " ")
         axes.plot(list(points), list(points.values()), marker=marker, color=color, label=label)
     axes.set(title=title, xlabel="step", ylabel=unit)
+    axes.locator_params(axis="x", integer=True)
     if len(some) > 1:
         axes.legend()
 

@@ -36,6 +36,7 @@ from trainer.attempts import (
 from trainer.isolation import NO_LIMITS, Cell, ResourceLimits
 from trainer.job import PROGRESS, Heartbeat, read_heartbeat, wait_for_lock, write_record
 from trainer.launchers.launcher import ROOT, command
+from trainer.progress import latest
 
 POLL_SECONDS = 0.2
 STALL_SECONDS = 900.0
@@ -183,15 +184,20 @@ def _attempt(module: str, folder: Path, stop: threading.Event, watch: Watch, how
             outcome=outcome,
             code=code,
             ended_at=now(),
-            reached=furthest.done,
+            reached=_furthest(folder, attempt, furthest.done),
             said=_said(outcome, code),
             ran_out=cell.ran_out(),
         )
         return Ended(attempt=ended, log=_log_since(folder, begun))
 
 
+def _furthest(folder: Path, attempt: Attempt, seen: int) -> int:
+    """The furthest step, also where a later phase wrote over its heartbeat before we looked."""
+    return max([seen, *(b.done for b in latest(folder) if b.at >= attempt.began_at)])
+
+
 class Furthest:
-    """Passes heartbeats on and keeps the furthest step."""
+    """Passes heartbeats on and keeps the furthest step that was seen."""
 
     def __init__(self, watch: Watch) -> None:
         self.done = 0
@@ -224,6 +230,8 @@ def _wait(
 
 
 def _said(outcome: Outcome, code: int) -> str:
+    if outcome == "done":
+        return "Done."
     if outcome == "stopped":
         return STOPPING
     if outcome == "stalled":

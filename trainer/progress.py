@@ -19,6 +19,7 @@ from trainer.job import PROGRESS, Heartbeat, read_heartbeat
 
 OVER = frozenset({"failed", "harmed", "again", "crashed", "stalled"})
 """How the last attempt ended where no other follows, unless somebody holds the folder still."""
+TAIL_BYTES = 1 << 16
 PACE_STEPS = 50
 """The pace is that of so many last steps: the first ones are slower."""
 
@@ -86,7 +87,7 @@ def progress_of(folder: Path) -> Progress:
     )
     if beat is None:
         return msgspec.structs.replace(found, phase="starting" if found.at_work else "")
-    left = seconds_left(steps(folder), beat) if found.at_work else None
+    left = seconds_left(latest(folder), beat) if found.at_work else None
     return msgspec.structs.replace(
         found,
         phase=beat.phase,
@@ -103,9 +104,23 @@ def steps(folder: Path) -> list[Heartbeat]:
 
     A line that a killed process left half is skipped.
     """
-    found = []
     path = folder / PROGRESS
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
+    return _beats(path.read_bytes()) if path.is_file() else []
+
+
+def latest(folder: Path) -> list[Heartbeat]:
+    """The last of them, enough to tell the pace, however long the training has been."""
+    path = folder / PROGRESS
+    if not path.is_file():
+        return []
+    with path.open("rb") as log:
+        log.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return _beats(log.read())
+
+
+def _beats(lines: bytes) -> list[Heartbeat]:
+    found = []
+    for line in lines.splitlines():
         try:
             found.append(msgspec.json.decode(line, type=Heartbeat))
         except msgspec.DecodeError:

@@ -208,6 +208,16 @@ def test_attempt_whose_daemon_was_killed_is_on_record(
     assert [(a.outcome, a.reached) for a in record] == [("orphaned", 7), ("done", 1)]
 
 
+def test_step_is_known_whose_heartbeat_was_written_over(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The furthest step is on record, though the child went on to other things at once."""
+    work = "job.beat('training', 8, 8, loss=1.0); job.beat('validating', 0, 1)"
+    run_job(module(work), tmp_path / "job", Orders(), stop=threading.Event())
+    [attempt] = read_attempts(tmp_path / "job").attempts
+    assert (attempt.reached, attempt.said) == (8, "Done.")
+
+
 @pytest.mark.parametrize("ran_out", [True, False])
 def test_next_attempt_can_tell_that_memory_ran_out(ran_out: bool, tmp_path: Path) -> None:
     """Once: the attempt after it knows, and the one after that does not."""

@@ -18,7 +18,15 @@ from trainer import attempts, progress
 from trainer.attempts import note
 from trainer.curves import draw
 from trainer.job import PROGRESS, Heartbeat, Job, write_record
-from trainer.progress import Progress, curves, in_words, progress_of, seconds_left, steps
+from trainer.progress import (
+    Progress,
+    curves,
+    in_words,
+    latest,
+    progress_of,
+    seconds_left,
+    steps,
+)
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -75,6 +83,17 @@ def test_half_a_line_of_a_killed_process_is_skipped(tmp_path: Path) -> None:
     with (folder / PROGRESS).open("ab") as log:
         log.write(b'{"pid": 1, "phase": "trai\n' + to_json(beats(1, first=4)[0]) + b"\n")
     assert [beat.done for beat in steps(folder)] == [1, 2, 3, 4]
+
+
+def test_pace_is_told_from_the_end_of_a_long_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week of steps is not read twice a second: the last ones, whole lines of them, suffice."""
+    folder = write(tmp_path / "run", beats(90))
+    monkeypatch.setattr(progress, "TAIL_BYTES", 2_000)
+    told = latest(folder)
+    assert 5 < len(told) < 20
+    assert told == steps(folder)[-len(told) :]
 
 
 def test_step_that_was_repeated_counts_once(tmp_path: Path) -> None:
