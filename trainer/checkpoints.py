@@ -18,7 +18,7 @@ import msgspec
 from store.errors import DoesNotFit, Unavailable
 from store.records import Noun
 from trainer.base import CHUNK_BYTES
-from trainer.job import write_record
+from trainer.job import is_first, write_record
 
 MARK = "complete.json"
 NEVER_KEPT = "training_args.bin"
@@ -52,8 +52,9 @@ class Checkpoints:
             fault = self._fault(path)
             if fault is None:
                 return path
-            print(f"{path.name} is thrown away: {fault}")
-            shutil.rmtree(path)
+            if is_first():
+                print(f"{path.name} is thrown away: {fault}")
+                shutil.rmtree(path)
         return None
 
     def seal(self, step: int) -> None:

@@ -27,9 +27,10 @@ from transformers import TrainerState, TrainingArguments, set_seed
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
 from trainer import adapter, memory, preflight, rehearsal, sft, templates
+from trainer.attempts import killed_for_memory
 from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
-from trainer.job import Job, exit_code, read_record, write_record
+from trainer.job import Job, exit_code, is_first, ranks, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.loss import kl_to_base, mean_loss, supervised_loss
 from trainer.memory import Thrift
@@ -37,6 +38,7 @@ from trainer.model import as_base, compute_dtype, for_training, materialise, tok
 from trainer.optimizer import optimizer_of
 from trainer.preflight import Preflight
 from trainer.recipe import Recipe
+from trainer.reporters import reporting_to
 from trainer.sequences import (
     Sequence,
     by_length_in_batches,
@@ -55,8 +57,11 @@ DRIFT_ROWS = 8
 """So many validation rows, the first ones, tell how far the model is from its base."""
 
 
-def finetune(folder: Path) -> FinetuneManifest:
-    """Trains the adapter that the job asks for; started again, it goes on where it was."""
+def finetune(folder: Path) -> FinetuneManifest | None:
+    """Trains the adapter that the job asks for; started again, it goes on where it was.
+
+    None in a rank that is not the first, which has nothing to keep.
+    """
     job = Job(folder)
     task = read_record(folder / "job.json", FinetuneJob)
     recipe = task.recipe
@@ -70,8 +75,9 @@ def finetune(folder: Path) -> FinetuneManifest:
         model = prepared(folder, source, recipe, rows.train)
         about = [task, rows.hash, _versions()]
         checkpoints = Checkpoints(folder / "checkpoints", digest(about), recipe.save_total_limit)
-        thrift = memory.learned(folder, recipe)
-        arguments = _arguments(recipe, thrift, checkpoints.folder)
+        killed = killed_for_memory(folder) and ranks() == 1  # of several, each would learn
+        thrift = (memory.learn if killed else memory.learned)(folder, recipe)
+        arguments = _arguments(recipe, thrift, checkpoints.folder, task.report_to)
         trainer = SupervisedTrainer(
             model=model,
             args=arguments,
@@ -88,6 +94,8 @@ def finetune(folder: Path) -> FinetuneManifest:
         ):
             trainer.add_callback(callback)
         _train(trainer, checkpoints, stop)
+        if not is_first():
+            return None
         metrics = _train_metrics(trainer, rows.train, thrift)
         if rows.validation:
             job.beat("validating", 0, 1)
@@ -190,11 +198,19 @@ def packs(wanted: str) -> bool:
     return torch.cuda.is_available() if wanted == "auto" else wanted == "on"
 
 
-def _arguments(recipe: Recipe, thrift: Thrift, folder: Path) -> TrainingArguments:
+def _arguments(
+    recipe: Recipe, thrift: Thrift, folder: Path, report_to: tuple[str, ...]
+) -> TrainingArguments:
+    at_once = thrift.micro_batch_size * ranks()
+    if recipe.effective_batch_size % at_once:
+        raise Rejected(
+            f"micro_batch_size {thrift.micro_batch_size} in {ranks()} processes does not divide "
+            f"effective_batch_size {recipe.effective_batch_size}."
+        )
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=thrift.micro_batch_size,
-        gradient_accumulation_steps=recipe.effective_batch_size // thrift.micro_batch_size,
+        gradient_accumulation_steps=recipe.effective_batch_size // at_once,
         train_sampling_strategy="sequential",  # the order is ours, see side_by_side
         num_train_epochs=recipe.num_train_epochs,
         learning_rate=recipe.learning_rate,
@@ -213,7 +229,7 @@ def _arguments(recipe: Recipe, thrift: Thrift, folder: Path) -> TrainingArgument
         logging_nan_inf_filter=False,  # it would hide what sft.Finite counts
         save_strategy="steps",
         save_steps=recipe.save_steps,
-        report_to=[],
+        report_to=reporting_to(report_to, folder.parent),
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,

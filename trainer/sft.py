@@ -12,6 +12,8 @@ from types import FrameType
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch.nn.utils import get_total_norm
 from transformers import Trainer, TrainerCallback
 
@@ -111,8 +113,9 @@ class Beat(TrainerCallback):
         **_: Any,
     ) -> None:
         """Beats with the step and its loss."""
-        if logs and "loss" in logs:
-            self.job.beat("training", state.global_step, state.max_steps, loss=logs["loss"])
+        if logs and "train_runtime" not in logs:
+            numbers = {n: v for n, v in logs.items() if isinstance(v, int | float)}
+            self.job.beat("training", state.global_step, state.max_steps, **numbers)
 
 
 class Drift(Callback):
@@ -144,8 +147,11 @@ class Keep(Callback):
             self.checkpoints.require_space_for_next(self.trainer.model)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """After it has written one."""
-        self.checkpoints.seal(state.global_step)
+        """After it has written one, each rank its part."""
+        self.trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            self.checkpoints.seal(state.global_step)
+        self.trainer.accelerator.wait_for_everyone()
 
 
 class Stop(TrainerCallback):
@@ -177,5 +183,7 @@ class Stop(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """A checkpoint, and the end."""
+        asked = torch.tensor(int(self.asked), device=PartialState().device)
+        self.asked = bool(reduce(asked, "sum"))  # one rank may hear of it a step before another
         if self.asked:
             control.should_save = control.should_training_stop = True

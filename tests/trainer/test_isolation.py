@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from store.errors import ChildFailed
 from tests.trainer.children import ROOT, Orders, maker
+from tests.trainer.conftest import RECIPE, WriteDataset, turn
 from trainer import isolation
 from trainer.attempts import read_attempts
+from trainer.base import Base
 from trainer.isolation import MIB, Cell, DataLimit, Group, ResourceLimits, Scope, cell, environment
+from trainer.jobs import FinetuneJob
 from trainer.launch import Start, run_job
 
 HELD = ResourceLimits(memory_mb=256)
@@ -283,3 +287,27 @@ def test_isolation_loads_nothing_heavy() -> None:
         "sys.exit(any(m in sys.modules for m in heavy))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unmanaged")
+def test_training_that_takes_too_much_finds_what_fits(
+    tiny_base: Base, tmp_path: Path, write_dataset: WriteDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused memory, it is started again with a smaller micro-batch until it fits, and is done."""
+    monkeypatch.setattr("trainer.attempts.FIRST_BACKOFF_SECONDS", 0.01)
+    rows = [turn(f"What is {n}?", "I am glad you ask." + " Gladly." * 60) for n in range(16)]
+    batches = {"effective_batch_size": 16, "micro_batch_size": 16, "num_train_epochs": 1.0}
+    job = FinetuneJob(
+        base=tiny_base,
+        recipe=replace(RECIPE, max_length=256, **batches),
+        dataset=write_dataset(tmp_path / "dataset", rows),
+        cache=str(tmp_path / "cache"),
+    )
+    folder = tmp_path / "run"
+    how = Start(attempts=7, limits=ResourceLimits(memory_mb=1200, cpus=1))
+    run_job("trainer.finetune", folder, job, stop=threading.Event(), how=how)
+    ended = [attempt.outcome for attempt in read_attempts(folder).attempts]
+    assert ended[-1] == "done"
+    assert set(ended[:-1]) == {"again"}
+    assert "micro_batch_size 8." in (folder / "log.txt").read_text()

@@ -11,11 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from safetensors.torch import load_file
 
 from store.errors import EthicsHalt, Unavailable
 from tests.trainer.children import ROOT, Orders, is_gone, maker, poll
+from tests.trainer.conftest import RECIPE, ROWS, WriteDataset
 from trainer.attempts import read_attempts
-from trainer.job import Heartbeat
+from trainer.base import Base
+from trainer.isolation import ResourceLimits
+from trainer.job import Heartbeat, read_record
+from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.launch import Start, run_job
 
 TOGETHER = Start(processes=2)
@@ -99,3 +105,26 @@ def test_ranks_end_when_the_daemon_is_killed(module: Callable[[str], str], tmp_p
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     assert poll(lambda: all(map(is_gone, pids(folder))))
+
+
+def test_two_ranks_train_the_adapter_of_one(
+    tiny_base: Base, tmp_path: Path, write_dataset: WriteDataset
+) -> None:
+    """Each takes its half of every effective batch; what comes out differs by rounding only."""
+    recipe = replace(RECIPE, micro_batch_size=1, num_train_epochs=2.0)
+    job = FinetuneJob(
+        base=tiny_base,
+        recipe=recipe,
+        dataset=write_dataset(tmp_path / "dataset", ROWS, ROWS[:2]),
+        cache=str(tmp_path / "cache"),
+    )
+    trained = []
+    for how in (Start(limits=ResourceLimits(cpus=1)), TOGETHER):
+        folder = tmp_path / f"run-{how.processes}"
+        run_job("trainer.finetune", folder, job, stop=threading.Event(), how=how)
+        trained.append(load_file(folder / "adapter" / "adapter_model.safetensors"))
+        assert read_record(folder / "manifest.json", FinetuneManifest).metrics["train_rows"] == 12
+    one, two = trained
+    assert one.keys() == two.keys()
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+    assert max(float(weights.abs().max()) for weights in one.values()) > 1e-2
