@@ -183,7 +183,12 @@ def prepared(folder: Path, source: Path, recipe: Recipe, train: list[Sequence]) 
 
 
 def _collator(recipe: Recipe) -> Any:
-    return padded if recipe.packing == "off" else packed
+    return packed if packs(recipe.packing) else padded
+
+
+def packs(wanted: str) -> bool:
+    """Whether sequences are laid end to end: on an accelerator, unless it is said otherwise."""
+    return torch.cuda.is_available() if wanted == "auto" else wanted == "on"
 
 
 def _arguments(recipe: Recipe, thrift: Thrift, folder: Path) -> TrainingArguments:

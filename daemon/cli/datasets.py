@@ -1,10 +1,11 @@
-"""Verbs on the datasets that cycles built: list, show, export; and what people prefer, exported."""
+"""Verbs on the datasets that cycles built, and on what people prefer, which is exported."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
+import click
 import msgspec
 import typer
 
@@ -19,9 +20,10 @@ from store import cycles
 from store.errors import IntegrityError, NotFound
 from store.events import Store
 from store.records import Dataset, now
+from trainer.base import locate
 
 group = typer.Typer(
-    help="The datasets that cycles built: list, show, export in another format; "
+    help="The datasets that cycles built: list, show, preview, export in another format; "
     "and what people prefer, exported for DPO and KTO.",
     no_args_is_help=True,
 )
@@ -147,6 +149,37 @@ def preferences(
         done = export_preferences(store, output.absolute(), asked, format=format)
     rows = _rows(done.counts)
     show(done, as_json, lambda: f"{done.format} in {output}: {rows}.\n{TO_ITS_KEEPER}")
+
+
+@group.command()
+def preview(
+    dataset_id: DatasetId,
+    rows: Annotated[int, typer.Option(min=1, help="How many, from the beginning.")] = 3,
+    masks: Annotated[
+        bool,
+        typer.Option("--masks", help="As tokens, with what training learns from in ⟦ ⟧; slower."),
+    ] = False,
+) -> None:
+    """Show the first training rows, as they stand or as training sees them."""
+    configured = settings()
+    with open_store(configured) as store:
+        dataset = _named(store, dataset_id)
+    lines = datasets.read(dataset)["train"].splitlines()[:rows]
+    shown = [msgspec.json.decode(line) for line in lines]
+    if masks:
+        # Loads torch, which no other verb on datasets needs.
+        from trainer.preview import preview as as_trained
+
+        trainer = configured.trainer
+        texts = as_trained(
+            shown, locate(trainer.base), configured.data / "cache", trainer.recipe.max_length
+        )
+    else:
+        texts = [
+            "\n".join([row["id"], *(f"{m['role']}: {m['content']}" for m in row["messages"])])
+            for row in shown
+        ]
+    click.echo("\n\n".join(texts))
 
 
 def _named(store: Store, dataset_id: str) -> Dataset:

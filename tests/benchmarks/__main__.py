@@ -28,6 +28,7 @@ from tests.benchmarks.postgresql import postgresql
 from tests.benchmarks.record import rebuild, record
 from tests.benchmarks.scoring import antijudge, beside_assessing, panel
 from tests.benchmarks.slow_disk import slow_disk
+from tests.benchmarks.training import training
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "single": single,
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "postgresql": postgresql,
     "slow_disk": slow_disk,
     "beside_training": beside_training,
+    "training": training,
     "record": record,
     "rebuild": rebuild,
     "antijudge": antijudge,
@@ -45,7 +47,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "dataset": dataset,
     "near_large": near_large,
 }
-LARGE = ("large", "dataset", "near_large")
+LARGE = ("training", "large", "dataset", "near_large")
 """Take minutes and gigabytes: only when asked for."""
 
 

@@ -26,7 +26,7 @@ from trainer.job import write_record
 from trainer.jobs import FinetuneJob
 from trainer.recipe import Recipe
 
-ROWS = 96
+ROWS = 64
 EFFECTIVE_BATCH = 16
 REPEATS = 3
 RECIPE = Recipe(

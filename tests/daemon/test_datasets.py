@@ -194,3 +194,23 @@ def test_a_gates_question_is_not_exported(
     assert bhavana("review", "reject", "e-1", "--reason", "no").returncode == 0
     said = _failed(_prefer(bhavana, "kto", tmp_path / "out"), HALTED)
     assert "1 said, 1 gate item." in said
+
+
+def test_a_preview_shows_rows_as_they_stand(bhavana, dataset):
+    """Role by role, as many as are asked for, without loading a tokenizer."""
+    ran = bhavana("datasets", "preview", "dataset-1", "--rows", "2")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("assistant: ") == 2
+    assert "⟦" not in ran.stdout
+    _failed(bhavana("datasets", "preview", "dataset-2"), REJECTED)
+
+
+def test_a_preview_with_masks_marks_what_is_learned_from(bhavana, dataset):
+    """The answer and the token that ends it, and nothing of the question."""
+    [row] = datasets.read(dataset)["train"].splitlines()[:1]
+    question, answer = (m["content"] for m in json.loads(row)["messages"])
+    ran = bhavana("datasets", "preview", "dataset-1", "--rows", "1", "--masks")
+    assert ran.returncode == 0, ran.stderr
+    assert f"⟦{answer}<|im_end|>⟧" in ran.stdout
+    assert f"{question}<|im_end|>" in ran.stdout.partition("⟦")[0]
+    assert "tokens are learned from" in ran.stdout

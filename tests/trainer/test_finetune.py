@@ -139,6 +139,19 @@ def test_loss_that_is_not_finite_halts(
     assert not (tmp_path / "run" / "adapter").exists()
 
 
+def test_packing_changes_nothing_but_the_work(
+    run_finetune: Finetune, rows: list[Any], recipe: Recipe
+) -> None:
+    """End to end or padded, a job learns the same from the same rows."""
+    on, off = (
+        run_finetune(rows, rows[:2], msgspec.structs.replace(recipe, packing=how), name=how)[0]
+        for how in ("on", "off")
+    )
+    assert on.metrics["tokens"] == off.metrics["tokens"]
+    assert on.metrics["train_loss"] == pytest.approx(off.metrics["train_loss"], abs=1e-4)
+    assert on.metrics["kl_to_base"] == pytest.approx(off.metrics["kl_to_base"], rel=1e-2)
+
+
 def spoiling(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str) -> None:
     """The loss or the gradients of these steps are not finite."""
 
