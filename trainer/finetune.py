@@ -72,6 +72,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         source = materialise(task.base, Path(task.cache))
         tokenizer = tokenizer_of(source)
         rows = _read(task, tokenizer)
+        job.beat("preflight", 0, 1)
         model = prepared(folder, source, recipe, rows.train)
         about = [task, rows.hash, _versions()]
         checkpoints = Checkpoints(folder / "checkpoints", digest(about), recipe.save_total_limit)
