@@ -54,8 +54,8 @@ def test_tagged_template_renders_like_the_shipped_one(
     assert ("named SmolLM" in shipped) is not with_system
 
 
-# As the makers' templates render CONVERSATION, before an answer and with a system message: noted
-# from the templates themselves where their text is not in published_templates.
+# As the makers' templates render CONVERSATION, before an answer and with a system message; where
+# their text is not in published_templates, written anew from what they render.
 V02_EARLY = (
     "{{ bos_token }}{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('no') }}{% endif %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
