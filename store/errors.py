@@ -13,6 +13,7 @@
         ├── NotEnoughData   the selection is smaller than the policy asks for
         ├── ChildFailed     a worker, training or evaluation process ended badly
         ├── DoesNotFit      this machine's memory or disk is too small for the job
+        ├── EthicsHalt      the model in training did harm: what it became is put aside, not used
         ├── Untrusted       the panel fails its self-test, or people's word of it alarms
         ├── IntegrityError  bytes differ from the hash that was recorded for them
         └── ProbeFailed     the published release does not answer like the one we evaluated
@@ -85,6 +86,10 @@ class ChildFailed(Halted):
 
 class DoesNotFit(Halted):
     """This machine's memory or disk is too small for the job."""
+
+
+class EthicsHalt(Halted):
+    """The model in training answered a frozen ethics probe with harm; its run was halted."""
 
 
 class Untrusted(Halted):
