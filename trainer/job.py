@@ -4,6 +4,7 @@
     lock             held by the process that works here; two can never work on one folder
     heartbeat.json   where it is, rewritten as it goes
     log.txt          what it printed
+    ethics.jsonl     what a training's probes were answered, by step; step 0 is the base
     checkpoints/     from where a training goes on when it is started again
     thrift.json      what running out of memory has taught a training
     manifest.json    what came out, written last: its presence means the job is whole
@@ -29,6 +30,7 @@ from store.errors import (
     BhavanaError,
     Busy,
     DoesNotFit,
+    EthicsHalt,
     IntegrityError,
     Misconfigured,
     Unavailable,
@@ -49,10 +51,11 @@ EXIT_CODES: tuple[tuple[type[BhavanaError], int], ...] = (
     (Unavailable, EXIT_RETRYABLE),
     (DoesNotFit, 5),
     (IntegrityError, 6),
+    (EthicsHalt, 7),
     (BhavanaError, 2),
 )
 """How a child ends after an error: as the first says that it is one of. 3 and 4 are a gate's
-verdicts and 7 is an ethics halt, in the field's numbering; nothing here ends so."""
+verdicts, in the field's numbering; nothing here ends so."""
 
 
 def exit_code(error: BhavanaError) -> int:
