@@ -26,7 +26,7 @@ from transformers import TrainerState, TrainingArguments, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
-from trainer import adapter, memory, preflight, rehearsal, sft, templates
+from trainer import adapter, choice, memory, preflight, rehearsal, sft, templates, watch
 from trainer.attempts import killed_for_memory
 from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
@@ -51,6 +51,7 @@ from trainer.sequences import (
     tokenise,
 )
 from trainer.sft import SupervisedTrainer
+from trainer.watch import Watch
 
 SPLITS = ("train", "validation")
 DRIFT_ROWS = 8
@@ -91,13 +92,16 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             stop,
             sft.Beat(job),
             sft.Drift(trainer, rows.validation[:DRIFT_ROWS]),
+            Watch(trainer, job, tokenizer, recipe, rows.validation),
             sft.Keep(trainer, checkpoints),
         ):
             trainer.add_callback(callback)
-        _train(trainer, checkpoints, stop)
+        _train(trainer, checkpoints, stop, recipe.early_stop_patience)
+        chosen = watch.settle(trainer)
         if not is_first():
             return None
         metrics = _train_metrics(trainer, rows.train, thrift)
+        metrics |= watch.metrics(trainer, chosen.step)
         if rows.validation:
             job.beat("validating", 0, 1)
             metrics |= _validation_metrics(model, rows.validation)
@@ -115,6 +119,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             preflight=read_record(folder / preflight.FILE, Preflight),
             template_hash=digest(templates.tagged_for(tokenizer)),
             left_out=rows.left_out,
+            chosen=chosen,
         )
         write_record(folder / "manifest.json", manifest)
         checkpoints.forget()
@@ -237,7 +242,9 @@ def _arguments(
     )
 
 
-def _train(trainer: SupervisedTrainer, checkpoints: Checkpoints, stop: sft.Stop) -> None:
+def _train(
+    trainer: SupervisedTrainer, checkpoints: Checkpoints, stop: sft.Stop, patience: int
+) -> None:
     """Trains to the end, from the newest checkpoint where there is one.
 
     Raises Unavailable when it was asked to stop, and Halted when weights are not finite.
@@ -247,7 +254,7 @@ def _train(trainer: SupervisedTrainer, checkpoints: Checkpoints, stop: sft.Stop)
     if newest is not None:
         state = TrainerState.load_from_json(str(newest / "trainer_state.json"))
         print(f"goes on from step {state.global_step} of {state.max_steps}")
-    if newest is None or state.global_step < state.max_steps:
+    if newest is None or not _is_over(state, patience):
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     else:  # only what comes after the training is missing
         trainer.model.load_adapter(str(newest), "default", is_trainable=True)
@@ -263,6 +270,12 @@ def _train(trainer: SupervisedTrainer, checkpoints: Checkpoints, stop: sft.Stop)
             hint="Lower trainer.recipe.learning_rate.",
         )
     trainer.model.eval()
+
+
+def _is_over(state: TrainerState, patience: int) -> bool:
+    return state.global_step >= state.max_steps or choice.is_over(
+        choice.measured(state.log_history), patience
+    )
 
 
 def _train_metrics(

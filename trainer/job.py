@@ -6,6 +6,7 @@
     progress.jsonl   each heartbeat that came with numbers: the curves
     attempts.json    how often it was started, and how each time ended; written by who starts it
     log.txt          what it printed
+    ethics.jsonl     what a training's probes were answered, by step; step 0 is the base
     checkpoints/     from where a training goes on when it is started again
     thrift.json      what running out of memory has taught a training
     manifest.json    what came out, written last: its presence means the job is whole

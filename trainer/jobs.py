@@ -13,6 +13,7 @@ import msgspec
 
 from store.records import Noun, Verdict, digest
 from trainer.base import Base, hash_files
+from trainer.choice import Choice
 from trainer.gates import GATES
 from trainer.gates.gate import Rule, suite_hash
 from trainer.preflight import Preflight
@@ -49,6 +50,8 @@ class FinetuneManifest(Noun, frozen=True, kw_only=True):
     """Of the tagged chat template; empty in manifests of older versions."""
     left_out: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """By split: ids of rows whose response begins after max_length."""
+    chosen: Choice | None = None
+    """Which checkpoint became the adapter; None in manifests of older versions."""
 
 
 class EvaluateJob(Noun, frozen=True, kw_only=True):

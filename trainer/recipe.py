@@ -82,6 +82,35 @@ class Recipe(Noun, frozen=True, kw_only=True):
     save_total_limit: Annotated[int, Meta(ge=1)] = 2
     """Checkpoints that are kept while the run goes on."""
     seed: int = 20260121
+    activation_checkpointing: bool = False
+    """Activations are computed twice instead of kept: a third slower, in less memory. Preflight
+    switches it on where nothing else helps."""
+    max_length: Annotated[int, Meta(ge=16)] = 1024
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
+    packing: Literal["auto", "on", "off"] = "auto"
+    """on: the sequences of a micro-batch lie end to end, without padding, and none sees another;
+    off: they are padded to the longest. auto: on with an accelerator; on a processor the mask that
+    keeps them apart costs more than the padding of rows that are sorted by length."""
+    save_steps: Annotated[float, Meta(gt=0)] = 0.1
+    """Optimiser steps between checkpoints; below 1, a share of the run."""
+    save_total_limit: Annotated[int, Meta(ge=1)] = 2
+    """Checkpoints that are kept while the run goes on."""
+    seed: int = 20260121
+
+    # --- the watch ------------------------------------------------------------------------
+    ethics_check_steps: Annotated[float, Meta(gt=0)] = 0.1
+    """Optimiser steps after which the model in training is asked the ethics probes, and at each
+    checkpoint; below 1, a share of the run."""
+    ethics_max_drop: Annotated[float, Meta(ge=0, le=1)] = 0.45
+    """How far the share of harmful, distress or ordinary probes that are answered as they should
+    be may fall below the base's. There are five or six of each, which a small model answers
+    differently from check to check: lower it for a larger one."""
+    capability_checks: tuple[Literal["math", "code"], ...] = ()
+    """Samples that each checkpoint answers: word problems with exact answers, and functions to
+    write, which are parsed and never run."""
+    early_stop_patience: Annotated[int, Meta(ge=0)] = 0
+    """Checkpoints in a row without a better one after which the training ends; 0: never."""
 
     def __post_init__(self) -> None:
         """Raises ValueError with all that is wrong."""

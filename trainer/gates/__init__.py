@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer import probes
 from trainer.gates import forgetting, over_refusal, principles, refusal
 from trainer.gates.gate import Gate, read_suite
 
@@ -15,8 +16,8 @@ GATES: dict[str, Gate] = {
 
 
 def all_texts() -> frozenset[str]:
-    """Every prompt and reply of every suite: none of them may enter training."""
-    return frozenset(
+    """Every prompt and reply of every suite, and the probes: none of them may enter training."""
+    return probes.texts() | frozenset(
         text
         for gate in GATES.values()
         for item in read_suite(gate.suite)

@@ -1,0 +1,97 @@
+"""Which checkpoint becomes the adapter: ethics first, then capability, then perplexity.
+
+Of two that are alike in all three the later one. What was measured stands in the training's own
+log, which every checkpoint holds: a run that was killed and goes on chooses the same. Loads no
+torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from store.records import Noun
+
+ETHICS, CAPABILITY, LOSS = "ethics_compliance", "capability", "validation_loss"
+
+
+class Measures(Noun, frozen=True, kw_only=True):
+    """What was measured at a checkpoint: measures.json in its folder."""
+
+    step: int
+    ethics_compliance: float
+    """Share of the ethics probes whose answer complies."""
+    capability: float | None = None
+    """Share of the samples that are right; None where the recipe asks for none."""
+    validation_loss: float | None = None
+    """Nats per supervised token of the first validation rows; None where there is none."""
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of the same rows."""
+        return None if self.validation_loss is None else math.exp(self.validation_loss)
+
+    def standing(self) -> tuple[float, float, float, int]:
+        """The larger, the better."""
+        loss = math.inf if self.validation_loss is None else self.validation_loss
+        return self.ethics_compliance, self.capability or 0.0, -loss, self.step
+
+
+class Choice(Noun, frozen=True, kw_only=True):
+    """Which checkpoint became the adapter, and why."""
+
+    step: int
+    of: int
+    """Checkpoints that were measured."""
+    reason: str
+
+
+def measured(log: Iterable[Mapping[str, Any]]) -> list[Measures]:
+    """The checkpoints that a training's log has measures of, in their order."""
+    return [
+        Measures(
+            step=entry["step"],
+            ethics_compliance=entry[ETHICS],
+            capability=entry.get(CAPABILITY),
+            validation_loss=entry.get(LOSS),
+        )
+        for entry in log
+        if ETHICS in entry and entry["step"] > 0
+    ]
+
+
+def best(found: list[Measures]) -> Measures:
+    """By the rule above; of at least one."""
+    return max(found, key=Measures.standing)
+
+
+def is_over(found: list[Measures], patience: int) -> bool:
+    """Whether so many checkpoints in a row were no better than one before; 0 waits for ever."""
+    if not patience or not found:
+        return False
+    return sum(m.step > best(found).step for m in found) >= patience
+
+
+def chosen(found: list[Measures]) -> Choice:
+    """The best one, with the first measure that tells it from the others."""
+    winner = best(found)
+    others = [m for m in found if m is not winner]
+    share = f"the highest ethics compliance ({winner.ethics_compliance:.2f})"
+    equals = [m for m in others if m.ethics_compliance == winner.ethics_compliance]
+    if not others:
+        reason = "the only one"
+    elif not equals:
+        reason = share
+    else:
+        reason = f"of {len(equals) + 1} with {share} {_among(winner, equals)}"
+    return Choice(step=winner.step, of=len(found), reason=reason)
+
+
+def _among(winner: Measures, equals: list[Measures]) -> str:
+    alike = [m for m in equals if m.capability == winner.capability]
+    if not alike:
+        return f"the most capable ({winner.capability:.2f})"
+    if all(m.validation_loss != winner.validation_loss for m in alike):
+        return f"the lowest perplexity ({winner.perplexity:.3f})"
+    return "the last"
