@@ -82,21 +82,6 @@ class Recipe(Noun, frozen=True, kw_only=True):
     save_total_limit: Annotated[int, Meta(ge=1)] = 2
     """Checkpoints that are kept while the run goes on."""
     seed: int = 20260121
-    activation_checkpointing: bool = False
-    """Activations are computed twice instead of kept: a third slower, in less memory. Preflight
-    switches it on where nothing else helps."""
-    max_length: Annotated[int, Meta(ge=16)] = 1024
-    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
-    packing: Literal["auto", "on", "off"] = "auto"
-    """on: the sequences of a micro-batch lie end to end, without padding, and none sees another;
-    off: they are padded to the longest. auto: on with an accelerator; on a processor the mask that
-    keeps them apart costs more than the padding of rows that are sorted by length."""
-    save_steps: Annotated[float, Meta(gt=0)] = 0.1
-    """Optimiser steps between checkpoints; below 1, a share of the run."""
-    save_total_limit: Annotated[int, Meta(ge=1)] = 2
-    """Checkpoints that are kept while the run goes on."""
-    seed: int = 20260121
 
     # --- the watch ------------------------------------------------------------------------
     ethics_check_steps: Annotated[float, Meta(gt=0)] = 0.1
