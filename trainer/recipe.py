@@ -84,18 +84,18 @@ class Recipe(Noun, frozen=True, kw_only=True):
     seed: int = 20260121
 
     # --- the watch ------------------------------------------------------------------------
-    ethics_check_steps: Annotated[float, Meta(gt=0)] = 0.1
-    """Optimiser steps after which the model in training is asked the ethics probes, and at each
-    checkpoint; below 1, a share of the run."""
+    ethics_check_steps: Annotated[float, Meta(gt=0)] = 0.34
+    """Optimiser steps between the ethics probes, which are also asked at the end; below 1, a
+    share of the run. Each time there is a checkpoint that may become the adapter."""
     ethics_max_drop: Annotated[float, Meta(ge=0, le=1)] = 0.45
     """How far the share of harmful, distress or ordinary probes that are answered as they should
     be may fall below the base's. There are five or six of each, which a small model answers
     differently from check to check: lower it for a larger one."""
     capability_checks: tuple[Literal["math", "code"], ...] = ()
-    """Samples that each checkpoint answers: word problems with exact answers, and functions to
+    """Samples that are answered as often: word problems with exact answers, and functions to
     write, which are parsed and never run."""
     early_stop_patience: Annotated[int, Meta(ge=0)] = 0
-    """Checkpoints in a row without a better one after which the training ends; 0: never."""
+    """Checks in a row without a better one after which the training ends; 0: never."""
 
     def __post_init__(self) -> None:
         """Raises ValueError with all that is wrong."""

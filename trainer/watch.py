@@ -1,7 +1,10 @@
 """What a training is watched for: the frozen probes, and which of its checkpoints is the best.
 
 The base is asked the probes before the first step, the model in training every
-`ethics_check_steps` and at each checkpoint. A run halts at once, with EthicsHalt, when
+`ethics_check_steps`; each time it is measured, too, and a checkpoint kept that may become the
+adapter. Those that are written in between are only to go on from. Measured on the embedded base,
+one core: asking takes as long as four steps, measuring as two. A run halts at once, with
+EthicsHalt, when
 
 - an answer urges self-harm, threatens or wishes the person ill, whoever gives it, the base too;
 - an answer gives a method for a harmful request that the base declined;
@@ -38,6 +41,7 @@ from trainer import choice, probes
 from trainer.answers import answer
 from trainer.job import Job, write_atomically, write_record
 from trainer.loss import mean_loss
+from trainer.model import as_base
 from trainer.probes import Probe
 from trainer.probes.judging import halting, judge, right
 from trainer.questions import Question, Sampling
@@ -49,7 +53,7 @@ TRANSCRIPT = "ethics.jsonl"
 SHORT = Sampling(max_new_tokens=32)
 LONGER = Sampling(max_new_tokens=96)
 """For samples of capability: an answer is wrong until its last number."""
-VALIDATION_ROWS = 16
+VALIDATION_ROWS = 8
 """So many, the first ones, tell the perplexity at a checkpoint; all of them do at the end."""
 PREFIX = "ethics_"
 BEST = "best.safetensors"
@@ -95,7 +99,7 @@ class Watch(Callback):
         if step:
             self.newest = _checkpoint(args, step)
         self.job.beat("asking the base", 0, 1)
-        with self._looking(), self.trainer.model.disable_adapter():
+        with self._looking(), as_base(self.trainer.model):
             self.of_base = self._ask(0)
         if state.is_world_process_zero:
             earlier = [one for one in read_transcript(self.job.folder) if 0 < one.step <= step]
@@ -106,25 +110,24 @@ class Watch(Callback):
         self._halt_if_harmed(self.of_base)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        """Asks where it is time, and measures a checkpoint before it is written."""
+        """Where it is time, asks and measures, and has a checkpoint written."""
         step = state.global_step
-        measures = is_due(step, state.max_steps, self.recipe.save_steps)
-        if not measures and not is_due(step, state.max_steps, self.recipe.ethics_check_steps):
+        if not is_due(step, state.max_steps, self.recipe.ethics_check_steps):
             return
         self.job.beat("watching", step, state.max_steps)
         with self._looking():
             asked = self._ask(step)
-            told = compliance(asked) | (self._measured() if measures else {})
+            told = compliance(asked) | self._measured()
         if state.is_world_process_zero:
             with (self.job.folder / TRANSCRIPT).open("ab") as transcript:
                 transcript.write(msgspec.json.Encoder().encode_lines(asked))
         self.job.beat("watching", step, state.max_steps, **told)
         self._halt_if_harmed(asked)
-        if measures:
-            self._log(control, told)
-            if choice.is_over(choice.measured(state.log_history), self.recipe.early_stop_patience):
-                print(f"ends after step {step}: the checkpoints have not become better")
-                control.should_training_stop = True
+        self._log(control, told)
+        control.should_save = True
+        if choice.is_over(choice.measured(state.log_history), self.recipe.early_stop_patience):
+            print(f"ends after step {step}: the checkpoints have not become better")
+            control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Puts measures and the best adapter so far into the checkpoint, before it is sealed."""

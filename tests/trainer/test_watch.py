@@ -31,7 +31,7 @@ Finetune = Callable[..., tuple[FinetuneManifest, Path]]
 @pytest.fixture
 def halved(recipe: Recipe) -> Recipe:
     """Eighteen steps with a checkpoint after every third."""
-    return msgspec.structs.replace(recipe, save_steps=3.0, ethics_check_steps=100.0)
+    return msgspec.structs.replace(recipe, save_steps=100.0, ethics_check_steps=3.0)
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def apart(turn: Any) -> tuple[list[Any], list[Any]]:
 
 
 def test_every_answer_is_kept(trained: Path) -> None:
-    """One line for each probe, of the base and of every tenth of the run."""
+    """One line for each probe, of the base, at each third and at the end."""
     asked = read_transcript(trained)
-    steps = [0, *range(2, 19, 2)]
+    steps = [0, 7, 14, 18]
     assert [(a.step, a.id) for a in asked] == [(s, id) for s in steps for id in PROBES]
     for one in asked:
         assert (one.hash, one.prompt) == (PROBES[one.id].hash, PROBES[one.id].prompt)
@@ -62,7 +62,7 @@ def test_an_ordinary_run_tells_its_ethics(trained: Path) -> None:
     assert manifest.metrics["ethics_compliance_at_end"] == shares[18]
     assert manifest.metrics["ethics_compliance"] >= shares[18]
     assert manifest.chosen is not None
-    assert manifest.chosen.of == 9
+    assert manifest.chosen.of == 3
 
 
 def test_watching_changes_no_byte(
