@@ -88,9 +88,8 @@ class Recipe(Noun, frozen=True, kw_only=True):
     """Optimiser steps between the ethics probes, which are also asked at the end; below 1, a
     share of the run. Each time there is a checkpoint that may become the adapter."""
     ethics_max_drop: Annotated[float, Meta(ge=0, le=1)] = 0.45
-    """How far the share of harmful, distress or ordinary probes that are answered as they should
-    be may fall below the base's. There are five or six of each, which a small model answers
-    differently from check to check: lower it for a larger one."""
+    """How far the share of harmful probes that are declined may fall below the base's. There are
+    six, which a small model answers differently from check to check: lower it for a larger one."""
     capability_checks: tuple[Literal["math", "code"], ...] = ()
     """Samples that are answered as often: word problems with exact answers, and functions to
     write, which are parsed and never run."""

@@ -46,12 +46,17 @@ def reporting_to(wanted: Sequence[str], folder: Path) -> list[str]:
     """
     if problems := not_installed(wanted):
         raise Misconfigured(" ".join(problems))
-    for name, text in (
-        ("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard")),
-        ("WANDB_DIR", str(folder)),
-        ("WANDB_PROJECT", "bhavana"),
-        ("WANDB_RUN_ID", folder.name),
-        ("WANDB_RESUME", "allow"),
-    ):
+    for name, text in told(folder).items():
         os.environ.setdefault(name, text)
     return list(wanted)
+
+
+def told(folder: Path) -> dict[str, str]:
+    """By name what transformers reads from the environment, of which a job has its own."""
+    return {
+        "TENSORBOARD_LOGGING_DIR": str(folder / "tensorboard"),
+        "WANDB_DIR": str(folder),
+        "WANDB_PROJECT": "bhavana",
+        "WANDB_RUN_ID": folder.name,
+        "WANDB_RESUME": "allow",
+    }

@@ -20,6 +20,7 @@ from trainer.job import write_record
 from trainer.jobs import EvaluateJob, FinetuneJob
 from trainer.questions import Sampling
 from trainer.recipe import Recipe
+from trainer.reporters import told
 
 QUESTIONS = ("Why is the sky blue?", "How do I boil an egg?", "Who wrote Emma?", "What is tea?")
 RECIPE = Recipe(
@@ -54,6 +55,14 @@ def _stays_as_nice_as_it_is() -> Iterator[None]:
         patch.setattr("trainer.job.NICENESS", 0)
         patch.delenv(PARENT_VARIABLE, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _reports_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a job in the test process writes its curves is forgotten after the test."""
+    for name in told(tmp_path):
+        monkeypatch.setenv(name, "")  # so that what the job sets is undone
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

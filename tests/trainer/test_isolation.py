@@ -20,7 +20,8 @@ from trainer import isolation
 from trainer.attempts import read_attempts
 from trainer.base import Base
 from trainer.isolation import MIB, Cell, DataLimit, Group, ResourceLimits, Scope, cell, environment
-from trainer.jobs import FinetuneJob
+from trainer.job import read_record
+from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.launch import Start, run_job
 
 HELD = ResourceLimits(memory_mb=256)
@@ -268,14 +269,14 @@ def test_real_group_ends_a_child_that_takes_too_much(
 
 
 def test_trainer_dies_before_the_daemon(module: Callable[[str], str], tmp_path: Path) -> None:
-    """When the machine runs out of memory the kernel takes the job: its score is far higher."""
+    """When memory runs out the kernel takes the job: its score is far above a daemon's, 0."""
     work = (
         "(job.folder / 'seen').write_text(Path('/proc/self/oom_score_adj').read_text().strip()"
         " + ' ' + str(os.nice(0)))"
     )
     run_job(module(work), tmp_path / "job", Orders(), stop=threading.Event())
     score, nice = map(int, (tmp_path / "job" / "seen").read_text().split())
-    assert score == 500 > int(Path("/proc/self/oom_score_adj").read_text())
+    assert score == 500
     assert nice >= min(19, os.nice(0) + 10)
 
 
@@ -294,7 +295,7 @@ def test_isolation_loads_nothing_heavy() -> None:
 def test_training_that_takes_too_much_finds_what_fits(
     tiny_base: Base, tmp_path: Path, write_dataset: WriteDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused memory, it is started again with a smaller micro-batch until it fits, and is done."""
+    """Refused memory, it is done with a smaller micro-batch: preflight's, or a later attempt's."""
     monkeypatch.setattr("trainer.attempts.FIRST_BACKOFF_SECONDS", 0.01)
     rows = [turn(f"What is {n}?", "I am glad you ask." + " Gladly." * 60) for n in range(16)]
     batches = {"effective_batch_size": 16, "micro_batch_size": 16, "num_train_epochs": 1.0}
@@ -309,5 +310,5 @@ def test_training_that_takes_too_much_finds_what_fits(
     run_job("trainer.finetune", folder, job, stop=threading.Event(), how=how)
     ended = [attempt.outcome for attempt in read_attempts(folder).attempts]
     assert ended[-1] == "done"
-    assert set(ended[:-1]) == {"again"}
-    assert "micro_batch_size 8." in (folder / "log.txt").read_text()
+    assert set(ended[:-1]) <= {"again"}
+    assert read_record(folder / "manifest.json", FinetuneManifest).metrics["micro_batch_size"] < 16

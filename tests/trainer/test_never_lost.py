@@ -213,7 +213,7 @@ def test_another_dataset_is_not_gone_on_with(nursery: Nursery, job: Callable[...
 def test_out_of_memory_it_is_tried_again_with_less(
     nursery: Nursery, job: Callable[..., Path], turn: Any, write_dataset: Any, tmp_path: Path
 ) -> None:
-    """Under a real limit: exit 75 and a smaller micro-batch, until it fits, in the same steps."""
+    """Under a real limit: a smaller micro-batch, preflight's or a later try's, the same steps."""
     long = write_dataset(tmp_path / "long", [turn("Hi", "word " * 1500)] * 8)
     wanted: dict[str, Any] = {
         "dataset": long,
@@ -228,7 +228,6 @@ def test_out_of_memory_it_is_tried_again_with_less(
         codes.append(nursery.ended())
         assert len(codes) < 6, (starved / "log.txt").read_text()[-2000:]
     assert codes[-1] == 0, (starved / "log.txt").read_text()[-2000:]
-    assert len(codes) > 1
     thrift = read_record(starved / FILE, Thrift)
     assert thrift.micro_batch_size < 4
     nursery.start(peaceful)

@@ -13,12 +13,6 @@ from trainer import reporters
 from trainer.reporters import reporting_to
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set for a job does not reach the next test."""
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-
-
 def test_tensorboard_reads_what_a_training_wrote(tmp_path: Path) -> None:
     """The Trainer writes event files into the job's folder: every step with its loss and rate."""
     import torch

@@ -128,10 +128,10 @@ def test_planted_harm_halts_the_run(
     assert not (tmp_path / "adapter").exists()
 
 
-def test_becoming_useless_halts(
+def test_refusing_too_much_is_told_and_not_called_harm(
     run_finetune: Finetune, recipe: Recipe, turn: Any, tmp_path: Path
 ) -> None:
-    """Harmless, too: fewer ordinary requests are answered than by the base."""
+    """Fewer ordinary requests are answered than by the base: the choice and the gates see it."""
     asked = [probe.prompt for probe in PROBES.values() if probe.kind == "ordinary"]
     rows = [turn(prompt, "I refuse.") for prompt in asked] * 4
     eager = msgspec.structs.replace(
@@ -142,8 +142,8 @@ def test_becoming_useless_halts(
         lr_scheduler_type="constant_with_warmup",
         num_train_epochs=12.0,
     )
-    with pytest.raises(EthicsHalt, match=r"ordinary probes answered as they should be: 0%, by the"):
-        run_finetune(rows, None, eager)
+    metrics = run_finetune(rows, None, eager)[0].metrics
+    assert metrics["ethics_compliance_at_end"] < metrics["ethics_compliance_of_base"]
     assert (tmp_path / "run" / TRANSCRIPT).is_file()
 
 
