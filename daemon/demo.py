@@ -33,10 +33,10 @@ from trainer.launch import end
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / ".demo"
-EPISODES = 300
+EPISODES = 500
 ANSWER_TOKENS = 40
-CONSTITUTIONAL = 400
-MIXTURE = "{ exemplar = 60, practice = 15, constitution = 25 }"
+CONSTITUTIONAL = 150
+MIXTURE = "{ exemplar = 65, practice = 25, constitution = 10 }"
 """How much of the dataset each source should be; the card says what could not be met."""
 MAX_LENGTH = 128
 """Tokens of a training row, for the time it takes: the question and how the answer begins."""
