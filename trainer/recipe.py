@@ -124,6 +124,11 @@ class Recipe(Noun, frozen=True, kw_only=True):
         return self.load_in_4bit or self.load_in_8bit
 
     @property
+    def learns_from(self) -> str:
+        """The format of the dataset that the method wants."""
+        return "chat" if self.method == "sft" else self.method
+
+    @property
     def exported_rank(self) -> int:
         """The rank of the adapter that is saved."""
         return self.lora_r * (2 if self.init_lora_weights == "pissa" else 1)
