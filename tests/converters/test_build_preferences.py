@@ -81,7 +81,8 @@ def build(store, asked, tmp_path):
 
 
 def _rows(dataset, split):
-    return [json.loads(line) for line in (Path(dataset.path) / f"{split}.jsonl").open("rb")]
+    lines = (Path(dataset.path) / f"{split}.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def test_the_record_says_what_it_holds(build, store):
