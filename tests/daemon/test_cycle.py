@@ -97,11 +97,12 @@ def test_a_method_that_learns_from_preferences_gets_its_dataset(parts, begun, tm
     )  # fmt: skip
     reviews.record(parts.store, review, actor="test")
     begun = msgspec.structs.replace(begun, position=parts.store.position())
-    recipe = Recipe(method="dpo")
-    trainer = msgspec.structs.replace(parts.settings.trainer, recipe=recipe)
-    preferring = msgspec.structs.replace(
-        parts, settings=msgspec.structs.replace(parts.settings, trainer=trainer)
+    settings = msgspec.structs.replace(
+        parts.settings,
+        trainer=msgspec.structs.replace(parts.settings.trainer, recipe=Recipe(method="dpo")),
+        policy=msgspec.structs.replace(parts.settings.policy, holdout_share=0.0, test_share=0.0),
     )
+    preferring = msgspec.structs.replace(parts, settings=settings)
     dataset = cycle.build(preferring, begun)
     assert (dataset.format, dataset.counts) == ("dpo", {"train": 1})
     assert cycles.of_cycle(parts.store, Dataset, begun.id) == dataset

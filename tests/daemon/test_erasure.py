@@ -150,7 +150,9 @@ def test_a_person_who_only_spoke_of_anothers_answer_is_erased_from_what_was_lear
         store,
         data / "datasets" / "dataset-2",
         Asked(
-            policy=Policy(min_examples=1, holdout_share=0.0, test_share=0.0, **ALIKE),
+            policy=Policy(
+                min_examples=1, holdout_share=0.0, test_share=0.0, max_single_share=1.0, **ALIKE
+            ),
             panel="panel-1",
             as_of=store.position(),
             moment=now(),
