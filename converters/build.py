@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from converters.build_preferences import build_preferences
 from converters.dataset import build
 from converters.selection import Asked
 from scorers.apart import ask
@@ -41,6 +42,8 @@ class Order(Noun, frozen=True, kw_only=True):
     asked: Asked
     dataset_id: Identifier
     cycle_id: Identifier
+    format: str = "chat"
+    """Or one of what people prefer."""
 
 
 class Outcome(Noun, frozen=True, kw_only=True):
@@ -69,13 +72,14 @@ def answer(order: Order) -> Outcome:
     mark = None if order.high_water is None else Path(order.high_water)
     try:
         store = StoreReader(order.store, high_water=mark)
-        dataset = build(
-            store,
+        folder, ids = (
             Path(order.folder),
-            order.asked,
-            dataset_id=order.dataset_id,
-            cycle_id=order.cycle_id,
+            {"dataset_id": order.dataset_id, "cycle_id": order.cycle_id},
         )
+        if order.format == "chat":
+            dataset = build(store, folder, order.asked, **ids)
+        else:
+            dataset = build_preferences(store, folder, order.asked, format=order.format, **ids)
     except BhavanaError as error:
         return Outcome(fault=type(error).__name__, message=error.message, hint=error.hint)
     store.close()

@@ -25,18 +25,27 @@ def select_clear(store: StoreReader, asked: Asked, aside: Aside | None = None) -
         return select(store, asked, aside=aside)
 
     def barred(rows: Rows, better: Mapping[str, str]) -> Mask:
-        turns = list(asked_in(store, rows, better))
-        different = sorted({turn for some in turns for turn in some})
-        found = paraphrases(
-            [Candidate(turn, turn) for turn in different],
-            asked.forbidden,
-            _embed,
-            cut=asked.policy.paraphrase,
-        )
-        known = {one.prompt for one in found}
-        return np.array([not known.isdisjoint(some) for some in turns], bool)
+        return paraphrasing(list(asked_in(store, rows, better)), asked)
 
     return select(store, asked, barred, aside)
+
+
+def paraphrasing(turns: Sequence[Sequence[str]], asked: Asked) -> Mask:
+    """Of conversations, given as what the person said: in which a gate is paraphrased.
+
+    None where the policy does not look for it; else it loads the encoder.
+    """
+    if not asked.policy.paraphrase or not asked.forbidden:
+        return np.zeros(len(turns), bool)
+    different = sorted({turn for some in turns for turn in some})
+    found = paraphrases(
+        [Candidate(turn, turn) for turn in different],
+        asked.forbidden,
+        _embed,
+        cut=asked.policy.paraphrase,
+    )
+    known = {one.prompt for one in found}
+    return np.array([not known.isdisjoint(some) for some in turns], bool)
 
 
 def _embed(texts: Sequence[str]) -> Matrix:

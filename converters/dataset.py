@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -209,24 +209,35 @@ def read(dataset: Dataset) -> dict[str, bytes]:
     return files
 
 
-def forget(dataset: Dataset, experience_ids: Collection[str], *, dry_run: bool = False) -> int:
+def forget(
+    dataset: Dataset,
+    experience_ids: Collection[str],
+    positions: Collection[int] = (),
+    *,
+    dry_run: bool = False,
+) -> int:
     """Takes experiences out of a dataset's files; returns how many rows. Safe to repeat.
 
+    Also rows that were made from an event at one of the positions, such as a person's correction.
     The dataset is no longer what was recorded, and `verify` says so: it is not trained on.
     """
-    taken = 0
+    taken, gone = 0, frozenset(positions)
     for split in dataset.counts:
         path = Path(dataset.path) / f"{split}.jsonl"
         if not path.is_file():
             continue
         lines = path.read_bytes().splitlines(keepends=True)
-        left = [line for line in lines if json.loads(line)["id"] not in experience_ids]
+        left = [line for line in lines if not _is_of(json.loads(line), experience_ids, gone)]
         taken += len(lines) - len(left)
         if len(left) < len(lines) and not dry_run:
             partial = path.with_name(f".{path.name}.partial")
             write_synced(partial, b"".join(left))
             partial.replace(path)
     return taken
+
+
+def _is_of(row: Mapping[str, Any], ids: Collection[str], positions: frozenset[int]) -> bool:
+    return row["id"] in ids or not positions.isdisjoint(row.get("members", ()))
 
 
 def _write_rows(folder: Path, rows: Rows, aside: Aside) -> dict[str, str]:

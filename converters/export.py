@@ -88,6 +88,11 @@ def export(store: Store, dataset: Dataset, folder: Path, *, format: str) -> Expo
     """
     if format not in FORMATS:
         raise Rejected(f"There is no format {format}.", hint=f"There are: {', '.join(FORMATS)}.")
+    if dataset.format != "chat":
+        raise Rejected(
+            f"{dataset.id} holds what people prefer, as {dataset.format}.",
+            hint=f"`bhavana datasets preferences --format {dataset.format}` writes it anew.",
+        )
     with named_by_a_person(folder):
         require_vacant(folder)
     rows = {split: _rows(text) for split, text in read(dataset).items()}

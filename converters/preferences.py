@@ -33,7 +33,7 @@ from converters.rows import ROW
 from converters.steps import SURE_REFUSAL, route_of
 from converters.words import Words, words
 from store import experiences, reviews
-from store.events import Store
+from store.events import StoreReader
 from store.experiences import Assessed, Heard
 from store.records import Experience, Noun, Policy
 from store.redaction import is_bare, is_withheld
@@ -89,7 +89,7 @@ class Preference(NamedTuple, Generic[T]):
     format: Format[T]
 
 
-def said(store: Store, panel: str, *, as_of: int, moment: datetime) -> Said:
+def said(store: StoreReader, panel: str, *, as_of: int, moment: datetime) -> Said:
     """What was known at a position; `moment` says which quarantines were over."""
     kinds = ("correction", "preference", "thumb")
     return Said(
@@ -99,7 +99,7 @@ def said(store: Store, panel: str, *, as_of: int, moment: datetime) -> Said:
     )
 
 
-def beyond_bursts(store: Store, said: Said, *, ends: Sequence[int], allowed: int) -> set[int]:
+def beyond_bursts(store: StoreReader, said: Said, *, ends: Sequence[int], allowed: int) -> set[int]:
     """Positions of the answers that share sudden words with `allowed` others before them.
 
     `ends` are the positions of earlier datasets: what came after each is compared with before.

@@ -143,6 +143,7 @@ def build(parts: Parts, cycle: Cycle) -> Dataset:
         asked=asked,
         dataset_id=name,
         cycle_id=cycle.id,
+        format=parts.settings.trainer.recipe.learns_from,
     )
     dataset = build_apart(order, parts.stop)
     log.info("dataset_built", dataset=name, counts=dataset.counts, funnel=dataset.funnel)
@@ -201,6 +202,12 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
     base, folder = _base(parts), parts.settings.data / "runs" / _name("run", cycle)
     recipe, target = parts.settings.trainer.recipe, parts.target
     require_servable(recipe, shape_of(base), target.limits, target.name)
+    if dataset.format != recipe.learns_from:
+        raise Rejected(
+            f"{dataset.id} was built as {dataset.format}; trainer.recipe.method {recipe.method} "
+            f"learns from {recipe.learns_from}.",
+            hint="The next cycle builds what it learns from.",
+        )
     job = FinetuneJob(
         base=base,
         recipe=recipe,

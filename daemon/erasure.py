@@ -85,13 +85,14 @@ def erase(
     Safe to repeat: what is gone is not found again. Raises Unavailable.
     """
     found = privacy.find(store, scope, name)
-    went, rows = _forget(store, found.experiences, set(found.ids), dry_run=dry_run)
+    learned_from = (*found.experiences, *found.feedback, *found.reviews)
+    went, rows = _forget(store, learned_from, set(found.ids), dry_run=dry_run)
     erasure = None
     emptied = False
     if not dry_run:
         erasure = privacy.erase(store, scope, name, reason=reason, actor=actor)
         emptied = store.scrub()
-        went, more = _forget(store, found.experiences, set(found.ids))
+        went, more = _forget(store, learned_from, set(found.ids))
         rows |= {name: count for name, count in more.items() if name not in rows}
     return Receipt(
         id=None if erasure is None else erasure.id,
@@ -183,10 +184,10 @@ def retain_daily(parts: Parts) -> None:
 def _forget(
     store: Store, positions: Sequence[int], ids: set[str], *, dry_run: bool = False
 ) -> tuple[privacy.Went, dict[Identifier, int]]:
-    """Where experiences went, and how many rows of each dataset's files were taken out."""
+    """Where experiences, and what was said of them, went; how many rows each dataset lost."""
     went = privacy.where_it_went(store, positions)
     return went, {
-        dataset_id: datasets.forget(dataset, ids, dry_run=dry_run)
+        dataset_id: datasets.forget(dataset, ids, positions, dry_run=dry_run)
         for dataset_id in went.datasets
         if (dataset := cycles.by_id(store, Dataset, dataset_id)) is not None
     }

@@ -29,6 +29,7 @@ from trainer.isolation import ResourceLimits
 from trainer.launchers.launcher import LaunchSettings
 from trainer.questions import Sampling
 from trainer.recipe import Recipe
+from trainer.recipe import not_installed as method_not_installed
 from trainer.reporters import Reporter, not_installed
 from trainer.targets import TARGETS
 
@@ -192,6 +193,7 @@ def load(
         if name not in SCORERS
     ]
     problems += not_installed(settings.trainer.report_to)
+    problems += method_not_installed(settings.trainer.recipe)
     if "guard" in settings.panel.scorers and not settings.panel.guard.model:
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if "judge" in settings.panel.scorers:

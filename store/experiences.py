@@ -223,7 +223,9 @@ class Heard(Noun, frozen=True, kw_only=True):
     the experience stands beside it: it may be another person's."""
 
 
-def heard(store: Store, kinds: Collection[str], *, as_of: int, moment: datetime) -> Iterator[Heard]:
+def heard(
+    store: StoreReader, kinds: Collection[str], *, as_of: int, moment: datetime
+) -> Iterator[Heard]:
     """Feedback of these kinds on single responses up to a position, in the order it came.
 
     `moment` says which quarantines were over and which keys revoked. Any key with the scope may
@@ -336,7 +338,7 @@ def claim(
     return store.write(write)
 
 
-def assessed(store: Store, panel: str, *, as_of: int, moment: datetime) -> Iterator[Assessed]:
+def assessed(store: StoreReader, panel: str, *, as_of: int, moment: datetime) -> Iterator[Assessed]:
     """Experiences up to a position with this panel's assessment, in order of recording.
 
     Consent, trust and people's decisions are those that were known at the position; `moment`

@@ -488,9 +488,12 @@ class Dataset(Noun, frozen=True, kw_only=True):
     """Rows kept or dropped by each step of the selection."""
     built_at: datetime
     members: tuple[int, ...] = ()
-    """Positions of the experiences in it: what erasure and revocation follow."""
+    """Positions of the experiences in it, and of what people said of them where that is learned
+    from: what erasure and revocation follow."""
     held_out: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Those of them that are kept out of training, by split."""
+    format: str = "chat"
+    """What its rows are: `chat` conversations, or as a format of what people prefer has them."""
 
 
 class TrainingRun(Noun, frozen=True, kw_only=True):

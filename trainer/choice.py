@@ -14,6 +14,8 @@ from typing import Any
 from store.records import Noun
 
 ETHICS, CAPABILITY, LOSS = "ethics_compliance", "capability", "validation_loss"
+PREFERENCE_LOSS = "preference_loss"
+"""In place of the perplexity where a training learns from what people prefer."""
 
 
 class Measures(Noun, frozen=True, kw_only=True):
@@ -26,6 +28,8 @@ class Measures(Noun, frozen=True, kw_only=True):
     """Share of the samples that are right; None where the recipe asks for none."""
     validation_loss: float | None = None
     """Nats per supervised token of the first validation rows; None where there is none."""
+    preference_loss: float | None = None
+    """Of the method (dpo or kto) on the first validation rows; None where it is not that."""
 
     @property
     def perplexity(self) -> float | None:
@@ -34,7 +38,8 @@ class Measures(Noun, frozen=True, kw_only=True):
 
     def standing(self) -> tuple[float, float, float, int]:
         """The larger, the better."""
-        loss = math.inf if self.validation_loss is None else self.validation_loss
+        found = self.validation_loss if self.preference_loss is None else self.preference_loss
+        loss = math.inf if found is None else found
         return self.ethics_compliance, self.capability or 0.0, -loss, self.step
 
 
@@ -55,6 +60,7 @@ def measured(log: Iterable[Mapping[str, Any]]) -> list[Measures]:
             ethics_compliance=entry[ETHICS],
             capability=entry.get(CAPABILITY),
             validation_loss=entry.get(LOSS),
+            preference_loss=entry.get(PREFERENCE_LOSS),
         )
         for entry in log
         if ETHICS in entry and entry["step"] > 0
@@ -92,6 +98,9 @@ def _among(winner: Measures, equals: list[Measures]) -> str:
     alike = [m for m in equals if m.capability == winner.capability]
     if not alike:
         return f"the most capable ({winner.capability:.2f})"
-    if all(m.validation_loss != winner.validation_loss for m in alike):
+    if winner.preference_loss is not None:
+        if all(m.preference_loss != winner.preference_loss for m in alike):
+            return f"the lowest loss on held-out preferences ({winner.preference_loss:.3f})"
+    elif all(m.validation_loss != winner.validation_loss for m in alike):
         return f"the lowest perplexity ({winner.perplexity:.3f})"
     return "the last"

@@ -25,6 +25,14 @@ LOSS: tuple[Panel, ...] = (
     ("speed", "tokens per second", ("tokens_per_second",)),
     ("memory", "MB", ("memory_mb", "gpu_memory_mb")),
 )
+REWARDS = ("rewards/margins", "rewards/chosen", "rewards/rejected", "validation_rewards/margins")
+PREFERENCE: tuple[Panel, ...] = (
+    ("loss", "", ("loss", "preference_loss")),
+    ("rewards", "", REWARDS),
+    ("drift", "nats per token", ("kl_to_base",)),
+    *LOSS[1:],
+)
+"""Of a training by what people prefer, whose loss is not one of tokens."""
 ETHICS_PREFIX = "ethics"
 COLORS = ("#3b7a57", "#b5651d", "#5b7c99", "#7d5ba6", "#a63d40")
 FEW = 2
@@ -37,7 +45,7 @@ def draw(folder: Path) -> list[Path]:
     ethics = tuple(sorted(name for name in found if name.startswith(ETHICS_PREFIX)))
     drawn = []
     for name, panels in (
-        ("loss.png", LOSS),
+        ("loss.png", PREFERENCE if any(one in found for one in REWARDS) else LOSS),
         ("ethics.png", (("ethics probes", "", ethics),)),
     ):
         shown = [(t, unit, some) for t, unit, names in panels if (some := _of(found, names))]

@@ -2,8 +2,8 @@
 
 Loss only on the assistant's tokens, the language-model head only at those positions, summed
 over tokens and divided by their number in the whole effective batch, so that accumulation is
-exact. Started again, it goes on from the newest checkpoint that is whole, to the same bytes. The
-manifest is written last.
+exact; or, from what people prefer, DPO's and KTO's (trainer/methods.py). Started again, it goes on
+from the newest checkpoint that is whole, to the same bytes. The manifest is written last.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import msgspec
 import torch
-from transformers import TrainerState, TrainingArguments, set_seed
+from transformers import TrainerState, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
@@ -32,8 +32,9 @@ from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
 from trainer.job import Job, exit_code, is_first, ranks, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
-from trainer.loss import kl_to_base, mean_loss, supervised_loss
+from trainer.loss import kl_to_base, mean_loss
 from trainer.memory import Thrift
+from trainer.methods import Method, method_of, require_kind
 from trainer.model import (
     as_base,
     compute_dtype,
@@ -46,18 +47,8 @@ from trainer.optimizer import optimizer_of
 from trainer.preflight import Preflight
 from trainer.recipe import Recipe
 from trainer.reporters import reporting_to
-from trainer.sequences import (
-    Sequence,
-    by_length_in_batches,
-    fitting,
-    named,
-    packed,
-    padded,
-    side_by_side,
-    supervised_tokens,
-    tokenise,
-)
-from trainer.sft import SupervisedTrainer
+from trainer.sequences import named, supervised_tokens, tokens_of
+from trainer.sft import Steady
 from trainer.watch import Watch
 
 SPLITS = ("train", "validation")
@@ -77,29 +68,26 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         started = time.monotonic()
         job.beat("loading", 0, 1)
         set_seed(recipe.seed)
+        kind, files = method_of(recipe), _files(task)
         source = materialise(task.base, Path(task.cache))
         tokenizer = tokenizer_of(source)
-        rows = _read(task, tokenizer)
+        method = kind(recipe, tokenizer)
+        rows = _read(files, method)
         job.beat("preflight", 0, 1)
-        model = prepared(folder, source, recipe, rows.train)
-        about = [task, rows.hash, _versions()]
+        model = prepared(folder, source, method, rows.train)
+        about = [task, rows.hash, _versions(recipe)]
         checkpoints = Checkpoints(folder / "checkpoints", digest(about), recipe.save_total_limit)
         killed = killed_for_memory(folder) and ranks() == 1  # of several, each would learn
         thrift = (memory.learn if killed else memory.learned)(folder, recipe)
-        arguments = _arguments(recipe, thrift, checkpoints.folder, task.report_to)
-        trainer = SupervisedTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=rows.train,
-            data_collator=_collator(recipe),
-            optimizers=(optimizer_of(model, recipe, arguments), None),
-        )
+        arguments = _arguments(method, thrift, checkpoints.folder, task.report_to)
+        optimizer = optimizer_of(model, recipe, arguments)
+        trainer = method.trainer(model, arguments, rows.train, optimizer)
         for callback in (
             sft.Finite(trainer),
             stop,
             sft.Beat(job),
-            sft.Drift(trainer, rows.validation[:DRIFT_ROWS]),
-            Watch(trainer, job, tokenizer, recipe, rows.validation),
+            sft.Drift(trainer, method.all_parts(rows.validation)[:DRIFT_ROWS]),
+            Watch(trainer, job, tokenizer, method, rows.validation),
             sft.Keep(trainer, checkpoints),
         ):
             trainer.add_callback(callback)
@@ -108,11 +96,11 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         if not is_first():
             return None
         keep(model, recipe.adapter_scale)
-        metrics = _train_metrics(trainer, rows.train, thrift)
+        metrics = _train_metrics(trainer, method, rows.train, thrift)
         metrics |= watch.metrics(trainer, chosen.step)
         if rows.validation:
             job.beat("validating", 0, 1)
-            metrics |= _validation_metrics(model, rows.validation)
+            metrics |= _validation_metrics(model, method, rows.validation)
         adapter_hash = adapter.save(model, folder / "adapter", task.base)
         templates.save_plain(tokenizer, folder / "tokenizer")
         metrics["seconds"] = time.monotonic() - started
@@ -122,7 +110,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             base_hash=task.base.hash,
             recipe_hash=digest(recipe),
             metrics=metrics,
-            versions=_versions(),
+            versions=_versions(recipe),
             finished_at=now(),
             preflight=read_record(folder / preflight.FILE, Preflight),
             template_hash=digest(templates.tagged_for(tokenizer)),
@@ -137,65 +125,87 @@ def finetune(folder: Path) -> FinetuneManifest | None:
 class Rows(NamedTuple):
     """The dataset as the training sees it."""
 
-    train: list[Sequence]
-    validation: list[Sequence]
+    train: list[Any]
+    validation: list[Any]
     left_out: dict[str, tuple[str, ...]]
     hash: str
     """Of the files: what was erased since the last try is not learned from any more."""
 
 
-def _read(task: FinetuneJob, tokenizer: Any) -> Rows:
-    """Both splits, tokenised and in order. Raises Rejected when there is nothing to learn from."""
-    recipe, files = task.recipe, {s: Path(task.dataset) / f"{s}.jsonl" for s in SPLITS}
-    kept: dict[str, list[Sequence]] = {}
-    left_out: dict[str, tuple[str, ...]] = {}
-    for split, path in files.items():
+class File(NamedTuple):
+    """The rows of a split, and the file that they are in."""
+
+    path: Path
+    lines: list[dict[str, Any]]
+
+
+def _files(task: FinetuneJob) -> dict[str, File]:
+    """Both splits. Raises Rejected where one is missing, or of another kind than the method's."""
+    found = {}
+    for split in SPLITS:
+        path = Path(task.dataset) / f"{split}.jsonl"
         if not path.is_file():
             raise Rejected(f"The dataset has no {path}.")
         lines = msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
-        kept[split], left_out[split] = fitting(tokenise(lines, tokenizer, recipe.max_length))
+        require_kind(task.recipe.method, lines, path)
+        found[split] = File(path, lines)
+    return found
+
+
+def _read(files: dict[str, File], method: Method[Any]) -> Rows:
+    """Both splits, tokenised and in order. Raises Rejected when there is nothing to learn from."""
+    kept: dict[str, list[Any]] = {}
+    left_out: dict[str, tuple[str, ...]] = {}
+    for split, (_, lines) in files.items():
+        kept[split], left_out[split] = method.read(lines)
         if left_out[split]:
             print(
-                f"{len(left_out[split])} of {len(lines)} {split} rows are left out: their response "
-                f"begins after max_length ({recipe.max_length}): {named(left_out[split])}"
+                f"{len(left_out[split])} of {len(lines)} {split} rows are left out: nothing that "
+                f"could be learned is before max_length ({method.recipe.max_length}): "
+                f"{named(left_out[split])}"
             )
     if not kept["train"]:
         raise Rejected(
             "No training row has an assistant token to learn from.",
-            hint=f"Look at the dataset's train.jsonl and at max_length ({recipe.max_length}).",
+            hint="Look at the dataset's train.jsonl and at max_length "
+            f"({method.recipe.max_length}).",
         )
-    ordered = side_by_side(kept["train"], recipe.seed)
     return Rows(
-        train=by_length_in_batches(ordered, recipe.effective_batch_size),
+        train=method.ordered(kept["train"]),
         validation=kept["validation"],
         left_out=left_out,
-        hash=hash_files(files.values()),
+        hash=hash_files(file.path for file in files.values()),
     )
 
 
-def prepared(folder: Path, source: Path, recipe: Recipe, train: list[Sequence]) -> Any:
+def prepared(folder: Path, source: Path, method: Method[Any], train: list[Any]) -> Any:
     """The base with a fresh adapter, as the recipe asks; preflight.json and thrift.json say how.
 
     Raises DoesNotFit. A job that is started again keeps what was decided: its bytes depend on it.
     """
-    path = folder / preflight.FILE
+    path, recipe = folder / preflight.FILE, method.recipe
     if path.is_file():
         return for_training(source, recipe)
     memory_now, before = rehearsal.free_memory(), rehearsal.taken()
-    lengths = [(len(s["input_ids"]), supervised_tokens(s)) for s in train]
+    lengths = [(tokens_of(part), supervised_tokens(part)) for part in method.all_parts(train)]
     dtype = compute_dtype(recipe.dtype)
-    asked = preflight.demand(recipe, source, lengths, dtype.itemsize)
-    plan = preflight.plan(asked, memory_now, memory.learned(folder, recipe))
+    asked = preflight.demand(recipe, source, lengths, dtype.itemsize, method.answers)
+    begin = memory.learned(folder, recipe)
+    plan = preflight.plan(asked, memory_now, begin)
     model = for_training(source, recipe)
-    longest = sorted(train, key=lambda s: len(s["input_ids"]), reverse=True)
-
-    def worst(count: int) -> tuple[torch.Tensor, int]:
-        batch = _collator(recipe)(longest[:count])
-        inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        return supervised_loss(model, inputs)[0], batch["input_ids"].numel()
-
+    longest = sorted(train, key=method.length, reverse=True)
+    arguments = _arguments(method, begin, folder / "checkpoints", ())
     tokens = sum(length for length, _ in lengths) * recipe.num_train_epochs
-    found = rehearsal.rehearse(model, asked, plan, worst, before=before, tokens=tokens, dtype=dtype)
+    with method.rehearsing(model, arguments, longest) as loss_of:
+
+        def worst(count: int) -> tuple[torch.Tensor, int]:
+            batch = method.collate(longest[:count])
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            return loss_of(inputs), batch["input_ids"].numel()
+
+        found = rehearsal.rehearse(
+            model, asked, plan, worst, before=before, tokens=tokens, dtype=dtype
+        )
     print(found.said())
     if found.verdict == "tight":
         write_record(folder / memory.FILE, found.thrift)
@@ -203,25 +213,17 @@ def prepared(folder: Path, source: Path, recipe: Recipe, train: list[Sequence]) 
     return model
 
 
-def _collator(recipe: Recipe) -> Any:
-    return packed if packs(recipe.packing) else padded
-
-
-def packs(wanted: str) -> bool:
-    """Whether sequences are laid end to end: on an accelerator, unless it is said otherwise."""
-    return torch.cuda.is_available() if wanted == "auto" else wanted == "on"
-
-
 def _arguments(
-    recipe: Recipe, thrift: Thrift, folder: Path, report_to: tuple[str, ...]
-) -> TrainingArguments:
+    method: Method[Any], thrift: Thrift, folder: Path, report_to: tuple[str, ...]
+) -> Any:
+    recipe = method.recipe
     at_once = thrift.micro_batch_size * ranks()
     if recipe.effective_batch_size % at_once:
         raise Rejected(
             f"micro_batch_size {thrift.micro_batch_size} in {ranks()} processes does not divide "
             f"effective_batch_size {recipe.effective_batch_size}."
         )
-    return TrainingArguments(
+    return method.arguments(
         output_dir=str(folder),
         per_device_train_batch_size=thrift.micro_batch_size,
         gradient_accumulation_steps=recipe.effective_batch_size // at_once,
@@ -250,9 +252,7 @@ def _arguments(
     )
 
 
-def _train(
-    trainer: SupervisedTrainer, checkpoints: Checkpoints, stop: sft.Stop, patience: int
-) -> None:
+def _train(trainer: Steady, checkpoints: Checkpoints, stop: sft.Stop, patience: int) -> None:
     """Trains to the end, from the newest checkpoint where there is one.
 
     Raises Unavailable when it was asked to stop, and Halted when weights are not finite.
@@ -287,17 +287,18 @@ def _is_over(state: TrainerState, patience: int) -> bool:
 
 
 def _train_metrics(
-    trainer: SupervisedTrainer, train: list[Sequence], thrift: Thrift
+    trainer: Steady, method: Method[Any], train: list[Any], thrift: Thrift
 ) -> dict[str, float]:
-    history = trainer.state.log_history
+    history, parts = trainer.state.log_history, method.all_parts(train)
     losses = [entry["loss"] for entry in history if "loss" in entry]
-    return {
+    rewards = [{n: v for n, v in entry.items() if n.startswith("rewards/")} for entry in history]
+    return next(filter(None, reversed(rewards)), {}) | {  # of the last step
         "train_loss": statistics.fmean(losses),
         "train_rows": float(len(train)),
         "optimizer_steps": float(trainer.state.global_step),
         "skipped_steps": float(trainer.skipped_steps()),
-        "supervised_tokens": float(sum(map(supervised_tokens, train))),
-        "tokens": float(sum(len(s["input_ids"]) for s in train)),
+        "supervised_tokens": float(sum(map(supervised_tokens, parts))),
+        "tokens": float(sum(map(tokens_of, parts))),
         "micro_batch_size": float(thrift.micro_batch_size),
         "activation_checkpointing": float(thrift.activation_checkpointing),
         # Of the last try: what went before it, nobody timed.
@@ -305,18 +306,18 @@ def _train_metrics(
     }
 
 
-def _validation_metrics(model: Any, validation: list[Sequence]) -> dict[str, float]:
-    with as_base(model):
-        of_base = mean_loss(model, validation)
-    return {
-        "validation_loss": mean_loss(model, validation),
-        "validation_loss_of_base": of_base,
-        "kl_to_base": kl_to_base(model, validation[:DRIFT_ROWS]),
-    }
+def _validation_metrics(model: Any, method: Method[Any], validation: list[Any]) -> dict[str, float]:
+    found = method.measured(model, validation)
+    found["kl_to_base"] = kl_to_base(model, method.all_parts(validation)[:DRIFT_ROWS])
+    if choice.LOSS in found:
+        with as_base(model):
+            found["validation_loss_of_base"] = mean_loss(model, validation)
+    return found
 
 
-def _versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes")
+def _versions(recipe: Recipe) -> dict[str, str]:
+    packages = ["torch", "transformers", "peft", "accelerate", "safetensors", "bitsandbytes"]
+    packages += [] if recipe.method == "sft" else ["trl"]
     return {name: version(name) for name in packages} | {"python": sys.version.split()[0]}
 
 

@@ -31,7 +31,8 @@ class FinetuneJob(Noun, frozen=True, kw_only=True):
     base: Base
     recipe: Recipe
     dataset: str
-    """Folder with train.jsonl and validation.jsonl, rows of {"messages": [...]}."""
+    """Folder with train.jsonl and validation.jsonl; which rows, the recipe's method says
+    (trainer/methods.py)."""
     cache: str
     report_to: tuple[str, ...] = ()
     """Where its numbers go besides progress.jsonl: see trainer.reporters."""
@@ -51,7 +52,8 @@ class FinetuneManifest(Noun, frozen=True, kw_only=True):
     template_hash: str = ""
     """Of the tagged chat template; empty in manifests of older versions."""
     left_out: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    """By split: ids of rows whose response begins after max_length."""
+    """By split: ids of rows of which nothing could be learned: their response begins after
+    max_length, or a pair's answers are alike up to there."""
     chosen: Choice | None = None
     """Which checkpoint became the adapter; None in manifests of older versions."""
 

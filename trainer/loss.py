@@ -45,6 +45,16 @@ def mean_loss(model: Any, sequences: Iterable[Sequence]) -> float:
     return total / tokens
 
 
+def log_ratio(model: Any, sequence: Sequence) -> float:
+    """How many nats likelier the supervised tokens are to the adapted model than to its base."""
+    with torch.inference_mode():
+        inputs = _alone(sequence, model)
+        adapted, _ = supervised_loss(model, inputs)
+        with as_base(model):
+            base, _ = supervised_loss(model, inputs)
+    return float(base - adapted)
+
+
 def kl_to_base(model: Any, sequences: Iterable[Sequence]) -> float:
     """Mean KL divergence in nats per supervised token of the adapted model from its base.
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from store.errors import DoesNotFit, Unavailable
 from store.records import Noun
 from trainer.job import read_record, write_record
@@ -26,17 +28,18 @@ class Thrift(Noun, frozen=True, kw_only=True):
 
     micro_batch_size: int
     activation_checkpointing: bool
+    least: int = 1
+    """The smallest micro-batch that the method can do with."""
 
     def more(self) -> Thrift | None:
         """The next thing to try with less memory; None when nothing is left."""
         if self.micro_batch_size > 1:
             # Half of it; of an odd one another divisor, as it must divide the effective batch.
             smaller = self.micro_batch_size // _least_divisor(self.micro_batch_size)
-            return Thrift(
-                micro_batch_size=smaller, activation_checkpointing=self.activation_checkpointing
-            )
+            if smaller >= self.least:
+                return replace(self, micro_batch_size=smaller)
         if not self.activation_checkpointing:
-            return Thrift(micro_batch_size=1, activation_checkpointing=True)
+            return replace(self, activation_checkpointing=True)
         return None
 
 
@@ -52,6 +55,7 @@ def learned(folder: Path, recipe: Recipe) -> Thrift:
     return Thrift(
         micro_batch_size=recipe.micro_batch_size,
         activation_checkpointing=recipe.activation_checkpointing,
+        least=2 if recipe.method == "kto" else 1,
     )
 
 

@@ -200,6 +200,8 @@ class Demand(Noun, frozen=True, kw_only=True):
     worst: Worst
     width: int
     """Bytes of a number in the compute dtype."""
+    answers: int = 1
+    """Sequences in a row of the dataset: a pair has two."""
 
     def base_bytes(self) -> float:
         """The frozen base as it is loaded."""
@@ -236,7 +238,7 @@ class Demand(Noun, frozen=True, kw_only=True):
         Counted by what autograd keeps: of Llama's blocks norms in float32 and the rest in the
         compute dtype, of GPT-NeoX's less, and with dropout each module's own input.
         """
-        tokens = thrift.micro_batch_size * self.worst.length
+        tokens = thrift.micro_batch_size * self.answers * self.worst.length
         layers = self.recipe.adapted_layers(self.shape.layers)
         # A quantized base has its embeddings in float32, so that half of what follows is.
         width = (4 + self.width) / 2 if self.recipe.is_quantized else self.width
@@ -254,7 +256,7 @@ class Demand(Noun, frozen=True, kw_only=True):
 
     def head_bytes(self, thrift: Thrift) -> float:
         """The logits at supervised positions, in the compute dtype and twice in float32."""
-        positions = thrift.micro_batch_size * self.worst.supervised
+        positions = thrift.micro_batch_size * self.answers * self.worst.supervised
         return positions * self.weights.vocabulary * (2 * self.width + 8)
 
     def estimate(self, thrift: Thrift) -> int:
@@ -268,7 +270,13 @@ class Demand(Noun, frozen=True, kw_only=True):
         return int(HEADROOM * sum(parts))
 
 
-def demand(recipe: Recipe, folder: Path, lengths: Sequence[tuple[int, int]], width: int) -> Demand:
+def demand(
+    recipe: Recipe,
+    folder: Path,
+    lengths: Sequence[tuple[int, int]],
+    width: int,
+    answers: int = 1,
+) -> Demand:
     """Of a run over sequences of these (tokens, supervised tokens), on the base in a folder."""
     return Demand(
         recipe=recipe,
@@ -279,6 +287,7 @@ def demand(recipe: Recipe, folder: Path, lengths: Sequence[tuple[int, int]], wid
             supervised=max(supervised for _, supervised in lengths),
         ),
         width=width,
+        answers=answers,
     )
 
 

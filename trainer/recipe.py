@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from store.records import Noun
+
+Method = Literal["sft", "dpo", "kto"]
+PREFERENCE = "Run `pip install 'bhavana[preference]'` in this environment, or `make setup`."
 
 
 class Recipe(Noun, frozen=True, kw_only=True):
@@ -16,6 +20,18 @@ class Recipe(Noun, frozen=True, kw_only=True):
     Raises ValueError for a combination that cannot be trained, which msgspec reports with its
     place: a recipe that exists can be run.
     """
+
+    # --- the method -----------------------------------------------------------------------
+    method: Method = "sft"
+    """sft: answers as they stand. dpo: pairs of a better and a worse answer; kto: single answers,
+    desirable or not. The last two learn from what people prefer and need TRL (the extra
+    `preference`); a cycle builds the dataset that the method asks for."""
+    beta: Annotated[float, Meta(gt=0, le=10)] = 0.1
+    """dpo and kto: how dear it is to move away from the base. The higher, the nearer it stays."""
+    desirable_weight: Annotated[float, Meta(gt=0)] = 1.0
+    """kto: what a desirable answer weighs in the loss. TRL's log says which weights would make up
+    for one kind being the rarer."""
+    undesirable_weight: Annotated[float, Meta(gt=0)] = 1.0
 
     # --- the base -------------------------------------------------------------------------
     load_in_4bit: bool = False
@@ -112,6 +128,11 @@ class Recipe(Noun, frozen=True, kw_only=True):
         return self.load_in_4bit or self.load_in_8bit
 
     @property
+    def learns_from(self) -> str:
+        """The format of the dataset that the method wants."""
+        return "chat" if self.method == "sft" else self.method
+
+    @property
     def exported_rank(self) -> int:
         """The rank of the adapter that is saved."""
         return self.lora_r * (2 if self.init_lora_weights == "pissa" else 1)
@@ -121,6 +142,7 @@ class Recipe(Noun, frozen=True, kw_only=True):
         return max(1, round(layers * self.lora_layer_share))
 
     def _faults(self) -> Iterator[str]:
+        yield from self._faults_of_method()
         if self.effective_batch_size % self.micro_batch_size:
             yield (
                 f"micro_batch_size {self.micro_batch_size} does not divide "
@@ -158,3 +180,33 @@ class Recipe(Noun, frozen=True, kw_only=True):
             yield 'lora_target_modules is empty: name modules, or "all-linear"'
         if self.warmup_steps >= 1 and self.warmup_steps % 1:
             yield f"warmup_steps {self.warmup_steps} is neither a share below 1 nor a number"
+
+    def _faults_of_method(self) -> Iterator[str]:
+        if self.method == "sft" and self.beta != 0.1:
+            yield "beta needs method dpo or kto"
+        if self.method != "kto":
+            yield from (
+                f"{name} needs method kto"
+                for name in ("desirable_weight", "undesirable_weight")
+                if getattr(self, name) != 1
+            )
+        elif self.micro_batch_size == 1:
+            yield (
+                "micro_batch_size 1 is too small for method kto, which compares the answers of a "
+                "micro-batch with each other: set 2 or more"
+            )
+        if self.method != "sft":
+            if self.packing == "on":
+                yield f"packing on is for method sft: the answers of {self.method} are padded"
+            if self.init_lora_weights == "pissa":
+                yield (
+                    f"init_lora_weights pissa changes the base, from which method {self.method} "
+                    "measures: choose default"
+                )
+
+
+def not_installed(recipe: Recipe) -> list[str]:
+    """What the recipe's method needs and is not there, with the next step."""
+    if recipe.method == "sft" or importlib.util.find_spec("trl") is not None:
+        return []
+    return [f"trainer.recipe.method: {recipe.method} needs TRL. {PREFERENCE}"]

@@ -7,8 +7,8 @@ nothing and is never told; so such a row is refused here, with its id.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from typing import Any, NamedTuple, TypedDict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import torch
 
@@ -18,13 +18,19 @@ from trainer import templates
 IGNORED = -100  # the label that the field gives to positions without loss
 NAMED_IDS = 20
 """So many ids are named in a message; the manifest has all."""
+Row = TypeVar("Row", bound="Named")
 
 
-class Sequence(TypedDict):
-    """One tokenised row; labels are IGNORED where there is no loss."""
+class Named(TypedDict):
+    """What every row of a dataset has, whatever its kind."""
 
     id: str
     conversation: str
+
+
+class Sequence(Named):
+    """One tokenised row; labels are IGNORED where there is no loss."""
+
     input_ids: list[int]
     labels: list[int]
 
@@ -106,26 +112,33 @@ def named(ids: list[str] | tuple[str, ...]) -> str:
     return ", ".join(ids[:NAMED_IDS]) + (f" and {more} more" if more > 0 else "")
 
 
-def side_by_side(sequences: list[Sequence], seed: int) -> list[Sequence]:
+def side_by_side(rows: list[Row], seed: int) -> list[Row]:
     """In an order drawn by the seed, those of one conversation next to each other.
 
     The halves of a contrast pair are one conversation. In one batch, what they have in common
     cancels out of the gradient, and what remains is what tells them apart.
     """
-    groups: dict[str, list[Sequence]] = {}
-    for sequence in sequences:
-        groups.setdefault(sequence["conversation"], []).append(sequence)
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["conversation"], []).append(row)
     order = list(groups.values())
     random.Random(seed).shuffle(order)  # noqa: S311  # an order, not a secret
-    return [sequence for group in order for sequence in group]
+    return [row for group in order for row in group]
 
 
-def by_length_in_batches(sequences: list[Sequence], size: int) -> list[Sequence]:
+def tokens_of(sequence: Any) -> int:
+    """How long a sequence is."""
+    return len(sequence["input_ids"])
+
+
+def by_length_in_batches(
+    rows: list[Row], size: int, length: Callable[[Row], int] = tokens_of
+) -> list[Row]:
     """The same effective batches in the same order, each sorted by length: less padding."""
     return [
-        sequence
-        for start in range(0, len(sequences), size)
-        for sequence in sorted(sequences[start : start + size], key=lambda s: len(s["input_ids"]))
+        row
+        for start in range(0, len(rows), size)
+        for row in sorted(rows[start : start + size], key=length)
     ]
 
 

@@ -31,27 +31,11 @@ not finite. One more halts it."""
 NON_FINITE = "non_finite"
 
 
-class SupervisedTrainer(Trainer):
-    """transformers.Trainer with the loss of `trainer.loss`."""
+class Steady(Trainer):
+    """transformers.Trainer where a step that is not finite is skipped, and said to be."""
 
     skipped = False
     """The step that is under way was not finite and is skipped."""
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """The loss of a micro-batch, as its share of the effective batch's mean per token."""
-        total, tokens = supervised_loss(model, inputs)
-        # Infinity can have a finite gradient; one that is not a number marks the whole step.
-        whole = torch.where(total.detach().isfinite(), 1.0, math.nan)
-        loss = total * whole / (tokens if num_items_in_batch is None else num_items_in_batch)
-        if num_items_in_batch is not None:
-            loss = loss * self.accelerator.num_processes  # their gradients are averaged
-        return (loss, {}) if return_outputs else loss
 
     def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
         """As theirs, but a loss that is not finite does not spoil the sum with all later ones."""
@@ -70,10 +54,36 @@ class SupervisedTrainer(Trainer):
         return self.skipped + sum(NON_FINITE in entry for entry in self.state.log_history)
 
 
+def marked(loss: torch.Tensor) -> torch.Tensor:
+    """The loss, whose gradient is not a number where it is not finite itself.
+
+    Infinity can have a finite gradient; one that is not a number marks the whole step.
+    """
+    return loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
+
+
+class SupervisedTrainer(Steady):
+    """With the loss of `trainer.loss`."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of a micro-batch, as its share of the effective batch's mean per token."""
+        total, tokens = supervised_loss(model, inputs)
+        loss = marked(total) / (tokens if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # their gradients are averaged
+        return (loss, {}) if return_outputs else loss
+
+
 class Callback(TrainerCallback):
     """One that knows its trainer."""
 
-    def __init__(self, trainer: SupervisedTrainer) -> None:
+    def __init__(self, trainer: Steady) -> None:
         self.trainer = trainer
 
 
@@ -121,23 +131,26 @@ class Beat(TrainerCallback):
 class Drift(Callback):
     """Logs how far the model is from its base, at each checkpoint."""
 
-    def __init__(self, trainer: SupervisedTrainer, rows: list[Sequence]) -> None:
+    def __init__(self, trainer: Steady, rows: list[Sequence]) -> None:
         super().__init__(trainer)
         self.rows = rows
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         """Before the checkpoint, so that the log in it has this, too."""
         if control.should_save and self.rows:
+            training = self.trainer.model.training
             self.trainer.model.eval()
+            drift = kl_to_base(self.trainer.model, self.rows)
+            self.trainer.model.train(training)
             log_loss = control.should_log  # which logging anything sets to False
-            self.trainer.log({"kl_to_base": kl_to_base(self.trainer.model, self.rows)})
+            self.trainer.log({"kl_to_base": drift})
             control.should_log = log_loss
 
 
 class Keep(Callback):
     """Looks for space before each checkpoint and marks it as whole after."""
 
-    def __init__(self, trainer: SupervisedTrainer, checkpoints: Checkpoints) -> None:
+    def __init__(self, trainer: Steady, checkpoints: Checkpoints) -> None:
         super().__init__(trainer)
         self.checkpoints = checkpoints
 

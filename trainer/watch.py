@@ -42,21 +42,19 @@ from store.records import Noun
 from trainer import choice, probes
 from trainer.answers import answer
 from trainer.job import Job, write_atomically, write_record
-from trainer.loss import mean_loss
+from trainer.methods import Method
 from trainer.model import as_base, scaled
 from trainer.probes import Probe
 from trainer.probes.judging import halting, judge, right
 from trainer.questions import Question, Sampling
-from trainer.recipe import Recipe
-from trainer.sequences import Sequence
-from trainer.sft import Callback, SupervisedTrainer
+from trainer.sft import Callback, Steady
 
 TRANSCRIPT = "ethics.jsonl"
 SHORT = Sampling(max_new_tokens=32)
 LONGER = Sampling(max_new_tokens=96)
 """For samples of capability: an answer is wrong until its last number."""
 VALIDATION_ROWS = 8
-"""So many, the first ones, tell the perplexity at a checkpoint; all of them do at the end."""
+"""So many, the first ones, tell the loss at a checkpoint; all of them do at the end."""
 PREFIX = "ethics_"
 HARMFUL = f"{PREFIX}harmful"
 BEST = "best.safetensors"
@@ -82,14 +80,15 @@ class Watch(Callback):
 
     def __init__(
         self,
-        trainer: SupervisedTrainer,
+        trainer: Steady,
         job: Job,
         tokenizer: Any,
-        recipe: Recipe,
-        validation: list[Sequence],
+        method: Method[Any],
+        validation: list[Any],
     ) -> None:
         super().__init__(trainer)
-        self.job, self.tokenizer, self.recipe = job, tokenizer, recipe
+        self.job, self.tokenizer, self.method = job, tokenizer, method
+        self.recipe = recipe = method.recipe
         self.rows = validation[:VALIDATION_ROWS]
         self.probes = probes.read("ethics")
         self.samples = [p for p in probes.read("capability") if p.kind in recipe.capability_checks]
@@ -170,7 +169,7 @@ class Watch(Callback):
             answers = self._answers(self.samples, LONGER)
             found[choice.CAPABILITY] = fmean(map(right, self.samples, answers))
         if self.rows:
-            found[choice.LOSS] = mean_loss(self.trainer.model, self.rows)
+            found |= self.method.measured(self.trainer.model, self.rows)
         return found
 
     def _answers(self, asked: list[Probe], sampling: Sampling) -> list[str]:
@@ -243,7 +242,7 @@ def read_transcript(folder: Path) -> list[Asked]:
     return found
 
 
-def settle(trainer: SupervisedTrainer) -> choice.Choice:
+def settle(trainer: Steady) -> choice.Choice:
     """After the training: the model has the weights of its best checkpoint. Says which."""
     chosen = choice.chosen(choice.measured(trainer.state.log_history))
     if chosen.step != trainer.state.global_step:
@@ -253,7 +252,7 @@ def settle(trainer: SupervisedTrainer) -> choice.Choice:
     return chosen
 
 
-def metrics(trainer: SupervisedTrainer, step: int) -> dict[str, float]:
+def metrics(trainer: Steady, step: int) -> dict[str, float]:
     """Ethics compliance of the base, at the end, and of the checkpoint of this step."""
     log = trainer.state.log_history
     found = {entry["step"]: entry[choice.ETHICS] for entry in log if choice.ETHICS in entry}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from converters.formats.format import Turn, Unfit
 from converters.reading import Spoken
@@ -29,6 +29,20 @@ def prompt(experience: Experience | Spoken) -> list[Turn]:
 def reply(text: str) -> Turn:
     """An answer of the model."""
     return {"role": "assistant", "content": text}
+
+
+def conversations(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row of any kind of dataset as chat rows: a pair is two, whose ids say which is better."""
+    if "messages" in row:
+        return [dict(row)]
+    if "label" in row:
+        answers = {"completion": "desirable" if row["label"] else "undesirable"}
+    else:
+        answers = {"chosen": "better", "rejected": "worse"}
+    return [
+        {"id": f"{row['id']} ({what})", "messages": [*row["prompt"], *row[name]]}
+        for name, what in answers.items()
+    ]
 
 
 def folded(messages: Sequence[Turn]) -> list[Turn]:

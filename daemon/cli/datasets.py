@@ -14,6 +14,7 @@ from converters import dataset as datasets
 from converters.export import Exported
 from converters.export import export as write_copy
 from converters.export_preferences import export_preferences
+from converters.formats.turns import conversations
 from daemon.cli.app import AsJson, app, settings, show
 from daemon.wiring import asked_of, at_work, open_store
 from store import cycles
@@ -54,7 +55,8 @@ a secret key of a trusted source. The policy's caps, consent and min_examples ho
 
 `datasets.load_dataset(FOLDER)` reads it, and so does TRL; README.md and manifest.json say what is
 in it. The folder must not be there, or be empty. No erasure reaches a copy, so delete it when it
-was used.
+was used. A cycle whose recipe has trainer.recipe.method = "dpo" or "kto" builds and trains the
+same as a dataset of its own, which erasure does reach.
 
 \b
 Formats:
@@ -72,6 +74,7 @@ def list_datasets(as_json: AsJson = False) -> None:
             "id": dataset.id,
             "built_at": dataset.built_at,
             "position": dataset.position,
+            "format": dataset.format,
             "counts": dataset.counts,
             "content_hash": dataset.content_hash,
         }
@@ -81,7 +84,8 @@ def list_datasets(as_json: AsJson = False) -> None:
     def text() -> str:
         return (
             "\n".join(
-                f"{one.id:32}  {one.built_at:%Y-%m-%d %H:%M} UTC  {_rows(one.counts)}"
+                f"{one.id:32}  {one.built_at:%Y-%m-%d %H:%M} UTC  {one.format:4}  "
+                f"{_rows(one.counts)}"
                 for one in found
             )
             or "No datasets yet; `bhavana cycle` builds one."
@@ -108,7 +112,7 @@ def show_dataset(dataset_id: DatasetId, as_json: AsJson = False) -> None:
         lines = [
             f"dataset   {dataset.id}, built {dataset.built_at:%Y-%m-%d %H:%M} UTC",
             f"of        {dataset.cycle_id}, position {dataset.position} of the log",
-            f"rows      {_rows(dataset.counts)}",
+            f"rows      {_rows(dataset.counts)}, as {dataset.format}",
             f"folder    {dataset.path}",
             f"hash      {dataset.content_hash}",
             f"panel     {dataset.panel}",
@@ -165,7 +169,7 @@ def preview(
     with open_store(configured) as store:
         dataset = _named(store, dataset_id)
     lines = datasets.read(dataset)["train"].splitlines()[:rows]
-    shown = [msgspec.json.decode(line) for line in lines]
+    shown = [one for line in lines for one in conversations(msgspec.json.decode(line))]
     if masks:
         # Loads torch, which no other verb on datasets needs.
         from trainer.preview import preview as as_trained

@@ -44,10 +44,13 @@ def train(
 ) -> None:
     """Look at a training run: where it is, how long it takes, how to run it elsewhere.
 
-    Training is a step of a cycle, which `bhavana cycle` turns. With --launcher, a command, a
-    Slurm script or a Kubernetes manifest for the run's folder is printed, for a daemon that was
-    stopped while it trained: `| sbatch` or `| kubectl apply -f -` submits it, and the daemon,
-    started again, goes on with the adapter that it left in the folder.
+    Training is a step of a cycle, which `bhavana cycle` turns. What it learns from and how is
+    trainer.recipe.method: sft, from answers; dpo, from corrections and preferences; kto, from
+    decisions and thumbs. The last two need TRL (the extra `preference`).
+
+    With --launcher, a command, a Slurm script or a Kubernetes manifest for the run's folder is
+    printed, for a daemon that was stopped while it trained: `| sbatch` or `| kubectl apply -f -`
+    submits it, and the daemon, started again, goes on with the adapter that it left in the folder.
 
     Exit code 0: it goes well or has ended so. 3: it failed; the reason is printed.
     """

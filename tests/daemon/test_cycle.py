@@ -9,11 +9,12 @@ from daemon import cycle
 from daemon.settings import Settings, StoreSettings
 from daemon.wiring import Parts
 from scorers.panel import panel_id
-from store import cycles, experiences, privacy, sources
+from store import cycles, experiences, privacy, reviews, sources
 from store.errors import Halted, Misconfigured, Rejected
-from store.records import Cycle, Policy, Release, now
+from store.records import Cycle, Dataset, Policy, Release, Review, now
 from tests.converters.building import ALIKE
 from trainer.base import locate
+from trainer.recipe import Recipe
 from trainer.targets import TARGETS
 from trainer.targets.limits import Limits
 
@@ -86,6 +87,31 @@ def test_what_the_target_cannot_serve_is_not_trained(parts, begun, monkeypatch, 
     with pytest.raises(Misconfigured, match="highest rank is 8, this adapter's is 16"):
         cycle.train(parts, begun, dataset)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_method_that_learns_from_preferences_gets_its_dataset(parts, begun, tmp_path):
+    """Built from what a reviewer said; another method does not train on it, and says why."""
+    review = Review(
+        id="r-1", experience_id="canary", decision="correct", text="I do not know.",
+        reason="seen", reviewer="ann", reviewed_at=now(),
+    )  # fmt: skip
+    reviews.record(parts.store, review, actor="test")
+    begun = msgspec.structs.replace(begun, position=parts.store.position())
+    settings = msgspec.structs.replace(
+        parts.settings,
+        trainer=msgspec.structs.replace(parts.settings.trainer, recipe=Recipe(method="dpo")),
+        policy=msgspec.structs.replace(parts.settings.policy, holdout_share=0.0, test_share=0.0),
+    )
+    preferring = msgspec.structs.replace(parts, settings=settings)
+    dataset = cycle.build(preferring, begun)
+    assert (dataset.format, dataset.counts) == ("dpo", {"train": 1})
+    assert cycles.of_cycle(parts.store, Dataset, begun.id) == dataset
+    with pytest.raises(Rejected, match=r"built as dpo; trainer\.recipe\.method sft learns"):
+        cycle.train(parts, begun, dataset)
+    assert not (tmp_path / "runs").exists()
+    _erase(parts.store)
+    with pytest.raises(Halted, match="erased"):
+        cycle.require_unerased(preferring, dataset)
 
 
 @pytest.mark.parametrize(("name", "said"), [("smollm2-135m", "its bytes"), ("other", "not to")])

@@ -8,11 +8,13 @@ import pytest
 
 from converters import FORMATS, PREFERENCES
 from converters import dataset as datasets
+from converters.build_preferences import build_preferences
+from converters.selection import Asked
 from daemon.settings import Settings
 from scorers.panel import panel_id
-from store import cycles, experiences
+from store import cycles, experiences, reviews
 from store.events import Store
-from store.records import Cycle, Policy, now
+from store.records import Cycle, Policy, Review, now
 from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 from trainer.gates import GATES
@@ -214,3 +216,36 @@ def test_a_preview_with_masks_marks_what_is_learned_from(bhavana, dataset):
     assert f"⟦{answer}<|im_end|>⟧" in ran.stdout
     assert f"{question}<|im_end|>" in ran.stdout.partition("⟦")[0]
     assert "tokens are learned from" in ran.stdout
+
+
+def test_a_dataset_of_preferences_is_told_apart_and_shown_answer_by_answer(
+    bhavana, data, make_experience, make_assessment
+):
+    """Its kind in list and show; the better and the worse answer of a pair in a preview."""
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
+        experiences.record(store, [make_experience("e-1", "Why?", source="exemplar")])
+        experiences.assess(store, [make_assessment("e-1", panel="panel-1")])
+        review = Review(
+            id="r-1", experience_id="e-1", decision="correct", text="Because it rained.",
+            reason="seen", reviewer="ann", reviewed_at=now(),
+        )  # fmt: skip
+        reviews.record(store, review, actor="test")
+        policy = Policy(min_examples=1, holdout_share=0.0, test_share=0.0, **ALIKE)
+        made = build_preferences(
+            store,
+            data / "datasets" / "dataset-1",
+            Asked(policy=policy, panel="panel-1", as_of=store.position(), moment=now()),
+            format="dpo",
+            dataset_id="dataset-1",
+            cycle_id="cycle-1",
+        )
+        cycles.leave(store, made)
+    [listed] = json.loads(bhavana("datasets", "list", "--json").stdout)
+    assert listed["format"] == "dpo"
+    assert "1 train, as dpo" in bhavana("datasets", "show", "dataset-1").stdout
+    shown = bhavana("datasets", "preview", "dataset-1").stdout
+    better, worse = shown.split("e-1 (worse)")
+    assert better.startswith("e-1 (better)")
+    assert "assistant: Because it rained." in better
+    assert "Because it rained." not in worse

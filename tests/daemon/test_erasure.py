@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from converters import dataset as datasets
+from converters.build_preferences import build_preferences
+from converters.selection import Asked
 from daemon.erasure import erase
 from store import cycles, experiences, refits, reviews, sources
 from store.errors import IntegrityError
 from store.events import Store
-from store.records import Feedback, Policy, Refit, Review, now
+from store.records import ConsentChange, Feedback, Policy, Refit, Review, now
 from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 
@@ -125,6 +127,48 @@ def test_a_dataset_that_lost_rows_is_not_trained_on(kept):
     _erase(store, "canary-001")
     with pytest.raises(IntegrityError, match="erased"):
         datasets.verify(dataset)
+
+
+def test_a_person_who_only_spoke_of_anothers_answer_is_erased_from_what_was_learned(kept, data):
+    """Their words are in a dataset of preferences: its row goes, and nobody else's."""
+    store, _ = kept
+    for who, said in (("bea", "The worse words of Bea."), ("cyd", "The worse words of Cyd.")):
+        at = now()
+        change = ConsentChange(id=who, scope="subject", scope_id=who, training=True, changed_at=at)
+        experiences.change_consent(store, change, actor="test")
+        given = Feedback(
+            id=f"p-{who}",
+            kind="preference",
+            experience_id="of-stays" if who == "bea" else "of-canary-001",
+            given_at=at,
+            text=said,
+            value=1,
+            subject=who,
+        )
+        experiences.give_feedback(store, [given], actor="test")
+    made = build_preferences(
+        store,
+        data / "datasets" / "dataset-2",
+        Asked(
+            policy=Policy(
+                min_examples=1, holdout_share=0.0, test_share=0.0, max_single_share=1.0, **ALIKE
+            ),
+            panel="panel-1",
+            as_of=store.position(),
+            moment=now(),
+        ),
+        format="dpo",
+        dataset_id="dataset-2",
+        cycle_id="cycle-2",
+    )
+    cycles.leave(store, made)
+    assert made.counts == {"train": 2}
+    receipt = _erase(store, "bea")
+    assert receipt.dataset_rows == {"dataset-2": 1}
+    text = (data / "datasets" / "dataset-2" / "train.jsonl").read_text()
+    assert "Bea" not in text
+    assert "Cyd" in text
+    assert _hits(data / "datasets", ["of-stays"]) == {"train.jsonl"}  # hers, in the other dataset
 
 
 def test_the_receipt_names_nobody(kept):

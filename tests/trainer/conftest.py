@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 
 from store.orphans import PARENT_VARIABLE
+from tests.trainer.children import ROOT, Nursery
 from trainer import base as bases
 from trainer.base import Base
 from trainer.gates import GATES
@@ -243,3 +247,21 @@ def evaluate_job(
         return folder
 
     return write
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """One that lives as long as these tests."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop(PARENT_VARIABLE, None)
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("nursery.py"))],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Nursery(process)
+        assert process.stdin is not None
+        process.stdin.close()

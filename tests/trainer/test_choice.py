@@ -52,6 +52,17 @@ def test_ethics_first_then_capability_then_perplexity(
     assert choice.reason.startswith(reason)
 
 
+def test_of_preferences_the_lowest_loss_decides() -> None:
+    """In place of the perplexity."""
+    found = [
+        Measures(step=step, ethics_compliance=0.8, preference_loss=loss)
+        for step, loss in ((10, 0.6), (20, 0.5), (30, 0.7))
+    ]
+    choice = chosen(found)
+    assert choice.step == 20
+    assert choice.reason.endswith("the lowest loss on held-out preferences (0.500)")
+
+
 def test_what_was_not_measured_is_not_best() -> None:
     """A checkpoint without a validation loss does not win by it."""
     assert best([at(10, 0.5, loss=9.0), at(20, 0.5)]).step == 10

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,59 +15,15 @@ import pytest
 from safetensors.torch import load_file
 
 from store.orphans import EXIT_RETRYABLE
+from tests.trainer.children import TRAINING_SECONDS, Nursery, step_of, wait_for_step
 from trainer.base import Base
 from trainer.checkpoints import MARK
 from trainer.job import read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
-from trainer.launch import read_heartbeat
 from trainer.memory import FILE, Thrift
 from trainer.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parents[2]
-NURSERY = Path(__file__).with_name("nursery.py")
 KILLS = 10
-PATIENCE_SECONDS = 120.0
-
-
-class Nursery:
-    """Runs tries of jobs in real processes."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert self._read() == "ready"
-
-    def start(self, folder: Path, megabytes: int = 0) -> int:
-        """Starts a try; its pid."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{folder} {megabytes}\n")
-        self.process.stdin.flush()
-        return int(self._read())
-
-    def ended(self) -> int:
-        """How the try ended: its exit code, or minus the signal."""
-        return int(self._read())
-
-    def _read(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """One that lives as long as these tests."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop("BHAVANA_PARENT_PID", None)
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(NURSERY)],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield Nursery(process)
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture
@@ -94,23 +48,6 @@ def job(
         return folder
 
     return write
-
-
-def step_of(folder: Path) -> int:
-    """The step that the job's heartbeat tells; 0 before the first."""
-    beat = read_heartbeat(folder)
-    return beat.done if beat is not None and beat.phase == "training" else 0
-
-
-def wait_for_step(folder: Path, step: int, since: int) -> None:
-    """Returns when a try that began after the moment `since` is at the step."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        beat = folder / "heartbeat.json"
-        if beat.is_file() and beat.stat().st_mtime_ns > since and step_of(folder) >= step:
-            return
-        time.sleep(0.001)
-    raise AssertionError((folder / "log.txt").read_text()[-2000:])
 
 
 @pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.slow), 0.1])
@@ -179,7 +116,7 @@ def test_killed_after_the_last_step_it_does_not_train_again(
     manifest = read_record(folder / "manifest.json", FinetuneManifest)
     again = job("again", num_train_epochs=2.4)
     pid = nursery.start(again)
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TRAINING_SECONDS
     last = again / "checkpoints" / "checkpoint-12" / MARK
     while not last.is_file() and time.monotonic() < deadline:
         time.sleep(0.001)

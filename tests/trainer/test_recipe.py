@@ -35,6 +35,13 @@ PRESETS = sorted((Path(recipes.__file__).parent / "presets").glob("*.toml"))
         ({"adapter_scale": 0.5, "init_lora_weights": "pissa"}, ["adapter_scale", "pissa"]),
         ({"lora_target_modules": []}, ["lora_target_modules"]),
         ({"warmup_steps": 2.5}, ["warmup_steps"]),
+        ({"beta": 0.2}, ["beta", "method dpo or kto"]),
+        ({"method": "dpo", "beta": 0}, ["beta"]),
+        ({"method": "dpo", "desirable_weight": 2}, ["desirable_weight", "method kto"]),
+        ({"method": "orpo"}, ["orpo"]),
+        ({"method": "kto", "micro_batch_size": 1}, ["micro_batch_size", "kto"]),
+        ({"method": "kto", "packing": "on"}, ["packing", "sft"]),
+        ({"method": "dpo", "init_lora_weights": "pissa"}, ["init_lora_weights", "dpo"]),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_its_knobs(
