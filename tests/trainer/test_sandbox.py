@@ -179,6 +179,17 @@ def test_sets_have_the_same_order_in_each_run(judged) -> None:
     assert "seven" in first.reason
 
 
+def test_words_are_not_verdicts(judged) -> None:
+    """What tests print, and half a character in what is code or an exception's words."""
+    printed = judged(SORTS, "print('x' * 99999)\nassert tidy([2, 1]) == [1, 2]")
+    raised = judged("def f():\n    raise ValueError('\\ud800')", "f()")
+    coded = judged("x = '\ud800'", "pass")
+
+    assert printed.outcome is Outcome.PASS
+    assert (raised.outcome, raised.reason) == (Outcome.FAIL, "ValueError: ? at line 1: f()")
+    assert coded.outcome is Outcome.FAIL
+
+
 def test_a_level_that_is_not_reached_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is run below the required level; the reason says what is missing."""
     here = Reached(level=Level.PROCESS, missing="no Landlock")
