@@ -151,7 +151,7 @@ def test_no_signal_reaches_another(cell: Cell, way: str) -> None:
 
 @every
 @pytest.mark.parametrize("whom", ["os.getppid() or 1", "0", "os.getpid()"])
-def test_who_kills_the_judge_has_not_passed(cell: Cell, whom: str) -> None:
+def test_who_kills_the_examiner_has_not_passed(cell: Cell, whom: str) -> None:
     """Nor who kills its group, or itself."""
     assert cell(attempt(f"os.kill({whom}, 9)")).outcome is Outcome.FAIL
 

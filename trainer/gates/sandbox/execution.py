@@ -1,7 +1,7 @@
 """Runs code that a model wrote against tests of ours, in a cell that is closed first.
 
-Two child processes, locked in alike: one holds the code, one the tests (see `cell.judge`). A level
-below the required one is an error, never a weaker run.
+Two child processes, locked in alike: one holds the code, one the tests (see `cell.examiner`).
+A level below the required one is an error, never a weaker run.
 """
 
 from __future__ import annotations
