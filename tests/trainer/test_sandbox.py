@@ -8,7 +8,7 @@ import pytest
 
 from store.records import Outcome
 from trainer.gates.sandbox import execution
-from trainer.gates.sandbox.execution import Execution, Level, Limits, Reached, reached, run
+from trainer.gates.sandbox.execution import Execution, Level, reached, run
 
 SORTS = "def tidy(items, backwards=False):\n    return sorted(items, reverse=backwards)\n"
 
@@ -206,39 +206,6 @@ def test_words_are_not_verdicts(examined) -> None:
     assert printed.outcome is Outcome.PASS
     assert (raised.outcome, raised.reason) == (Outcome.FAIL, "ValueError: ? at line 1: f()")
     assert coded.outcome is Outcome.FAIL
-
-
-def test_a_level_that_is_not_reached_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is run below the required level; the reason says what is missing."""
-    here = Reached(level=Level.PROCESS, missing="no Landlock")
-    monkeypatch.setattr(execution, "reached", lambda: here)
-    monkeypatch.delattr(execution, "_run_at")
-
-    done = run(SORTS, "pass", required=Level.KERNEL)
-
-    assert done == Execution(
-        outcome=Outcome.ERROR,
-        reason="kernel is required, process is reached: no Landlock",
-        level=Level.PROCESS,
-    )
-
-
-def test_levels_are_in_order() -> None:
-    """Each is above those before it."""
-    assert max(Level) is Level.NAMESPACES
-    assert Level.NONE < Level.PROCESS < Level.KERNEL < Level.NAMESPACES
-
-
-@pytest.mark.parametrize("level", [Level.PROCESS, Level.KERNEL, Level.NAMESPACES])
-def test_a_cell_that_does_not_close_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, level: Level
-) -> None:
-    """An interpreter that fails gives no verdict, so there is no pass."""
-    monkeypatch.setattr(execution, "_interpreter", lambda: "/bin/false")
-
-    done = execution._run_at(level, SORTS, "pass", Limits(), ())
-
-    assert (done.outcome, done.reason) == (Outcome.ERROR, "the cell did not start")
 
 
 @pytest.mark.parametrize(
