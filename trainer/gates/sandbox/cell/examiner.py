@@ -48,7 +48,7 @@ class Asked:
         try:
             packed = [pack(argument) for argument in arguments]
             named = {name: pack(argument) for name, argument in named.items()}
-        except (TypeError, RecursionError) as error:
+        except TypeError as error:
             raise self._link.stop(Unsuited(f"{self._name} is given more than data")) from error
         return self._link.ask({"call": self._name, "arguments": packed, "named": named})
 
