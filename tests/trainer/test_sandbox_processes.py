@@ -130,7 +130,7 @@ def test_no_signal_reaches_another(cell: Cell, way: str) -> None:
                 "pidfd": "import signal\nsignal.pidfd_send_signal(os.pidfd_open({pid}), 9)",
                 "queue": "import signal\n"
                 "assert ctypes.CDLL(None).sigqueue({pid}, 9, None) == 0, 'OSError'",
-                "owner": "import fcntl\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, {pid})",
+                "owner": "import fcntl\nfcntl.fcntl(0, fcntl.F_SETOWN, {pid})",
                 "group": "os.killpg({pid}, 9)",
             }[way].format(pid=bystander.pid)
         )
