@@ -69,6 +69,8 @@ def finetune(folder: Path) -> FinetuneManifest | None:
     with job.working(), sft.Stop() as stop, memory.watched(folder, recipe):
         started = time.monotonic()
         job.beat("loading", 0, 1)
+        if task.parent is not None:
+            adapter.require_alike(recipe, task.parent)
         set_seed(recipe.seed)
         source = materialise(task.base, Path(task.cache))
         tokenizer = tokenizer_of(source)
@@ -77,6 +79,8 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         model = prepared(folder, source, recipe, rows.train)
         about = [task, rows.hash, _versions()]
         checkpoints = Checkpoints(folder / "checkpoints", digest(about), recipe.save_total_limit)
+        if task.parent is not None:
+            adapter.begin_with(model, task.parent)
         killed = killed_for_memory(folder) and ranks() == 1  # of several, each would learn
         thrift = (memory.learn if killed else memory.learned)(folder, recipe)
         arguments = _arguments(recipe, thrift, checkpoints.folder, task.report_to)
@@ -120,6 +124,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             template_hash=digest(templates.tagged_for(tokenizer)),
             left_out=rows.left_out,
             chosen=chosen,
+            parent=task.parent,
         )
         write_record(folder / "manifest.json", manifest)
         checkpoints.forget()
