@@ -47,13 +47,7 @@ from trainer.attempts import MOST_ATTEMPTS, Attempt
 from trainer.base import Base, locate
 from trainer.gates import GATES
 from trainer.job import Heartbeat, read_record
-from trainer.jobs import (
-    EvaluateJob,
-    EvaluateManifest,
-    FinetuneJob,
-    FinetuneManifest,
-    gates_hash,
-)
+from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.launch import Start, Watch, run_job
 from trainer.promote import promote as put_into_service
 from trainer.reporters import variables
@@ -174,9 +168,7 @@ def discard_unrecorded(parts: Parts, cycle: Cycle) -> None:
 
 
 def require_unerased(parts: Parts, dataset: Dataset, parent: str | None = None) -> None:
-    """Raises Halted when something was erased that the candidate has learned from, or its parent
-    or the parent's parent.
-    """
+    """Raises Halted when something was erased that the candidate or an ancestor learned from."""
     if erased_among(parts.store, dataset.members):
         raise Halted(
             f"Something in {dataset.id} was erased while it was learned from.",
@@ -190,9 +182,7 @@ def require_unerased(parts: Parts, dataset: Dataset, parent: str | None = None) 
 
 
 def erased_since(parts: Parts, release_id: str | None) -> str | None:
-    """A dataset, by id, that this release or one that it descends from learned from, and of which
-    something was erased; None where there is none.
-    """
+    """A dataset that taught this release or an ancestor and has lost something since, or None."""
     for release in cycles.lineage(parts.store, release_id):
         taught = cycles.of_cycle(parts.store, Dataset, release.cycle_id)
         if taught is not None and erased_among(parts.store, taught.members):
@@ -201,9 +191,7 @@ def erased_since(parts: Parts, release_id: str | None) -> str | None:
 
 
 def judged_before(parts: Parts, cycle: Cycle, dataset: Dataset) -> str | None:
-    """The cycle of this line that already judged the same content, base, parent, recipe and gates;
-    None if none did.
-    """
+    """The cycle of this line that judged the same content, base, parent, recipe and gates."""
     settings = parts.settings
     wanted = (
         dataset.content_hash,

@@ -279,12 +279,12 @@ class Service:
             self._heavy.release()
 
     def _turn_if_due(self) -> None:
-        line = MAIN
+        line, taken = MAIN, False
         try:
             due = self._due()
             if due is None:
                 return
-            reason, line = due
+            reason, line, taken = due
             self._turning = True
             metrics.CYCLE_RUNNING.set(1)
             self._take_heads()
@@ -294,6 +294,8 @@ class Service:
             self._backoff, self._failures = FIRST_BACKOFF_SECONDS, 0
         except Busy:  # another daemon on this store turns the loop; it goes on when that one ends
             self._not_before = time.monotonic() + schedule.LEASE_SECONDS / 3
+            if taken:
+                self._ask_again(line, prevented=True)
         except Exception as error:  # noqa: BLE001  # the cycle's edge: log, survive, try again
             self._back_off(error)
             self._ask_again(line)
@@ -301,18 +303,19 @@ class Service:
             self._turning = False
             metrics.CYCLE_RUNNING.set(0)
 
-    def _due(self) -> tuple[str, str] | None:
-        """Why a cycle should turn now and on which line, or None.
+    def _due(self) -> tuple[str, str, bool] | None:
+        """Why a cycle should turn now, on which line, and whether its turn was taken for it.
 
-        Each line has a schedule of its own; those that are due together take turns in order.
+        None where nothing is due. Each line has a schedule of its own; those that are due together
+        take turns in order.
         """
         store = self.parts.store
         interrupted = cycles.running(store)
         if interrupted is not None:
-            return interrupted.reason, interrupted.line
+            return interrupted.reason, interrupted.line, False
         for line in self.parts.settings.line_names:
             if self._take_due(schedule.of_line(line)):
-                return "schedule", line
+                return "schedule", line, True
         return None
 
     def _take_due(self, name: str) -> bool:
@@ -341,10 +344,10 @@ class Service:
         self._not_before = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
 
-    def _ask_again(self, line: str) -> None:
-        """A turn that failed before its cycle was recorded is still due."""
+    def _ask_again(self, line: str, *, prevented: bool = False) -> None:
+        """A turn that failed before its cycle was recorded, or never began, is still due."""
         try:
-            if cycles.running(self.parts.store) is None:
+            if prevented or cycles.running(self.parts.store) is None:
                 schedule.due_at(self.parts.store, now(), schedule.of_line(line))
         except BhavanaError as error:
             log.warning("turn_lost", error=str(error), retry_hours=self._every_hours)

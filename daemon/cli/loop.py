@@ -74,6 +74,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Put the release before the current one back into service, or the untouched base."""
+    logs.set_up()
     parts = wire(settings())
     gone = roll_back(parts, reason=reason, actor=by or login(), line=line)
     show(

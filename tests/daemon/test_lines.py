@@ -288,7 +288,7 @@ def test_a_line_whose_parent_learned_from_erased_words_waits_for_the_parent(part
     privacy.erase(parts.store, "experience", "web-1", reason="asked", actor="test")
     trained = len(children.jobs)
     ended = turn("math")
-    assert (ended.state, "learned from what was erased" in ended.detail) == ("failed", True)
+    assert (ended.state, "of which something was erased since" in ended.detail) == ("failed", True)
     assert len(children.jobs) == trained
     assert turn().state == "promoted"
     assert turn("math").state == "promoted"
@@ -327,12 +327,24 @@ def test_lines_take_their_turns_in_order(parts, turn, children):
     for line in ("code", "math", "main"):
         schedule.due_at(parts.store, now(), schedule.of_line(line))
     due = [service._due() for _ in range(4)]
-    assert due == [("schedule", "main"), ("schedule", "math"), ("schedule", "code"), None]
+    assert due == [("schedule", n, True) for n in ("main", "math", "code")] + [None]
     schedule.due_at(parts.store, now())
     children.killed_in = "trainer.finetune"
     with pytest.raises(KeyboardInterrupt):
         turn("math")
-    assert service._due() == ("test", "math")
+    assert service._due() == ("test", "math", False)
+
+
+def test_a_turn_that_another_daemon_prevented_stays_due(parts, monkeypatch):
+    """One line's long cycle must not cost another line its day."""
+    service = Service(parts, lambda: parts.settings)
+    service._judge.close()
+    name = schedule.of_line("math")
+    schedule.due_at(parts.store, now(), name)
+    schedule.acquire(parts.store, "another daemon")
+    service._tick()
+    assert schedule.schedule(parts.store, name).next_run_at <= now()
+    assert cycles.last(parts.store) is None
 
 
 def test_status_tells_of_each_line(parts, turn):
