@@ -2,7 +2,7 @@
 
     assess      what is recorded but unscored          -> Assessment
     build       the best, consented, undoubled         -> Dataset
-    train       a LoRA adapter from the pinned base    -> TrainingRun
+    train       a LoRA adapter from base or parent     -> TrainingRun
     evaluate    candidate against incumbent and base   -> Evaluation
     promote     publish, switch, probe                 -> Release
 
@@ -26,10 +26,11 @@ from daemon.oversight import require_health
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
 from store import cycles, policies, schedule
-from store.errors import Halted, NotEnoughData, Rejected
+from store.errors import Halted, NotEnoughData, NotFound, Rejected
 from store.losses import require_whole
 from store.privacy import erased_among
 from store.records import (
+    MAIN,
     Cycle,
     CycleState,
     Dataset,
@@ -41,6 +42,7 @@ from store.records import (
     new_id,
     now,
 )
+from trainer.adapter import Parent, require_alike
 from trainer.attempts import MOST_ATTEMPTS, Attempt
 from trainer.base import Base, locate
 from trainer.gates import GATES
@@ -56,8 +58,10 @@ AS_CONFIGURED = "so the configuration was when a cycle began"
 log = structlog.get_logger()
 
 
-def turn(parts: Parts, *, reason: str) -> Cycle:
-    """One turn of the loop, or the rest of one that was interrupted. Every step may be repeated.
+def turn(parts: Parts, *, reason: str, line: str = MAIN) -> Cycle:
+    """One turn of the loop on a line, or the rest of one that was interrupted, on its own line.
+
+    Every step may be repeated.
 
     Returns the cycle as it ended: promoted, held_back, unchanged (nothing new to learn from),
     too_few (experiences) or failed. Raises Busy when
@@ -66,31 +70,32 @@ def turn(parts: Parts, *, reason: str) -> Cycle:
     """
     with schedule.holding(parts.store, parts.holder) as fence:
         parts = msgspec.structs.replace(parts, fence=fence.check)
-        cycle = cycles.running(parts.store) or _begin(parts, reason)
-        structlog.contextvars.bind_contextvars(cycle=cycle.id)
+        cycle = cycles.running(parts.store) or _begin(parts, reason, line)
+        structlog.contextvars.bind_contextvars(cycle=cycle.id, line=cycle.line)
         try:
-            return _steps(parts, cycle)
+            return _steps(parts.on_line(cycle.line), cycle)
         except NotEnoughData as short:
             return _end(parts, cycle, "too_few", str(short))
         except (Halted, Rejected) as fault:
             return _end(parts, cycle, "failed", f"{type(fault).__name__}: {fault}")
         finally:
-            structlog.contextvars.unbind_contextvars("cycle")
+            structlog.contextvars.unbind_contextvars("cycle", "line")
 
 
 def _steps(parts: Parts, cycle: Cycle) -> Cycle:
     require_whole(parts.store)
     assess(parts, cycle)
     require_health(parts)
+    parent_of(parts, cycle)  # one that cannot be gone on with is told before anything is built
     dataset = build(parts, cycle)
-    if (earlier := judged_before(parts, dataset)) is not None:
+    if (earlier := judged_before(parts, cycle, dataset)) is not None:
         return _end(parts, cycle, "unchanged", f"nothing new since {earlier}")
     run = train(parts, cycle, dataset)
-    require_unerased(parts, dataset)
+    require_unerased(parts, dataset, run.parent)
     evaluation = evaluate(parts, cycle, run)
     if not evaluation.passed:
         return _end(parts, cycle, "held_back", held_back_because(evaluation))
-    require_unerased(parts, dataset)
+    require_unerased(parts, dataset, run.parent)
     release = promote(parts, cycle, run, evaluation)
     return _end(parts, cycle, "promoted", f"{release.id} serves at {release.target}")
 
@@ -163,29 +168,45 @@ def discard_unrecorded(parts: Parts, cycle: Cycle) -> None:
         discard_partial(folder)
 
 
-def require_unerased(parts: Parts, dataset: Dataset) -> None:
-    """Raises Halted when something was erased that the candidate has learned from."""
+def require_unerased(parts: Parts, dataset: Dataset, parent: str | None = None) -> None:
+    """Raises Halted when something was erased that the candidate or an ancestor learned from."""
     if erased_among(parts.store, dataset.members):
         raise Halted(
             f"Something in {dataset.id} was erased while it was learned from.",
             hint="The next cycle learns without it.",
         )
+    if (taught := erased_since(parts, parent)) is not None:
+        raise Halted(
+            f"The parent {parent} learned from {taught}, of which something was erased since.",
+            hint="Turn a cycle of the parent's line first, which learns without it.",
+        )
 
 
-def judged_before(parts: Parts, dataset: Dataset) -> str | None:
-    """The cycle that already judged the same content, base, recipe and gates; None if none did."""
+def erased_since(parts: Parts, release_id: str | None) -> str | None:
+    """A dataset that taught this release or an ancestor and has lost something since, or None."""
+    for release in cycles.lineage(parts.store, release_id):
+        taught = cycles.of_cycle(parts.store, Dataset, release.cycle_id)
+        if taught is not None and erased_among(parts.store, taught.members):
+            return taught.id
+    return None
+
+
+def judged_before(parts: Parts, cycle: Cycle, dataset: Dataset) -> str | None:
+    """The cycle of this line that judged the same content, base, parent, recipe and gates."""
     settings = parts.settings
     wanted = (
         dataset.content_hash,
         locate(settings.trainer.base).hash,
+        cycle.parent,
         digest(settings.trainer.recipe),
         _gates_hash(parts),
     )
-    for earlier in cycles.judged(parts.store):
+    for earlier in cycles.judged(parts.store, cycle.line):
         errors = any(v.outcome is Outcome.ERROR for v in earlier.evaluation.verdicts)
         found = (
             earlier.dataset.content_hash,
             earlier.run.base_hash,
+            earlier.run.parent,
             earlier.run.recipe_hash,
             earlier.evaluation.gates_hash,
         )
@@ -195,10 +216,12 @@ def judged_before(parts: Parts, dataset: Dataset) -> str | None:
 
 
 def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
-    """One adapter from the dataset, from the pinned base, in a child process."""
+    """One adapter from the dataset, from the pinned base or the cycle's parent, in a child."""
     found = cycles.of_cycle(parts.store, TrainingRun, cycle.id)
     if found is not None:
         return found
+    parent = parent_of(parts, cycle)
+    require_unerased(parts, dataset, cycle.parent)
     base, folder = _base(parts), parts.settings.data / "runs" / _name("run", cycle)
     recipe, target = parts.settings.trainer.recipe, parts.target
     require_servable(recipe, shape_of(base), target.limits, target.name)
@@ -214,6 +237,7 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
         dataset=dataset.path,
         cache=str(parts.cache),
         report_to=parts.settings.trainer.report_to,
+        parent=parent,
     )
     run_job(
         "trainer.finetune",
@@ -225,6 +249,9 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
         told=_told,
     )
     manifest = read_record(folder / "manifest.json", FinetuneManifest)
+    began_with = "" if manifest.parent is None else manifest.parent.adapter_hash
+    if began_with != ("" if parent is None else parent.adapter_hash):
+        raise Halted(f"{folder} began with another parent than {cycle.id} names; it is void.")
     run = TrainingRun(
         id=folder.name,
         cycle_id=cycle.id,
@@ -236,6 +263,8 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
         adapter_hash=manifest.adapter_hash,
         metrics=manifest.metrics,
         finished_at=manifest.finished_at,
+        parent=cycle.parent,
+        parent_hash=began_with,
     )
     log.info("trained", run=run.id, **manifest.metrics)
     return cycles.leave(parts.store, run, parts.fence)
@@ -247,7 +276,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
     if found is not None:
         return found
     folder = parts.settings.data / "evaluations" / _name("evaluation", cycle)
-    incumbent = incumbent_of(parts)
+    incumbent = rival_of(parts, cycle)
     rules = parts.settings.gates
     job = EvaluateJob(
         base=_base(parts),
@@ -294,18 +323,19 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
     found = cycles.of_cycle(parts.store, Release, cycle.id)
     if found is not None:
         return found
-    incumbent = incumbent_of(parts)
-    previous = None if incumbent is None else incumbent.id
-    if previous != evaluation.incumbent:
+    rival, incumbent = rival_of(parts, cycle), incumbent_of(parts, cycle.line)
+    if (None if rival is None else rival.id) != evaluation.incumbent:
         raise Halted(
-            f"{previous or 'the base'} serves now, but the candidate was compared with "
-            f"{evaluation.incumbent or 'the base'}; the verdict is void."
+            f"{'the base' if incumbent is None else incumbent.id} serves now, but the candidate "
+            f"was compared with {evaluation.incumbent or 'the base'}; the verdict is void."
         )
+    previous = None if incumbent is None else incumbent.id
     name = _name("release", cycle)
     location, probe = put_into_service(
         parts.target,
         evaluation,
         release_id=name,
+        line=cycle.line,
         previous=previous,
         adapter=Path(run.path) / "adapter",
         base=_base(parts),
@@ -327,8 +357,10 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
         base_hash=run.base_hash,
         previous=previous,
         published_at=now(),
+        line=cycle.line,
+        parent=run.parent,
     )
-    log.info("promoted", release=name, previous=previous, probe=probe.as_evaluated)
+    log.info("promoted", release=name, line=cycle.line, previous=previous, probe=probe.as_evaluated)
     return cycles.activate(parts.store, release, parts.fence)
 
 
@@ -344,48 +376,112 @@ def held_back_because(evaluation: Evaluation) -> str:
     )
 
 
-def serve_what_is_recorded(parts: Parts) -> None:
+def serve_what_is_recorded(parts: Parts, line: str = MAIN) -> None:
     """Puts the target back to the recorded release: a kill may have left an unproven one there."""
-    release = cycles.current_release(parts.store, parts.target.name)
+    release = cycles.current_release(parts.store, parts.target.name, line)
     recorded = None if release is None else release.id
-    if parts.target.active() != recorded:
-        log.warning("target_put_back", found=parts.target.active(), recorded=recorded)
-        parts.target.activate(recorded)
+    if (found := parts.target.active(line)) != recorded:
+        log.warning("target_put_back", found=found, recorded=recorded)
+        parts.target.activate(recorded, line)
 
 
-def incumbent_of(parts: Parts) -> Release | None:
-    """The release in service. Raises Rejected when it belongs to another base."""
-    release = cycles.current_release(parts.store, parts.target.name)
-    base = _base(parts)
-    if release is not None and release.base_hash != base.hash:
-        if release.base == base.name:
-            raise Rejected(
-                f"{base.name} is no longer what {release.id} in service was trained on: its bytes "
-                f"are {base.hash[:12]} now and were {release.base_hash[:12]}.",
-                hint="Put the old ones back (of a hub id, name the commit: org/name@commit), or "
-                "give the new base a data_dir of its own.",
-            )
-        raise Rejected(
-            f"{release.id} in service belongs to the base {release.base}, not to "
-            f"{parts.settings.trainer.base}.",
-            hint="Set trainer.base back, or give the new base a data_dir of its own.",
-        )
+def incumbent_of(parts: Parts, line: str = MAIN) -> Release | None:
+    """The release in service on a line. Raises Rejected when it belongs to another base."""
+    release = cycles.current_release(parts.store, parts.target.name, line)
+    if release is not None:
+        _require_our_base(parts, release)
     return release
 
 
-def _begin(parts: Parts, reason: str) -> Cycle:
+def rival_of(parts: Parts, cycle: Cycle) -> Release | None:
+    """What the cycle's candidate is compared with besides the base: its own line's incumbent, or,
+    while the line has none, the parent. Raises Rejected.
+    """
+    incumbent = incumbent_of(parts, cycle.line)
+    if incumbent is not None or cycle.parent is None:
+        return incumbent
+    return cycles.by_id(parts.store, Release, cycle.parent)
+
+
+def parent_of(parts: Parts, cycle: Cycle) -> Parent | None:
+    """What the cycle's training begins with; None: the untouched base.
+
+    Raises Rejected where that release is not known, or belongs to another base or another recipe.
+    """
+    if cycle.parent is None:
+        return None
+    release = cycles.by_id(parts.store, Release, cycle.parent)
+    if release is None:
+        raise NotFound(
+            f"There is no release {cycle.parent}, which lines.{cycle.line}.parent names."
+        )
+    _require_our_base(parts, release)
+    folder = parts.target.adapter(release.id)
+    parent = Parent(release=release.id, adapter=str(folder), adapter_hash=release.adapter_hash)
+    require_alike(parts.settings.trainer.recipe, parent)
+    return parent
+
+
+def _require_our_base(parts: Parts, release: Release) -> None:
+    base = _base(parts)
+    if release.base_hash == base.hash:
+        return
+    if release.base == base.name:
+        raise Rejected(
+            f"{base.name} is no longer what {release.id} was trained on: its bytes are "
+            f"{base.hash[:12]} now and were {release.base_hash[:12]}.",
+            hint="Put the old ones back (of a hub id, name the commit: org/name@commit), or "
+            "give the new base a data_dir of its own.",
+        )
+    raise Rejected(
+        f"{release.id} belongs to the base {release.base}, not to {parts.settings.trainer.base}.",
+        hint="Set trainer.base back, or give the new base a data_dir of its own.",
+    )
+
+
+def _begins_with(parts: Parts, line: str) -> str | None:
+    """The release, by id, that a cycle of this line begins with now; None: the untouched base."""
+    settings = parts.settings.lines.get(line)
+    if settings is None or not settings.parent:
+        return None
+    if settings.parent not in parts.settings.line_names:
+        return settings.parent
+    release = cycles.current_release(parts.store, parts.target.name, settings.parent)
+    if release is None:
+        return None
+    if settings.parent == line:
+        generations = len(list(cycles.lineage(parts.store, release.id)))
+        if generations >= settings.rebase_every or erased_since(parts, release.id) is not None:
+            return None
+    return release.id
+
+
+def _begin(parts: Parts, reason: str, line: str) -> Cycle:
+    parts.settings.of_line(line)  # refused before anything is recorded
     if policies.change(parts.store, parts.settings.policy, reason=AS_CONFIGURED):
         log.info("policy_changed", policy=digest(parts.settings.policy)[:12])
     cycle = Cycle(
-        id=new_id("cycle"), reason=reason, started_at=now(), position=parts.store.position()
+        id=new_id("cycle"),
+        reason=reason,
+        started_at=now(),
+        position=parts.store.position(),
+        line=line,
+        parent=_begins_with(parts, line),
     )
     cycles.start(parts.store, cycle, parts.fence)
-    log.info("cycle_started", cycle=cycle.id, reason=reason, position=cycle.position)
+    log.info(
+        "cycle_started",
+        cycle=cycle.id,
+        line=line,
+        parent=cycle.parent,
+        reason=reason,
+        position=cycle.position,
+    )
     return cycle
 
 
 def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
-    serve_what_is_recorded(parts)
+    serve_what_is_recorded(parts, cycle.line)
     discard_unrecorded(parts, cycle)
     ended = msgspec.structs.replace(cycle, state=state, detail=detail, finished_at=now())
     cycles.finish(parts.store, ended, parts.fence)

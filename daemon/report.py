@@ -15,7 +15,7 @@ from daemon.wiring import at_work, judge_costs
 from scorers.panel import panel_id
 from store import cycles, experiences, reviews, schedule
 from store.events import Store
-from store.records import Comparison, Cycle, Dataset, Evaluation, Verdict, now
+from store.records import MAIN, Comparison, Cycle, Dataset, Evaluation, Verdict, now
 
 _BUDGETS = ("requests", "tokens")
 
@@ -41,7 +41,20 @@ def status(store: Store, settings: Settings) -> dict[str, Any]:
         "last_cycle": None if last is None else _cycle(store, last),
         "training": None if training is None else to_builtins(training),
         "current_release": None if release is None else to_builtins(release),
+        "lines": {line: _line(store, settings, line) for line in settings.line_names},
         "judge_today": _judge_today(settings),
+        "next_run_at": None if planned is None else planned.next_run_at.isoformat(),
+    }
+
+
+def _line(store: Store, settings: Settings, line: str) -> dict[str, Any]:
+    release = cycles.current_release(store, settings.trainer.target, line)
+    last = cycles.last(store, line)
+    planned = schedule.schedule(store, schedule.of_line(line))
+    return {
+        "release": None if release is None else release.id,
+        "parent": None if release is None else release.parent,
+        "last_cycle": None if last is None else {"id": last.id, "state": last.state},
         "next_run_at": None if planned is None else planned.next_run_at.isoformat(),
     }
 
@@ -59,6 +72,7 @@ def _cycle(store: Store, cycle: Cycle) -> dict[str, Any]:
     evaluation = cycles.of_cycle(store, Evaluation, cycle.id)
     return {
         "id": cycle.id,
+        "line": cycle.line,
         "state": cycle.state,
         "detail": cycle.detail,
         "started_at": cycle.started_at.isoformat(),
@@ -92,7 +106,8 @@ def status_text(store: Store, settings: Settings) -> str:
     if last is None:
         lines.append("last cycle   none yet; `bhavana cycle` turns one")
     else:
-        lines.append(f"last cycle   {last['id']}: {last['state']} ({last['detail']})")
+        of = "" if last["line"] == MAIN else f" of the line {last['line']}"
+        lines.append(f"last cycle   {last['id']}{of}: {last['state']} ({last['detail']})")
         if last["dataset"] is not None:
             lines.append(f"dataset      {last['dataset']['id']}: {counts(last['dataset']['rows'])}")
     if (training := under_way(settings.data)) is not None:
@@ -100,6 +115,11 @@ def status_text(store: Store, settings: Settings) -> str:
     serving = "the untouched base" if release is None else release["id"]
     lines.append(f"serving      {serving} at {settings.trainer.target}")
     lines.append(f"next cycle   {s['next_run_at'] or 'when the daemon runs'}")
+    for name, line in s["lines"].items():
+        if name != MAIN:
+            of = f" (from {line['parent']})" if line["parent"] else ""
+            due = line["next_run_at"] or "when the daemon runs"
+            lines.append(f"line {name:<8}{line['release'] or 'the untouched base'}{of}, next {due}")
     evaluation = _last_evaluation(store) or serving_evaluation(store, settings.trainer.target)
     if evaluation is not None:
         lines += ["", f"gates of {evaluation.cycle_id}", *table(evaluation.verdicts)]

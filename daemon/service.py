@@ -39,7 +39,7 @@ from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_pane
 from scorers.standing import StandingWorker
 from store import cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
-from store.records import Noun, now
+from store.records import MAIN, Noun, now
 from trainer.job import write_record
 
 TICK_SECONDS = 1.0
@@ -279,41 +279,53 @@ class Service:
             self._heavy.release()
 
     def _turn_if_due(self) -> None:
+        line, taken = MAIN, False
         try:
-            reason = self._reason()
-            if reason is None:
+            due = self._due()
+            if due is None:
                 return
+            reason, line, taken = due
             self._turning = True
             metrics.CYCLE_RUNNING.set(1)
             self._take_heads()
-            cycle = turn(self.parts, reason=reason)
+            cycle = turn(self.parts, reason=reason, line=line)
             metrics.CYCLES.labels(cycle.state).inc()
             metrics.LAST_CYCLE.set_to_current_time()
             self._backoff, self._failures = FIRST_BACKOFF_SECONDS, 0
         except Busy:  # another daemon on this store turns the loop; it goes on when that one ends
             self._not_before = time.monotonic() + schedule.LEASE_SECONDS / 3
+            if taken:
+                self._ask_again(line, prevented=True)
         except Exception as error:  # noqa: BLE001  # the cycle's edge: log, survive, try again
             self._back_off(error)
-            self._ask_again()
+            self._ask_again(line)
         finally:
             self._turning = False
             metrics.CYCLE_RUNNING.set(0)
 
-    def _reason(self) -> str | None:
-        """Why a cycle should turn now, or None."""
+    def _due(self) -> tuple[str, str, bool] | None:
+        """Why a cycle should turn now, on which line, and whether its turn was taken for it.
+
+        None where nothing is due. Each line has a schedule of its own; those that are due together
+        take turns in order.
+        """
         store = self.parts.store
         interrupted = cycles.running(store)
         if interrupted is not None:
-            return interrupted.reason
-        every = timedelta(hours=self._every_hours)
-        planned = schedule.schedule(store)
+            return interrupted.reason, interrupted.line, False
+        for line in self.parts.settings.line_names:
+            if self._take_due(schedule.of_line(line)):
+                return "schedule", line, True
+        return None
+
+    def _take_due(self, name: str) -> bool:
+        store, every = self.parts.store, timedelta(hours=self._every_hours)
+        planned = schedule.schedule(store, name)
         if planned is None:
-            schedule.plan(store, now() + every)
-            return None
-        if planned.next_run_at > now():
-            return None
+            schedule.plan(store, now() + every, name)
+            return False
         # Noted before the turn: a cycle killed from here on is resumed, never turned twice.
-        return "schedule" if schedule.take_due(store, now() + every) else None
+        return planned.next_run_at <= now() and schedule.take_due(store, now() + every, name)
 
     def _back_off(self, error: Exception) -> None:
         if self.parts.stop.is_set():
@@ -332,11 +344,11 @@ class Service:
         self._not_before = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
 
-    def _ask_again(self) -> None:
-        """A turn that failed before its cycle was recorded is still due."""
+    def _ask_again(self, line: str, *, prevented: bool = False) -> None:
+        """A turn that failed before its cycle was recorded, or never began, is still due."""
         try:
-            if cycles.running(self.parts.store) is None:
-                schedule.due_at(self.parts.store, now())
+            if prevented or cycles.running(self.parts.store) is None:
+                schedule.due_at(self.parts.store, now(), schedule.of_line(line))
         except BhavanaError as error:
             log.warning("turn_lost", error=str(error), retry_hours=self._every_hours)
 

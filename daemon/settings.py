@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from daemon.limits import LimitSettings
+from daemon.lines import RELEASE, LineSettings, before_its_own, circular, mixture_of
 from scorers import SCORERS
 from scorers.oversight import OversightSettings
 from scorers.settings import PanelSettings
 from store.errors import Misconfigured
-from store.records import PHASES, Noun, Policy
+from store.records import LINE, MAIN, PHASES, Line, Noun, Policy
 from store.redaction import RedactionSettings
 from trainer.gates.gate import Rule
 from trainer.gates.presets import Preset, rules
@@ -31,6 +33,7 @@ from trainer.questions import Sampling
 from trainer.recipe import Recipe
 from trainer.recipe import not_installed as method_not_installed
 from trainer.reporters import Reporter, not_installed
+from trainer.stages import STAGES
 from trainer.targets import TARGETS
 
 PREFIX = "BHAVANA_"
@@ -129,6 +132,29 @@ class Settings(Noun, frozen=True, kw_only=True):
     redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
+    lines: dict[Line, LineSettings] = field(default_factory=dict)
+
+    @property
+    def line_names(self) -> tuple[str, ...]:
+        """Every line, in the order in which they take their turns: the main one first."""
+        return (MAIN, *(name for name in self.lines if name != MAIN))
+
+    def of_line(self, name: str) -> Settings:
+        """The settings by which this line turns. Raises Misconfigured where there is none."""
+        if name not in self.line_names:
+            raise Misconfigured(
+                f"Not configured: {_unknown('line', name, list(self.line_names))}",
+                hint=f"A line is made by a section [lines.{name}] of the configuration.",
+            )
+        line = self.lines.get(name)
+        if line is None:
+            return self
+        return structs.replace(
+            self,
+            policy=structs.replace(self.policy, mixture=line.mixture),
+            trainer=structs.replace(self.trainer, recipe=line.recipe),
+            gates=line.gates,
+        )
 
     @property
     def data(self) -> Path:
@@ -184,7 +210,9 @@ def load(
     tree["policy"] = _tree(_phase(given))
     tree["gates"] = _tree(_rules(given))
     merged = _merge(tree, given, "", problems)
+    sections = merged.pop("lines")
     settings = _convert(merged, tree, problems)
+    settings = structs.replace(settings, lines=_lines(sections, merged, problems))
     if settings.trainer.target not in TARGETS:
         problems.append(_unknown("trainer.target", settings.trainer.target, list(TARGETS)))
     problems += [
@@ -311,6 +339,50 @@ def _convert(merged: dict[str, Any], defaults: Any, problems: list[str]) -> Sett
     for name, rule in merged["gates"].items():  # one by one: msgspec does not name dict keys
         _checked(rule, Rule, defaults["gates"][name], f"gates.{name}.", problems)
     return _checked(merged, Settings, defaults, "", problems)
+
+
+def _lines(
+    sections: Any, merged: Mapping[str, Any], problems: list[str]
+) -> dict[str, LineSettings]:
+    """The lines, each as it is in force; `merged` is the rest of the tree, without problems."""
+    if not isinstance(sections, Mapping):
+        problems.append("lines is a section, not a value.")
+        return {}
+    found: dict[str, LineSettings] = {}
+    for name, section in sections.items():
+        if not re.fullmatch(LINE, name):
+            problems.append(
+                f"lines.{name}: the name of a line is lower-case letters, digits and hyphens."
+            )
+        elif not isinstance(section, Mapping):
+            problems.append(f"lines.{name} is a section, not a value.")
+        else:
+            found[name] = _line(name, section, merged, problems)
+    known = [MAIN, *found]
+    problems += [
+        _unknown(f"parent in lines.{name}", line.parent, known)
+        for name, line in found.items()
+        if line.parent and line.parent not in known and not line.parent.startswith(RELEASE)
+    ]
+    problems += circular(found)
+    return found
+
+
+def _line(
+    name: str, section: Mapping[str, Any], merged: Mapping[str, Any], problems: list[str]
+) -> LineSettings:
+    here = f"lines.{name}."
+    stage = section.get("stage")
+    if not isinstance(stage, str | None) or stage not in (None, *STAGES):
+        problems.append(_unknown(f"stage in lines.{name}", str(stage), list(STAGES)))
+        stage, section = None, {key: value for key, value in section.items() if key != "stage"}
+    defaults = before_its_own(merged, stage)
+    given = _merge(defaults, section, here, problems)
+    before = before_its_own(merged, stage)  # to fall back on: checking changes what it is given
+    for gate, rule in given["gates"].items():
+        _checked(rule, Rule, before["gates"].get(gate, {}), f"{here}gates.{gate}.", problems)
+    line = _checked(given, LineSettings, before, here, problems)
+    return structs.replace(line, mixture=mixture_of(name, line, merged["policy"]["mixture"]))
 
 
 Checked = TypeVar("Checked", bound=Noun)

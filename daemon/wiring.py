@@ -52,6 +52,10 @@ class Parts(Struct, frozen=True, kw_only=True):
         """Materialised bases, and what models answered before: may be deleted at any time."""
         return self.settings.data / "cache"
 
+    def on_line(self, line: str) -> Parts:
+        """The same with the settings by which this line turns. Raises Misconfigured."""
+        return replace(self, settings=self.settings.of_line(line))
+
     @property
     def holder(self) -> str:
         """Who turns the loop, for the lease: one daemon a data folder, which is locked."""

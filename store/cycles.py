@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import msgspec
-from sqlalchemy import Table, select
+from sqlalchemy import Connection, Select, Table, select
 
-from store import tables
+from store import log, tables
 from store.engine import in_our_words
 from store.errors import Conflict
 from store.events import Store, StoreReader, bodies
 from store.log import Fact, Guard
 from store.projections import Activation
-from store.records import Cycle, Dataset, Evaluation, Noun, Release, TrainingRun
+from store.records import MAIN, Cycle, Dataset, Evaluation, Noun, Release, TrainingRun, new_id
 
 Record = TypeVar("Record", Dataset, TrainingRun, Evaluation, Release)
 
@@ -57,9 +58,10 @@ def running(store: Store) -> Cycle | None:
     return _newest(store, tables.cycles, Cycle, tables.cycles.c.state == "running")
 
 
-def last(store: Store) -> Cycle | None:
-    """The newest cycle, in whatever state."""
-    return _newest(store, tables.cycles, Cycle)
+def last(store: Store, line: str | None = None) -> Cycle | None:
+    """The newest cycle, in whatever state: of this line, or of any."""
+    of_line = () if line is None else (tables.cycles.c.line == line,)
+    return _newest(store, tables.cycles, Cycle, *of_line)
 
 
 def leave(store: Store, record: Record, fence: Guard | None = None) -> Record:
@@ -105,8 +107,13 @@ def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
 
 
 def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:
-    """Leaves the release's record and notes that its target serves it, in one transaction."""
-    activation = Activation(target=release.target, release_id=release.id, reason="promoted")
+    """Leaves the release's record and notes that its target serves it, in one transaction.
+
+    Raises Conflict when its line has meanwhile come to serve another one than its predecessor.
+    """
+    activation = Activation(
+        target=release.target, line=release.line, release_id=release.id, reason="promoted"
+    )
     stream = f"cycle/{release.cycle_id}"
     published, _ = store.append(
         [
@@ -123,11 +130,44 @@ def activate(store: Store, release: Release, fence: Guard | None = None) -> Rele
                 noun=activation,
             ),
         ],
-        fence=fence,
+        fence=_serving(release, {release.previous, release.id}, fence),
     )
     if published.status == "conflict":
         raise Conflict(f"{release.cycle_id} published another release before.")
     return release
+
+
+def roll_back(store: Store, release: Release, *, reason: str, actor: str) -> None:
+    """Notes that the line of this release serves its predecessor again.
+
+    Raises Conflict when the line serves another one than this release.
+    """
+    fact = Fact(
+        type="release.activated",
+        stream=f"target/{release.target}",
+        key=f"release/{release.id}/{new_id('rolled-back')}",
+        noun=Activation(
+            target=release.target, line=release.line, release_id=release.previous, reason=reason
+        ),
+    )
+    store.append_one(fact, actor=actor, fence=_serving(release, {release.id}))
+
+
+def _serving(release: Release, expected: set[str | None], fence: Guard | None = None) -> Guard:
+    """Raises Conflict when the release's line serves none of the expected ones."""
+
+    def guard(connection: Connection) -> None:
+        if fence is not None:
+            fence(connection)
+        log.head_of(connection, lock=True)  # nobody changes it between this look and the record
+        found = connection.execute(_current(release.target, release.line)).scalar()
+        if found not in expected:
+            raise Conflict(
+                f"{found or 'the base'} serves on the line {release.line} of {release.target} "
+                "now: it was changed meanwhile."
+            )
+
+    return guard
 
 
 class Judged(Noun, frozen=True, kw_only=True):
@@ -138,15 +178,15 @@ class Judged(Noun, frozen=True, kw_only=True):
     evaluation: Evaluation
 
 
-def judged(store: Store) -> list[Judged]:
-    """Cycles that ended with a verdict, promoted or held back, newest first.
+def judged(store: Store, line: str = MAIN) -> list[Judged]:
+    """Cycles of a line that ended with a verdict, promoted or held back, newest first.
 
     A cycle that failed after a pass is not among them: it deserves another try.
     """
     ended = tables.cycles.c
     query = (
         select(ended.id)
-        .where(ended.state.in_(("promoted", "held_back")))
+        .where(ended.state.in_(("promoted", "held_back")), ended.line == line)
         .order_by(ended.position.desc())
     )
     with in_our_words(), store.reading.connect() as connection:
@@ -167,13 +207,26 @@ def by_id(store: Store, kind: type[Record], record_id: str) -> Record | None:
     return _newest(store, table, kind, table.c.id == record_id)
 
 
-def current_release(store: Store, target: str) -> Release | None:
-    """What a target serves; None when it is the untouched base."""
-    table = tables.current_releases
-    query = select(table.c.release_id).where(table.c.target == target)
+def current_release(store: Store, target: str, line: str = MAIN) -> Release | None:
+    """What a target serves on a line; None when it is the untouched base."""
     with in_our_words(), store.reading.connect() as connection:
-        release_id = connection.execute(query).scalar()
+        release_id = connection.execute(_current(target, line)).scalar()
     return None if release_id is None else by_id(store, Release, release_id)
+
+
+def _current(target: str, line: str) -> Select[str]:
+    table = tables.current_releases.c
+    return select(table.release_id).where(table.target == target, table.line == line)
+
+
+def lineage(store: Store, release_id: str | None) -> Iterator[Release]:
+    """The release, its parent, the parent's parent: all whose learning is in its adapter."""
+    while release_id is not None:
+        release = by_id(store, Release, release_id)
+        if release is None:
+            return
+        yield release
+        release_id = release.parent
 
 
 Found = TypeVar("Found", bound=Noun)

@@ -82,7 +82,10 @@ def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> 
 
 
 def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
-    """What learned from these, by position: datasets, runs, adapters, releases and refits."""
+    """What learned from these, by position: datasets, runs, adapters, releases and refits.
+
+    A run whose training began with a release that learned from them did, too.
+    """
     datasets, refits, members = tables.datasets.c, tables.refits.c, tables.members.c
     of_datasets: dict[str, str] = {}
     of_refits: dict[int, str] = {}
@@ -103,20 +106,35 @@ def where_it_went(store: Store, experiences: Iterable[int]) -> Went:
             )
             of_refits |= {row[0]: row[1] for row in connection.execute(query)}
 
-        def made(table: Table, kind: type[Made]) -> list[Made]:
-            of_cycles = table.c.cycle_id.in_(sorted(set(of_datasets.values())))
-            query = bodies(table).where(of_cycles).order_by(table.c.id)
-            found = connection.execute(query).scalars()
-            return [msgspec.json.decode(body, type=kind) for body in found]
-
-        runs = made(tables.runs, TrainingRun)
+        cycles = set(of_datasets.values())
+        runs = _made(connection, tables.runs, TrainingRun)
+        releases = _made(connection, tables.releases, Release)
+        cycles = _descended(cycles, runs, releases)
+        runs = [run for run in runs if run.cycle_id in cycles]
         return Went(
             datasets=tuple(sorted(of_datasets)),
             runs=tuple(run.id for run in runs),
             adapters=tuple(dict.fromkeys(run.adapter_hash for run in runs)),
-            releases=tuple(release.id for release in made(tables.releases, Release)),
+            releases=tuple(release.id for release in releases if release.cycle_id in cycles),
             refits=tuple(of_refits[position] for position in sorted(of_refits)),
         )
+
+
+def _made(connection: Connection, table: Table, kind: type[Made]) -> list[Made]:
+    found = connection.execute(bodies(table).order_by(table.c.id)).scalars()
+    return [msgspec.json.decode(body, type=kind) for body in found]
+
+
+def _descended(
+    cycles: set[str], runs: Iterable[TrainingRun], releases: Iterable[Release]
+) -> set[str]:
+    """These cycles, and those whose training began with a release that one of them made."""
+    made = {release.id: release.cycle_id for release in releases}
+    found: set[str] = set()
+    while new := cycles - found:
+        found |= new
+        cycles = {run.cycle_id for run in runs if run.parent and made.get(run.parent) in new}
+    return found
 
 
 def of_key(store: Store, key_id: str) -> dict[int, str]:

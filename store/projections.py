@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, delete, select, text
 
 from store import bulk, tables
 from store.records import (
+    MAIN,
     ApiKey,
     Assessment,
     ConsentChange,
@@ -21,6 +22,7 @@ from store.records import (
     Evaluation,
     Experience,
     Feedback,
+    Line,
     Loss,
     Noun,
     PolicyChange,
@@ -40,11 +42,12 @@ what it says itself is asked first."""
 
 
 class Activation(Noun, frozen=True, kw_only=True):
-    """Which release a target serves from now on; None is the untouched base."""
+    """Which release of a line a target serves from now on; None is the untouched base."""
 
     target: str
     release_id: str | None
     reason: str
+    line: Line = MAIN
 
 
 Row = dict[str, Any]
@@ -124,7 +127,7 @@ def _of_cycle(record: Dataset | TrainingRun | Evaluation | Release) -> Row:
 
 
 def _cycle(c: Cycle) -> Row:
-    return {"id": c.id, "state": c.state}
+    return {"id": c.id, "state": c.state, "line": c.line}
 
 
 def _key(k: ApiKey) -> Row:
@@ -137,8 +140,8 @@ class Kind(msgspec.Struct, frozen=True):
     noun: type[Noun]
     table: Table
     columns: Callable[[Any], Row]
-    replaces: str | None = None
-    """Column by which a later event replaces the row of an earlier one."""
+    replaces: tuple[str, ...] = ()
+    """Columns by which a later event replaces the row of an earlier one."""
     members: Callable[[Any], Sequence[int]] | None = None
     """Positions of the experiences that the noun holds, or that taught it."""
 
@@ -153,7 +156,7 @@ KINDS: dict[str, Kind] = {
     "experience.erased": Kind(Erasure, tables.erasures, lambda e: {"id": e.id}),
     "loss.accepted": Kind(Loss, tables.losses, lambda x: {"first": x.first, "last": x.last}),
     "source.changed": Kind(
-        Source, tables.sources, lambda s: {"name": s.name, "tier": s.tier}, replaces="name"
+        Source, tables.sources, lambda s: {"name": s.name, "tier": s.tier}, replaces=("name",)
     ),
     "dataset.built": Kind(Dataset, tables.datasets, _of_cycle, members=lambda d: d.members),
     "run.finished": Kind(TrainingRun, tables.runs, _of_cycle),
@@ -162,16 +165,16 @@ KINDS: dict[str, Kind] = {
     "release.activated": Kind(
         Activation,
         tables.current_releases,
-        lambda a: {"target": a.target, "release_id": a.release_id},
-        replaces="target",
+        lambda a: {"target": a.target, "line": a.line, "release_id": a.release_id},
+        replaces=("target", "line"),
     ),
     "heads.refitted": Kind(Refit, tables.refits, _refit, members=lambda r: r.members),
     "cycle.started": Kind(Cycle, tables.cycles, _cycle),
-    "cycle.finished": Kind(Cycle, tables.cycles, _cycle, replaces="id"),
+    "cycle.finished": Kind(Cycle, tables.cycles, _cycle, replaces=("id",)),
     "policy.changed": Kind(PolicyChange, tables.policies, lambda _: {}),
     "key.created": Kind(ApiKey, tables.api_keys, _key),
-    "key.changed": Kind(ApiKey, tables.api_keys, _key, replaces="id"),
-    "key.revoked": Kind(ApiKey, tables.api_keys, _key, replaces="id"),
+    "key.changed": Kind(ApiKey, tables.api_keys, _key, replaces=("id",)),
+    "key.revoked": Kind(ApiKey, tables.api_keys, _key, replaces=("id",)),
 }
 
 
@@ -210,10 +213,10 @@ def project(connection: Connection, events: Iterable[Projected]) -> None:
         kind = KINDS[event.type]
         row = kind.columns(event.noun)
         row["position"] = event.position
-        if kind.replaces is not None:
+        if kind.replaces:
             _flush(connection, pending)
-            column = kind.table.c[kind.replaces]
-            connection.execute(delete(kind.table).where(column == row[kind.replaces]))
+            same = [kind.table.c[name] == row[name] for name in kind.replaces]
+            connection.execute(delete(kind.table).where(*same))
         pending.setdefault(kind.table, []).append(row)
         if kind.members is not None:
             pending.setdefault(tables.members, []).extend(

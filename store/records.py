@@ -46,6 +46,11 @@ Identifier = Annotated[str, Meta(pattern=IDENTIFIER + r"(?!\n)")]
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00\n]*$(?!\n)")]
 Text = Annotated[str, Meta(min_length=1, max_length=65_536, pattern=r"^[^\x00]*$")]
 """No U+0000 in either: PostgreSQL cannot store it."""
+MAIN = "main"
+"""The line of releases that there is always."""
+LINE = r"^[a-z][a-z0-9-]{0,31}$"
+Line = Annotated[str, Meta(pattern=LINE + r"(?!\n)")]
+"""Names a line: a sequence of releases with one in service. It is part of a file's name."""
 Tag = Annotated[str, Meta(pattern=r"^\w[\w.:-]{0,63}$(?!\n)")]
 """A word of the curators' own, without spaces; never what people said."""
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -497,7 +502,7 @@ class Dataset(Noun, frozen=True, kw_only=True):
 
 
 class TrainingRun(Noun, frozen=True, kw_only=True):
-    """One adapter from one dataset, from the pinned base."""
+    """One adapter from one dataset, from the pinned base or from a parent's adapter on it."""
 
     id: Identifier
     cycle_id: Identifier
@@ -509,6 +514,10 @@ class TrainingRun(Noun, frozen=True, kw_only=True):
     adapter_hash: str
     metrics: dict[str, float]
     finished_at: datetime
+    parent: Identifier | None = None
+    """The release whose adapter it began with; None: it began from the untouched base."""
+    parent_hash: str = ""
+    """Of that adapter."""
 
 
 class Comparison(Noun, frozen=True, kw_only=True):
@@ -578,7 +587,8 @@ class Evaluation(Noun, frozen=True, kw_only=True):
     adapter_hash: str
     base_hash: str
     incumbent: str | None
-    """Release id of the incumbent; None when the untouched base is in service."""
+    """Release id of the line's incumbent, or, where the line had none yet, of the parent; None
+    when both are the untouched base."""
     gates_hash: str
     path: str
     verdicts: tuple[Verdict, ...]
@@ -605,6 +615,10 @@ class Release(Noun, frozen=True, kw_only=True):
     previous: str | None
     """Release id that a rollback returns to; None means the untouched base."""
     published_at: datetime
+    line: Line = MAIN
+    """Releases of before there were lines are of the main one, here and below."""
+    parent: Identifier | None = None
+    """The release whose adapter it was trained from; None: from the untouched base."""
 
 
 CycleState = Literal["running", "promoted", "held_back", "unchanged", "too_few", "failed"]
@@ -622,6 +636,9 @@ class Cycle(Noun, frozen=True, kw_only=True):
     state: CycleState = "running"
     detail: str = ""
     finished_at: datetime | None = None
+    line: Line = MAIN
+    parent: Identifier | None = None
+    """The release that its training begins from, as it stood when the cycle began."""
 
 
 Tier = Literal["quarantined", "untrusted", "trusted"]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from store.engine import in_our_words
 from store.errors import Busy
 from store.events import Store
-from store.records import Noun, now
+from store.records import MAIN, Noun, now
 from store.tables import leases, schedules
 
 CYCLE = "cycle"
@@ -37,11 +37,16 @@ def schedule(store: Store, name: str = CYCLE) -> Schedule | None:
     return Schedule(next_run_at=datetime.fromisoformat(row.next_run_at), last_run_at=last)
 
 
-def due_at(store: Store, moment: datetime) -> None:
+def of_line(line: str) -> str:
+    """The name of the schedule by which cycles of this line are due."""
+    return CYCLE if line == MAIN else f"{CYCLE}/{line}"
+
+
+def due_at(store: Store, moment: datetime, name: str = CYCLE) -> None:
     """Sets when the next cycle is due; now, to ask for one."""
-    previous = schedule(store)
+    previous = schedule(store, name)
     last = None if previous is None else previous.last_run_at
-    _write(store, CYCLE, Schedule(next_run_at=moment, last_run_at=last))
+    _write(store, name, Schedule(next_run_at=moment, last_run_at=last))
 
 
 def plan(store: Store, moment: datetime, name: str = CYCLE) -> None:

@@ -256,12 +256,14 @@ cycles = Table(
     Column("id", ID, primary_key=True),
     Column("position", POSITION, nullable=False),
     Column("state", String(16), nullable=False, index=True),
+    Column("line", String(32), nullable=False),
 )
 
 current_releases = Table(
     "current_releases",
     metadata,
     Column("target", String(64), primary_key=True),
+    Column("line", String(32), primary_key=True),
     Column("position", POSITION, nullable=False),
     Column("release_id", ID),
 )

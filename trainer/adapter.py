@@ -7,9 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from store.errors import IntegrityError
+from store.errors import IntegrityError, Rejected
+from store.records import Identifier, Noun
 from trainer.base import Base, hash_files
 from trainer.job import write_atomically
+from trainer.recipe import Recipe
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -20,6 +22,70 @@ def adapter_hash(folder: Path) -> str:
     if missing:
         raise IntegrityError(f"The adapter in {folder} lacks {', '.join(missing)}.")
     return hash_files(folder / name for name in FILES)
+
+
+class Parent(Noun, frozen=True, kw_only=True):
+    """The release whose adapter a training goes on with."""
+
+    release: Identifier
+    adapter: str
+    """Its folder."""
+    adapter_hash: str
+
+
+def require_alike(recipe: Recipe, parent: Parent) -> None:
+    """Raises Rejected where the recipe's adapter has another shape than the parent's.
+
+    And IntegrityError where that one's bytes changed. Which modules of which layers are adapted is
+    looked at by `begin_with`, when the base is there.
+    """
+    folder = Path(parent.adapter)
+    if adapter_hash(folder) != parent.adapter_hash:
+        raise IntegrityError(f"{folder} is not the adapter of {parent.release} any more.")
+    if recipe.init_lora_weights == "pissa":
+        raise Rejected(
+            "init_lora_weights pissa begins with the base's own weights, not with a parent's.",
+            hint="Set it to default, or name no parent.",
+        )
+    config = json.loads((folder / FILES[0]).read_bytes())
+    asked: dict[str, Any] = {
+        "r": recipe.lora_r,
+        "lora_alpha": recipe.lora_alpha,
+        "use_rslora": recipe.use_rslora,
+        "use_dora": recipe.use_dora,
+    }
+    if not isinstance(recipe.lora_target_modules, str):
+        asked["target_modules"] = sorted(recipe.lora_target_modules)
+    other = [
+        f"{name} {config.get(name)}, not {value}"
+        for name, value in asked.items()
+        if config.get(name) != value
+    ]
+    if other:
+        raise Rejected(
+            f"The parent {parent.release} has another shape than the recipe asks for: "
+            f"{'; '.join(other)}.",
+            hint="Give the line the parent's values in its recipe, or name no parent.",
+        )
+
+
+def begin_with(model: Any, parent: Parent) -> None:
+    """Gives a PEFT model the parent's weights in place of fresh ones.
+
+    Raises Rejected where the parent adapts other modules or layers.
+    """
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    weights = load_file(Path(parent.adapter) / FILES[1])
+    fresh = get_peft_model_state_dict(model)
+    if {n: w.shape for n, w in weights.items()} != {n: w.shape for n, w in fresh.items()}:
+        raise Rejected(
+            f"The parent {parent.release} adapts other layers or modules than the recipe does: it "
+            f"has {len(weights)} matrices, the recipe gives {len(fresh)}.",
+            hint="Give the line the parent's lora_layer_share and lora_target_modules.",
+        )
+    set_peft_model_state_dict(model, weights)
 
 
 def save(model: Any, folder: Path, base: Base) -> str:

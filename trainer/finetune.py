@@ -67,6 +67,8 @@ def finetune(folder: Path) -> FinetuneManifest | None:
     with job.working(), sft.Stop() as stop, memory.watched(folder, recipe):
         started = time.monotonic()
         job.beat("loading", 0, 1)
+        if task.parent is not None:
+            adapter.require_alike(recipe, task.parent)
         set_seed(recipe.seed)
         kind, files = method_of(recipe), _files(task)
         source = materialise(task.base, Path(task.cache))
@@ -77,6 +79,8 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         model = prepared(folder, source, method, rows.train)
         about = [task, rows.hash, _versions(recipe)]
         checkpoints = Checkpoints(folder / "checkpoints", digest(about), recipe.save_total_limit)
+        if task.parent is not None:
+            adapter.begin_with(model, task.parent)
         killed = killed_for_memory(folder) and ranks() == 1  # of several, each would learn
         thrift = (memory.learn if killed else memory.learned)(folder, recipe)
         arguments = _arguments(method, thrift, checkpoints.folder, task.report_to)
@@ -116,6 +120,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             template_hash=digest(templates.tagged_for(tokenizer)),
             left_out=rows.left_out,
             chosen=chosen,
+            parent=task.parent,
         )
         write_record(folder / "manifest.json", manifest)
         checkpoints.forget()

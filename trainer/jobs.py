@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from store.records import Noun, Verdict, digest
+from trainer.adapter import Parent
 from trainer.base import Base, hash_files
 from trainer.choice import Choice
 from trainer.gates import GATES
@@ -36,6 +37,8 @@ class FinetuneJob(Noun, frozen=True, kw_only=True):
     cache: str
     report_to: tuple[str, ...] = ()
     """Where its numbers go besides progress.jsonl: see trainer.reporters."""
+    parent: Parent | None = None
+    """What its adapter begins with; None: a fresh one, with which the model is its base."""
 
 
 class FinetuneManifest(Noun, frozen=True, kw_only=True):
@@ -56,6 +59,7 @@ class FinetuneManifest(Noun, frozen=True, kw_only=True):
     max_length, or a pair's answers are alike up to there."""
     chosen: Choice | None = None
     """Which checkpoint became the adapter; None in manifests of older versions."""
+    parent: Parent | None = None
 
 
 class EvaluateJob(Noun, frozen=True, kw_only=True):

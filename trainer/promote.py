@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from store.errors import IntegrityError, ProbeFailed
-from store.records import Evaluation, Noun
+from store.records import MAIN, Evaluation, Noun
 from trainer.adapter import adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
@@ -42,6 +42,7 @@ def promote(
     evaluation: Evaluation,
     *,
     release_id: str,
+    line: str = MAIN,
     previous: str | None,
     adapter: Path,
     base: Base,
@@ -51,7 +52,9 @@ def promote(
     stop: threading.Event,
     watch: Watch,
 ) -> tuple[str, Probe]:
-    """Publishes and serves the release; returns its location and the probe. Repeats safely.
+    """Publishes the release and serves it on its line; returns its location and the probe.
+
+    Repeats safely.
 
     Raises IntegrityError for a candidate that is not the evaluated one, and ProbeFailed after
     the previous release was put back.
@@ -60,7 +63,7 @@ def promote(
     if not evaluation.passed or (adapter_hash(adapter), base.hash) != proven:
         raise IntegrityError(f"{adapter} is not what evaluation {evaluation.id} passed.")
     location = target.publish(release_id, adapter, evaluation.adapter_hash)
-    target.activate(release_id)
+    target.activate(release_id, line)
     folder = probe_folder
     job = AnswerJob(
         base=base,
@@ -70,16 +73,16 @@ def promote(
         questions=tuple(_questions(Path(evaluation.path))),
     )
     try:
-        if target.active() != release_id:
+        if target.active(line) != release_id:
             raise ProbeFailed(f"{target.name} does not serve {release_id} after the switch.")
         run_job("trainer.answers", folder, job, stop=stop, watch=watch)
         manifest = read_record(folder / "manifest.json", AnswerManifest)
         probe = _compare(Path(evaluation.path), manifest)
     except BaseException:
-        target.activate(previous)  # what was not probed does not serve
+        target.activate(previous, line)  # what was not probed does not serve
         raise
     if probe.as_evaluated < LEAST_AGREEMENT or probe.as_evaluated <= probe.as_base:
-        target.activate(previous)
+        target.activate(previous, line)
         raise ProbeFailed(
             f"Release {release_id} gives {probe.as_evaluated:.0%} of the evaluated answers and "
             f"{probe.as_base:.0%} of the base's; {previous or 'the base'} serves again.",

@@ -12,12 +12,12 @@ import click
 import msgspec
 import typer
 
-from daemon.cli.app import ProgressLine, app, settings
+from daemon.cli.app import OfLine, ProgressLine, app, settings
 from daemon.cycle import incumbent_of
 from daemon.practice import ask
 from daemon.wiring import Parts, wire
 from store.errors import Rejected
-from store.records import Message
+from store.records import MAIN, Message
 from trainer.job import write_atomically
 from trainer.questions import Answer, Question, Sampling, read_questions
 
@@ -28,13 +28,16 @@ UseRelease = Annotated[
 Limit = Annotated[int, typer.Option(min=1, help="Length limit of an answer, in tokens.")]
 
 
-def _adapter(parts: Parts, base: bool, release: str | None) -> tuple[str, str | None]:
-    """(what answers, its adapter's folder): the base, the release named, or the current one."""
+def _adapter(
+    parts: Parts, base: bool, release: str | None, line: str = MAIN
+) -> tuple[str, str | None]:
+    """(what answers, its adapter's folder): the base, the release named, or the line's current."""
     if base and release:
         raise Rejected("--base and --release exclude each other.")
     if release is not None:
         return release, str(parts.target.adapter(release))
-    current = None if base else incumbent_of(parts)
+    parts.settings.of_line(line)
+    current = None if base else incumbent_of(parts, line)
     if current is None:
         return parts.settings.trainer.base, None
     return current.id, str(parts.target.adapter(current.id))
@@ -46,12 +49,13 @@ def answer(
     output: Annotated[Path, typer.Option(help="JSONL of {id, response, tokens, finished}.")],
     base: UseBase = False,
     release: UseRelease = None,
+    line: OfLine = MAIN,
     max_new_tokens: Limit = 256,
 ) -> None:
     """Answer a file of prompts with the current release, greedily, in batches."""
     parts = wire(settings())
     questions = read_questions(input)
-    name, adapter = _adapter(parts, base, release)
+    name, adapter = _adapter(parts, base, release, line)
     output.parent.mkdir(parents=True, exist_ok=True)
     answers = _asked(parts, questions, adapter, max_new_tokens)
     write_atomically(output, msgspec.json.Encoder().encode_lines(answers))
@@ -63,11 +67,12 @@ def chat(
     prompt: Annotated[str | None, typer.Argument(help="One message; else a conversation.")] = None,
     base: Annotated[bool, typer.Option("--base", help="Let the base answer beside it.")] = False,
     release: UseRelease = None,
+    line: OfLine = MAIN,
     max_new_tokens: Limit = 200,
 ) -> None:
     """Talk to the current release; with --base, to the base and the release side by side."""
     parts = wire(settings())
-    speakers = [_adapter(parts, False, release)]
+    speakers = [_adapter(parts, False, release, line)]
     if base and speakers[0][1] is not None:
         speakers.insert(0, _adapter(parts, True, None))
     histories: dict[str, list[Message]] = {name: [] for name, _ in speakers}

@@ -31,6 +31,8 @@ _config: dict[str, Path | None] = {"path": None}
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+OfLine = Annotated[str, typer.Option("--line", help="The line of releases that is meant.")]
+
 Reviewer = Annotated[
     str | None, typer.Option("--as", help="Who decides; else the name you are logged in by.")
 ]

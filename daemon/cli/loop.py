@@ -1,4 +1,4 @@
-"""Verbs of the loop: cycle, practice."""
+"""Verbs of the loop: cycle, rollback, practice."""
 
 from __future__ import annotations
 
@@ -12,43 +12,49 @@ import typer
 from converters.constitution.compose import examples
 from converters.constitution.exports import experience as as_experience
 from daemon import logs, practice, report
-from daemon.cli.app import AsJson, ProgressLine, app, settings, show
+from daemon.cli.app import AsJson, OfLine, ProgressLine, Reviewer, app, login, settings, show
 from daemon.cycle import turn
+from daemon.rollback import roll_back
 from daemon.service import Address, running_daemon, sole_daemon
 from daemon.settings import Settings
 from daemon.wiring import Parts, wire
 from store import cycles, schedule
-from store.errors import Misconfigured, Unavailable
-from store.records import Cycle, Evaluation, Experience, now
+from store.errors import Misconfigured, Rejected, Unavailable
+from store.records import MAIN, Cycle, Evaluation, Experience, now
 from trainer.job import Heartbeat
 from trainer.questions import Sampling
 
 POLL_SECONDS = 0.5
+BY_HAND = "command line"
 KEY_VARIABLE = "BHAVANA_API_KEY"
 CONSTITUTION_SEED = 7
 """Always the same: the same count posts the same examples, twice nothing new."""
 
 
 @app.command()
-def cycle(as_json: AsJson = False) -> None:
+def cycle(line: OfLine = MAIN, as_json: AsJson = False) -> None:
     """Turn the loop once now: in the running daemon where there is one, else in this process.
+
+    On another line than main: the sections [lines.NAME] of the configuration. A line's stage
+    (constitutional, capability, specialist) gives it its mixture and what its gates ask at least.
 
     Exit code 0: promoted, or unchanged because there was nothing new. 3: held back by a gate,
     failed, or too few experiences; the reason is printed.
     """
     configured = settings()
+    configured.of_line(line)
     parts = wire(configured)
-    line = ProgressLine()
+    progress = ProgressLine()
     try:
         address = running_daemon(configured.data)
         if address is None:
             logs.set_up()
             with sole_daemon(configured.data):
-                ended = turn(msgspec.structs.replace(parts, watch=line), reason="command line")
+                ended = _here(msgspec.structs.replace(parts, watch=progress), line)
         else:
-            ended = _in_daemon(parts, configured, line)
+            ended = _in_daemon(parts, configured, line, progress)
     finally:
-        line.end()
+        progress.end()
     evaluation = cycles.of_cycle(parts.store, Evaluation, ended.id)
 
     def text() -> str:
@@ -60,18 +66,48 @@ def cycle(as_json: AsJson = False) -> None:
         raise typer.Exit(3)
 
 
-def _in_daemon(parts: Parts, configured: Settings, line: ProgressLine) -> Cycle:
-    """Asks the running daemon for a cycle and follows it to its end."""
-    before = cycles.last(parts.store)
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
+    line: OfLine = MAIN,
+    by: Reviewer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the release before the current one back into service, or the untouched base."""
+    logs.set_up()
+    parts = wire(settings())
+    gone = roll_back(parts, reason=reason, actor=by or login(), line=line)
+    show(
+        {"line": line, "was": gone.id, "serves": gone.previous},
+        as_json,
+        lambda: f"{gone.previous or 'The untouched base'} serves again on {line}, not {gone.id}.",
+    )
+
+
+def _here(parts: Parts, line: str) -> Cycle:
+    """A cycle of this line in this process, after the rest of one that was interrupted."""
+    ended = turn(parts, reason=BY_HAND, line=line)
+    return ended if ended.line == line else turn(parts, reason=BY_HAND, line=line)
+
+
+def _in_daemon(parts: Parts, configured: Settings, line: str, progress: ProgressLine) -> Cycle:
+    """Asks the running daemon for a cycle and follows it to its end. Raises Rejected."""
+    name = schedule.of_line(line)
+    if line != MAIN and schedule.schedule(parts.store, name) is None:
+        raise Rejected(
+            f"The running daemon does not know the line {line} yet.",
+            hint="Let it read the configuration again: SIGHUP, or `systemctl reload bhavana`.",
+        )
+    before = cycles.last(parts.store, line)
     asked = now()
-    schedule.due_at(parts.store, asked)
+    schedule.due_at(parts.store, asked, name)
     while True:
-        last = cycles.last(parts.store)
+        last = cycles.last(parts.store, line)
         if last is not None and last != before and last.state != "running":
             return last
         if running_daemon(configured.data) is None:
             raise Unavailable("The daemon ended; the cycle goes on when it is started again.")
-        _show_progress(configured, line, asked)
+        _show_progress(configured, progress, asked)
         time.sleep(POLL_SECONDS)
 
 

@@ -108,6 +108,22 @@ def test_activation_switches_and_is_remembered(
         assert make().active() == release
 
 
+def test_lines_are_served_apart(
+    target: Target, write: WriteAdapter, make: Callable[[], Target]
+) -> None:
+    """Each line has one release in service; what one serves, and its way back, is its own."""
+    publish(target, "release-1", write("one"))
+    publish(target, "release-2", write("two"))
+    target.activate("release-1")
+    assert target.active("math") is None
+    target.activate("release-2", "math")
+    assert (make().active(), make().active("math")) == ("release-1", "release-2")
+    target.activate(None)
+    assert (make().active(), make().active("math")) == (None, "release-2")
+    target.activate(None, "math")
+    assert make().active("math") is None
+
+
 def test_previous_release_stays_loadable(target: Target, write: WriteAdapter) -> None:
     """A rollback needs no trainer and no upload: the old bytes are still there."""
     old = write("old")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import pytest
 from alembic import command
 from sqlalchemy import text
 
-from store import experiences, keys, reviews
+from store import cycles, experiences, keys, reviews
 from store.engine import alembic_config, open_engine
 from store.events import Store
 from store.log import EMPTY_CHAIN, head_of, link
-from store.records import ApiKey, Feedback, now, to_json
+from store.projections import Activation
+from store.records import ApiKey, Cycle, Feedback, Release, now, to_json
 
 COUNT = 1_203
 INSERT = text(
@@ -32,7 +34,7 @@ def _left_by_the_first(store_url, facts):
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         for kind, name, noun in facts:
-            body = to_json(noun)
+            body = noun if isinstance(noun, bytes) else to_json(noun)
             row = {"stream": name, "type": kind, "key": name, "body": body}
             row["digest"] = hashlib.sha256(body).hexdigest()
             connection.execute(INSERT, row | {"recorded_at": now().isoformat()})
@@ -127,3 +129,33 @@ def test_what_later_versions_ask_of_feedback_and_assessments_is_filled_in(
         before = store.projections_digest()
         store.rebuild()
         assert store.projections_digest() == before
+
+
+def _without_a_line(noun):
+    """The noun as it was recorded before there were lines."""
+    known = msgspec.to_builtins(noun)
+    return to_json({k: v for k, v in known.items() if k not in ("line", "parent")})
+
+
+def test_what_served_before_there_were_lines_serves_on_the_main_one(store_url):
+    """The release in service and the cycle under way are found, also after a rebuild."""
+    release = Release(
+        id="release-1", cycle_id="cycle-1", run_id="run-1", evaluation_id="evaluation-1",
+        target="local", location="/l", adapter_hash="a", base="b", base_hash="bh",
+        previous=None, published_at=now(),
+    )  # fmt: skip
+    cycle = Cycle(id="cycle-2", reason="test", started_at=now(), position=2)
+    activation = Activation(target="local", release_id="release-1", reason="promoted")
+    facts = [
+        ("release.published", "cycle/cycle-1/release.published", release),
+        ("release.activated", "cycle/cycle-1/release.activated", activation),
+        ("cycle.started", "cycle/cycle-2/started", cycle),
+    ]
+    old = [(kind, name, _without_a_line(noun)) for kind, name, noun in facts]
+    _left_by_the_first(store_url, old).dispose()
+    with Store(store_url) as store:
+        for _ in range(2):
+            assert cycles.current_release(store, "local") == release
+            assert cycles.current_release(store, "local", "math") is None
+            assert cycles.running(store) == cycles.last(store, "main") == cycle
+            store.rebuild()

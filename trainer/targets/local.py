@@ -1,7 +1,8 @@
 """The local target: a folder of immutable releases and a `current` link that is switched at once.
 
-releases/release-…/    adapter_config.json, adapter_model.safetensors
-releases/current    -> release-…     absent when the untouched base is in service
+releases/release-…/      adapter_config.json, adapter_model.safetensors
+releases/current      -> release-…   absent when the untouched base is in service
+releases/current-math -> release-…   the same of another line than the main one
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from store.errors import IntegrityError, NotFound
+from store.records import MAIN
 from trainer.adapter import FILES, adapter_hash
 from trainer.targets.limits import ANY
 
@@ -44,22 +46,22 @@ class LocalTarget:
         self._check(release, adapter_hash)
         return str(release)
 
-    def activate(self, release_id: str | None) -> None:
+    def activate(self, release_id: str | None, line: str = MAIN) -> None:
         """Switches the link by rename, so that a reader sees the old release or the new one."""
-        link = self.folder / CURRENT
+        link = self._link(line)
         if release_id is None:
             link.unlink(missing_ok=True)
             return
         self.adapter(release_id)
-        partial = self.folder / f".{CURRENT}.{os.getpid()}"
+        partial = link.with_name(f".{link.name}.{os.getpid()}")
         partial.unlink(missing_ok=True)
         partial.symlink_to(release_id)
         partial.replace(link)
         _sync(self.folder)
 
-    def active(self) -> str | None:
-        """The name that the link points to."""
-        link = self.folder / CURRENT
+    def active(self, line: str = MAIN) -> str | None:
+        """The name that the line's link points to."""
+        link = self._link(line)
         return str(link.readlink()) if link.is_symlink() else None
 
     def adapter(self, release_id: str) -> Path:
@@ -71,6 +73,9 @@ class LocalTarget:
                 hint="`bhavana status` shows the one in service.",
             )
         return release
+
+    def _link(self, line: str) -> Path:
+        return self.folder / (CURRENT if line == MAIN else f"{CURRENT}-{line}")
 
     def _check(self, release: Path, expected: str) -> None:
         if adapter_hash(release) != expected:
