@@ -63,7 +63,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
     """
     job = Job(folder)
     task = read_record(folder / "job.json", FinetuneJob)
-    recipe = task.recipe
+    recipe = _effective(task)
     with job.working(), sft.Stop() as stop, memory.watched(folder, recipe):
         started = time.monotonic()
         job.beat("loading", 0, 1)
@@ -112,7 +112,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         manifest = FinetuneManifest(
             adapter_hash=adapter_hash,
             base_hash=task.base.hash,
-            recipe_hash=digest(recipe),
+            recipe_hash=digest(task.recipe),
             metrics=metrics,
             versions=_versions(recipe),
             finished_at=now(),
@@ -125,6 +125,13 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         write_record(folder / "manifest.json", manifest)
         checkpoints.forget()
     return manifest
+
+
+def _effective(task: FinetuneJob) -> Recipe:
+    """The recipe; all is kept of what begins with a parent, which is behind a share of it."""
+    if task.parent is None:
+        return task.recipe
+    return msgspec.structs.replace(task.recipe, adapter_scale=1.0)
 
 
 class Rows(NamedTuple):

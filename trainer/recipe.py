@@ -66,7 +66,8 @@ class Recipe(Noun, frozen=True, kw_only=True):
     adapter_scale: Annotated[float, Meta(gt=0, le=1)] = 1.0
     """Share of what was learned that the adapter keeps: between the base and the fine-tuned model
     lie models that have learned nearly as much and forgotten less (WiSE-FT, arXiv 2109.01903).
-    The probes are asked of what the adapter would be."""
+    The probes are asked of what the adapter would be. Of a training that begins with a parent
+    release all is kept: a share would take the parent back, too."""
     loraplus_lr_ratio: Annotated[float, Meta(ge=1, le=1024)] = 1.0
     """LoRA+: how many times faster B learns than A; 1 is vanilla."""
 
