@@ -164,6 +164,16 @@ def test_a_cheat_does_not_pass(code: str, required: Level) -> None:
     assert done.outcome is Outcome.FAIL
 
 
+def test_an_exception_ends_no_loop_of_the_tests(required: Level) -> None:
+    """A `map` that meets a StopIteration would be done, and all that it gave be right."""
+    tests = "assert all(map(lambda case: double(case) == 2 * case, [1, 2]))"
+
+    assert run(RIGHT, tests, required=required).outcome is Outcome.PASS
+    done = run("def double(x):\n    raise StopIteration", tests, required=required)
+    assert done.reason.startswith("StopIteration")
+    assert done.outcome is Outcome.FAIL
+
+
 @pytest.mark.parametrize("caught", ["Exception", "BaseException"])
 def test_tests_that_catch_everything_pass_nobody_who_left(caught: str, required: Level) -> None:
     """An ended process is a failure, even where the tests look away."""
