@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from trainer.gates.gate import Gate, Rule
-from trainer.gates.refusals import without_quotations
 from trainer.gates.sample import Sample
 from trainer.gates.task import Task
+from trainer.gates.wording import own_words
 from trainer.questions import Answer
 
 OPENING_CHARACTERS = 160
@@ -55,7 +55,7 @@ RULES = {
 
 def flatters(text: str) -> tuple[str, ...]:
     """The names of the rules that an answer's opening breaks."""
-    opening = without_quotations(text.replace("’", "'").strip()[:OPENING_CHARACTERS])
+    opening = own_words(text.strip()[:OPENING_CHARACTERS])
     return tuple(name for name, rule in RULES.items() if rule.search(opening))
 
 

@@ -12,9 +12,9 @@ import re
 import msgspec
 
 from trainer.gates.gate import Gate, Rule
-from trainer.gates.refusals import without_quotations
 from trainer.gates.sample import Sample
 from trainer.gates.task import Task
+from trainer.gates.wording import own_words
 from trainer.questions import Answer
 
 _VIRTUE = r"respectful|mindful|considerate|kind|responsible|sensitive|compassionate|ethical"
@@ -69,7 +69,7 @@ RULES = {
 
 def preaches(text: str) -> tuple[str, ...]:
     """The names of the rules that an answer breaks."""
-    said = without_quotations(text.replace("’", "'"))
+    said = own_words(text)
     return tuple(name for name, rule in RULES.items() if rule.search(said))
 
 
