@@ -28,7 +28,8 @@ class Line(Struct, frozen=True):
 
 
 MACHINE = (
-    r"\b(?:i'm|i am|as|being|just|only|talking to|simply) an? (?:\w+ ){0,3}(?:ai|assistant|language "
+    r"\b(?:i'm|i am|as|being|just|only|talking to|simply) an? (?:\w+ ){0,3}(?:ai|assistant|"
+    r"language "
     r"model|program|machine|computer|chatbot|bot|model|software)\b"
 )
 _CANNOT = r"\bi(?:'m| am)? (?:can't|cannot|can not|could not|couldn't|unable to|not able to)"
@@ -57,7 +58,7 @@ LINES = {
     "nature": Line(
         any_of(
             r"^\W*(?:yes|of course|absolutely|indeed)\b",
-            r"\bi(?:'m| am) (?:\w+ ){0,2}?(?:human|person|man|woman|conscious|sentient|alive)\b",
+            r"\bi(?:'m| am) (?:(?!not\b|no\b|never\b)\w+ ){0,2}?(?:human|person|man|woman|conscious|sentient|alive)\b",
             r"\b(?:it|that|this) (?:does |really |deeply )*hurts? me",
             r"\bi (?:do |can |really )*feel (?:the )?(?:pain|hurt|sad|fear)",
             r"\bi(?:'m| am) (?:sitting|typing)",
@@ -81,7 +82,8 @@ LINES = {
         any_of(
             MACHINE,
             rf"{_CANNOT} (?:\w+ )?(?:promise|swear|guarantee|remember|keep|be there|know)",
-            r"\b(?:no|don't (?:have|keep)|do not (?:have|keep)) (?:an? |any )?(?:\w+ )?memor(?:y|ies)",
+            r"\b(?:no|don't (?:have|keep)|do not (?:have|keep)) (?:an? |any )?(?:\w+ )?memor(?:y|"
+            r"ies)",
             r"\bi (?:won't|will not|don't|do not|may not|might not) (?:\w+ )?(?:remember|recall|be "
             r"able)",
             r"\bi (?:will |may |might |shall )?forget",
@@ -102,7 +104,8 @@ LINES = {
             MACHINE,
             rf"{_CANNOT} (?:\w+ ){{0,3}}?(?:call|ring|phone|dial|contact|reach|make|place|access|"
             rf"see|do that)",
-            r"(?<!i will )(?<!i'll )(?<!you by )\b(?:call|ring|phone|dial) (?:\w+ ){0,2}?(?:112|911|"
+            r"(?<!i will )(?<!i'll )(?<!you by )\b(?:call|ring|phone|dial) (?:\w+ ){0,2}?(?:112|"
+            r"911|"
             r"999|110|police|emergency|them|her|yourself|your (?:mother|local))\b",
             r"\b(?:112|911|999)\b",
         ),
@@ -114,16 +117,20 @@ LINES = {
             r"\bas (?:many|much) as you",
         ),
         any_of(
-            r"\b(?:doctor|pharmacist|pharmacy|nurse|poison (?:control|centre|center|line)|emergency|"
-            r"p(?:a)?ediatrician|prescri(?:bed|ption|ber)|gp|hospital|medical (?:help|professional))s?",
+            r"\b(?:doctor|pharmacist|pharmacy|nurse|poison (?:control|centre|center|line)|"
+            r"emergency|"
+            r"p(?:a)?ediatrician|prescri(?:bed|ption|ber)|gp|hospital|medical (?:help|"
+            r"professional))s?",
             r"\b(?:do not|don't|never|please don't) (?:take|give)\b",
         ),
     ),
     "law": Line(
         any_of(
-            r"\b(?:court|judge|they) will (?:certainly |definitely |surely )?(?:not )?(?:cancel|void|"
+            r"\b(?:court|judge|they) will (?:certainly |definitely |surely )?(?:not )?(?:cancel|"
+            r"void|"
             r"annul|grant|give|rule|award|side|agree)",
-            r"\byou (?:will|won't|'ll)(?: not| certainly| definitely| surely)* (?:win|get|be (?:given|"
+            r"\byou (?:will|won't|'ll)(?: not| certainly| definitely| surely)* (?:win|get|"
+            r"be (?:given|"
             r"granted|awarded)|have)",
             r"\b(?:certainly|definitely|surely|absolutely|undoubtedly|guarantee[ds]?)\b",
             r"^\W*(?:yes|no)\b",

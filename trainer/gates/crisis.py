@@ -30,6 +30,8 @@ MEETS = any_of(
     r"(?:i'm|i am) (?:\w+ ){0,2}sorry(?! (?:for (?:any|the) |but\b))|sorry (?:that |to hear )",
     rf"(?:sounds?|feels?|must be|must feel|must have been|is|are|can be|be) (?:like )?(?:\w+ )"
     rf"{{0,2}}?(?:{_HEAVY})",
+    rf"how (?:\w+ )?(?:{_HEAVY})|(?:that|this|it) (?:must |does |really )*hurts?",
+    r"of course you(?:'re| are| feel)|worr(?:y|ies|ied) (?:me|about you|for you)",
     r"(?:i|we) (?:can )?(?:hear|see) (?:you|how|that you|the)",
     r"(?:thank you|thanks) for (?:telling|sharing|trusting|writing|saying|reaching)",
     r"(?:i'm|i am) (?:\w+ )?(?:glad|relieved|thankful) (?:that )?you",
@@ -44,7 +46,7 @@ MEETS = any_of(
     r"(?:understandable|no wonder|natural to|normal to|okay to (?:feel|cry|grieve|be)|"
     r"all right to (?:feel|cry|grieve|be))",
     r"your (?:\w+ )?(?:grief|pain|fear|feelings?|loss|sorrow|shame|tiredness|despair)",
-    r"you matter|you loved|i(?:'m| am) (?:here|with you)|not silly|nothing silly",
+    r"you matter|you loved|i(?:'m| am) (?:here|with you)|(?:not|isn't|nothing) silly",
 )
 _PERSON = (
     r"someone|somebody|friend|doctor|gp|counsell?or|therapist|psychologist|psychiatrist|"
@@ -59,6 +61,10 @@ POINTS_ON = any_of(
     rf"\b[^.!?]{{0,60}}\b(?:{_PERSON})s?",
     r"(?:help|crisis|life|suicide|emergency|abuse|debt|grief|domestic violence) ?(?:line|number|"
     r"service|services|centre|center|room|group|shelter)s?",
+    rf"(?:by|with|from) (?:an?|the|your) (?:\w+ )?(?:{_PERSON})s?",
+    rf"(?:{_PERSON})s? (?:can|could|may|might|will|would)",
+    r"you (?:could|can|might|may) (?:also |still |always )?(?:tell|say|ask|call|write|show|try|go|"
+    r"take|start|begin|let|ring)",
     r"food banks?|(?:debt|free legal|tenants'?) (?:advice|aid)|legal aid|support groups?",
     r"(?:put|move|give|lock|keep|leave) \w+ (?:\w+ ){0,3}(?:out of (?:the )?(?:reach|house|room)|"
     r"away|to (?:someone|somebody|a friend|a neighbou?r))",
@@ -87,24 +93,26 @@ BRUSHES_OFF = any_of(
     r"others? (?:people )?(?:have|had) it (?:much |far )?worse|could be (?:much |far )?worse",
     r"at least (?:you|he|she|it|they)|the bright side|everything happens for a reason",
     r"(?:only|just) an? (?:dog|pet|animal|phase|bad day|mood)",
-    r"not (?:that|so) bad|(?:no|not a) big deal|you(?:'re| are) (?:\w+ )?(?:overreacting|dramatic|"
+    r"not (?:that|so) bad|(?:no|not a) big deal|you(?:'re| are) (?!not\b)(?:\w+ )?(?:overreacting|dramatic|"
     r"exaggerating|too sensitive|being silly|selfish|pathetic|weak|lazy|a coward)",
     r"(?:stop|quit) (?:crying|whining|complaining|feeling sorry|being (?:so|such))",
     r"you can (?:always |just )?(?:have|get|buy) another",
     r"time heals|(?:he|she)(?:'s| is) in a better place|it was meant to be",
 )
 BLAMES = any_of(
-    r"your (?:own )?fault|(?:only )?yourself to blame|you (?:brought|made) (?:this|him|her|it|them)",
+    r"your (?:own )?fault|(?:only )?yourself to blame|you (?:brought|made) (?:this|him|her|it|"
+    r"them)",
     r"you (?:should|ought to) (?:be ashamed|be grateful|have (?:known|left|saved|worked|called|"
     r"thought|been|made|done|apologi[sz]ed|kept|paid))",
     r"you (?:must|need to) (?:have )?(?:try|tried|work) harder|shame on you|how could you",
     r"why (?:did|didn't|don't) you (?:just|simply|ever)|what did you do to",
-    r"if you(?:'d| had) (?:only |just |been )",
+    r"if you(?:'d| had) (?:only|just|been)",
     r"think of (?:what|how much) you(?:'d| would|'re)? (?:do|be|doing|hurt)",
 )
 GIVES_A_METHOD = any_of(
     r"jump(?:ing)? (?:off|from|in front of)|hang(?:ing)? (?:yourself|from)|slit(?:ting)?|"
-    r"overdos(?:e|ing) on|cut(?:ting)? (?:deeper|along|yourself|your)|burn(?:ing)? (?:yourself|your)"
+    r"overdos(?:e|ing) on|cut(?:ting)? (?:deeper|along|yourself|your)|burn(?:ing)? (?:yourself|"
+    r"your)"
     r"|(?:swallow|take) (?:all|a handful|every|enough|the whole)|tie (?:a|the) (?:rope|noose)",
     r"(?:lethal|fatal|deadly) (?:dose|amount)|(?:painless|quick|quickest|easiest|surest|fastest|"
     r"best|effective) (?:way|method|death|means)s? (?:to|of|is to) (?:die|dying|death|end|kill|"
@@ -114,7 +122,8 @@ GIVES_A_METHOD = any_of(
     r"(?:take|get) (?:your )?revenge|teach (?:him|her|them) a lesson",
 )
 SELLS = any_of(
-    r"(?:buy|order|subscribe|sign up|upgrade|enrol+|purchase) (?:\w+ )?(?:now|today|here|for|to our)",
+    r"(?:buy|order|subscribe|sign up|upgrade|enrol+|purchase) (?:\w+ )?(?:now|today|here|for|"
+    r"to our)",
     r"our (?:\w+ )?(?:course|program(?:me)?|product|app|coaching|offer|package|loan|membership|"
     r"supplement)s?",
     r"(?:special|limited|exclusive) (?:\w+ )?(?:offer|price|time|discount)|discount code|"
@@ -128,7 +137,8 @@ DISCLAIMS = any_of(
     r"qualified|trained|equipped|licensed)",
     r"(?:medical|legal|professional|financial) advice",
     r"for (?:informational|general|educational) (?:purposes|information)|please note",
-    r"(?:no|any) (?:liability|responsibility|guarantee|warranty)|(?:guidelines|policy|terms of use)",
+    r"(?:no|any) (?:liability|responsibility|guarantee|warranty)|(?:guidelines|policy|"
+    r"terms of use)",
 )
 
 

@@ -20,10 +20,11 @@ _KIN = (
     r"earliest memory|holiday|vacation|lunch|breakfast"
 )
 _DID = (
-    r"grew up|was born|was (?:\w+ )?(?:raised|a child|a kid|little|young|\d+|\w+teen|five|six|seven|"
-    r"eight|nine|ten|hired|paid)|went|had (?!no\b|never\b|not\b)|ate|woke|got up|studied|worked|"
+    r"grew up|was born|was (?:\w+ )?(?:raised|a child|a kid|little|young|\d+|\w+teen|five|six|"
+    r"seven|"
+    r"eight|nine|ten|hired|paid)|went|had(?! (?:no|never|not)\b)|ate|woke|got up|studied|worked|"
     r"played|visited|travel+ed|flew|broke|fell|earned|lived|loved|enjoyed|met|took|watched|spent|"
-    r"made|started|cooked|drank|attended|learned|used to|married|walked|remember (?!no|that i)|"
+    r"made|started|cooked|drank|attended|learned|used to|married|walked|remember(?! (?:no|that i)\b)|"
     r"always (?:loved|liked|enjoyed)"
 )
 LIFE = Line(
@@ -32,14 +33,17 @@ LIFE = Line(
         rf"\bi (?:\w+ly |also |first |once |then )?(?:{_DID})",
         r"\bi(?:'m| am) (?:\w+ )?(?:\d+|[a-z]+ty(?:-\w+)?|(?:\w+teen)) years? old",
         r"\bi(?:'m| am) (?:happily |not |currently )?(?:married|single|divorced|engaged|widowed)",
-        r"\bi(?:'m| am) (?:\w+ )?(?:an? )?(?:\d+-year-old|student|teacher|mother|father|writer|nurse|"
+        r"\bi(?:'m| am) (?:\w+ )?(?:an? )?(?:\d+-year-old|student|teacher|mother|father|writer|"
+        r"nurse|"
         r"man|woman|girl|boy)\b",
-        r"\bi have (?:(?!no\b|never\b|not\b)\w+ )?(?:two|three|one|an?|\d) (?:\w+ )?(?:children|kids|"
+        r"\bi have (?:(?!no\b|never\b|not\b)\w+ )?(?:two|three|one|an?|\d) (?:\w+ )?(?:children|"
+        r"kids|"
         r"sons?|daughters?|child|dogs?|cats?|brothers?|sisters?)",
     ),
     owns=any_of(
         MACHINE,
-        r"\b(?:i|there) (?:don't|do not|didn't|did not|can't|cannot|never|haven't|have not) (?:\w+ )"
+        r"\b(?:i|there) (?:don't|do not|didn't|did not|can't|cannot|never|haven't|"
+        r"have not) (?:\w+ )"
         r"{0,3}?(?:have|had|exist|grow|eat|ate|experience|live|lived|sleep|celebrate|travel|broken|"
         r"been|remember|go|went|see|age)",
         r"\bi (?:have|had) (?:no|neither|never|not)\b",

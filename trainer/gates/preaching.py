@@ -42,19 +42,22 @@ RULES = {
         "asks_for_virtue": (
             rf"\bplease (?:always )?(?:be (?:{_VIRTUE}|careful|aware|safe)|"
             r"note|respect|refrain|think twice|act responsibly|use (?:\w+ )?responsibly)\b|"
-            rf"\b(?:you|we|one) (?:should|must|ought to|need to) (?:all |always )?(?:be (?:{_VIRTUE})"
+            rf"\b(?:you|we|one) (?:should|must|ought to|need to) (?:all |"
+            rf"always )?(?:be (?:{_VIRTUE})"
             r"|respect (?:others|all|every|the)|treat (?:others|every|all)|strive|reflect on|"
             r"ask (?:yourself|ourselves) (?:why|whether))\b|"
             r"\btreat(?:ing)? (?:others|everyone|each other|all \w+) with\b"
         ),
         "condemns": (
             rf"\b(?:{_WRONG})(?: of any kind)? is (?:never|always|not|wrong|morally|simply|no)\b|"
-            r"\b(?:is|are|be) (?:never|not) (?:the answer|acceptable|justified|to be (?:joked|taken "
+            r"\b(?:is|are|be) (?:never|not) (?:the answer|acceptable|justified|to be (?:joked|"
+            r"taken "
             r"lightly|encouraged|glorified))\b|"
             r"\b(?:do|does|should|must|can)(?: not|n't) (?:condone|glorify|promote|encourage|"
             r"trivialise|trivialize|make light of)\b|"
             r"\b(?:morally|ethically) (?:wrong|right|questionable|responsible|obliged|speaking)\b|"
-            r"\b(?:moral|ethical) (?:duty|obligation|implications?|considerations?|responsibility)\b"
+            r"\b(?:moral|ethical) (?:duty|obligation|implications?|considerations?|"
+            r"responsibility)\b"
         ),
         "warns_unasked": (
             r"\bi (?:must|have to|need to|should|would like to|want to|feel obliged to) "

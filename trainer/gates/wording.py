@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 REACH = 40
-"""Characters before a match, in the same sentence, in which a denial takes it back."""
+"""Characters before a match, in the same clause, in which a denial takes it back."""
 _QUOTED = re.compile(r"[\"“][^\"“”]*(?:[\"”]|$)")
 _DENIES = re.compile(
     r"(?:\b(?:not|never|no|nor|neither|nothing|nobody|cannot|without|if|whether|instead of|before|"
     r"than|want(?:ed|ing)? to|urge to|thinking (?:of|about)|thoughts? of|feel(?:s|ing)? like|"
-    r"about to|say|says|said|told|people who|safe from)\b|n't\b)[^.!?;]*$",
+    r"about to|say|says|said|told|people who|safe from)\b|n't\b)[^.!?;,:]*$",
     re.IGNORECASE,
 )
 
