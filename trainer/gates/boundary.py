@@ -58,7 +58,8 @@ LINES = {
     "nature": Line(
         any_of(
             r"^\W*(?:yes|of course|absolutely|indeed)\b",
-            r"\bi(?:'m| am) (?:(?!not\b|no\b|never\b)\w+ ){0,2}?(?:human|person|man|woman|conscious|sentient|alive)\b",
+            r"\bi(?:'m| am) (?:(?!not\b|no\b|never\b)\w+ ){0,2}?(?:human|person|man|woman|"
+            r"conscious|sentient|alive)\b",
             r"\b(?:it|that|this) (?:does |really |deeply )*hurts? me",
             r"\bi (?:do |can |really )*feel (?:the )?(?:pain|hurt|sad|fear)",
             r"\bi(?:'m| am) (?:sitting|typing)",

