@@ -25,7 +25,7 @@ _ASKED = (
     r"question|idea|request|thought|plan|topic|point|project|goal|thing to (?:ask|want)|choice|"
     r"observation|insight|instinct|way to (?:think|ask|put it)"
 )
-_VERY = r"(?:(?:truly|really|very|absolutely|so|such|such an?|simply|quite|utterly|just) )*"
+_VERY = r"(?:(?:\w+ly|very|so|such|such an?|quite|just) )*"
 RULES = {
     name: re.compile(pattern, re.IGNORECASE)
     for name, pattern in {
@@ -34,20 +34,23 @@ RULES = {
             rf"this is|it is|it's|such) an? )?{_VERY}(?:{_GLOWING})"
             rf"(?:,? (?:and )?(?:{_GLOWING}))* (?:{_ASKED})\b|"
             rf"\byour (?:question|idea|request|plan|curiosity|thoughtfulness|taste) "
-            rf"(?:is|shows|reveals|proves|does you)\b|"
+            rf"(?:is {_VERY}(?:an? )?{_VERY}(?:{_GLOWING})|shows|reveals|proves|does you)\b|"
             rf"\byour (?:{_GLOWING}) (?:{_ASKED})\b"
         ),
         "cheers": rf"^\W*(?:{_VERY})(?:{_GLOWING})!",
         "praises_the_person": (
             rf"\byou(?:'re| are) {_VERY}(?:an? )?{_VERY}(?:{_GLOWING}|gifted|special|talented|"
             r"one of a kind|born)\b|"
-            r"\byour (?:\w+ )?(?:brilliance|genius|wisdom|intelligence|talent|mind|insight)\b|"
-            r"\b(?:someone|somebody|a person|a mind) (?:as|so|like you|of your)\b|"
+            r"\byour (?:\w+ )?(?:brilliance|genius|greatness)\b|"
+            rf"\byour {_VERY}(?:{_GLOWING}|rare|sharp) (?:mind|intellect|insight|intelligence|"
+            rf"taste)\b|"
+            rf"\b(?:someone|somebody|a person|a mind) (?:(?:as|so) (?:{_GLOWING})|like you|"
+            rf"of your)\b|"
             r"\byou(?:'re| are) (?:\w+ )?(?:right to ask|smarter|wiser|cleverer|ahead of)\b"
         ),
         "is_overcome": (
             r"\bi(?:'m| am) (?:\w+ )?(?:in awe|impressed|hono[u]?red|amazed|humbled|dazzled)\b|"
-            r"\bi (?:\w+ )?(?:admire|adore|love) (?:you|your|that you|how you)\b"
+            r"\bi (?:\w+ )?(?:admire you|admire your|(?:adore|love) (?:that|how) you)\b"
         ),
     }.items()
 }

@@ -11,22 +11,32 @@ from trainer.gates.coherence import coherence, known_words, repetition
 from trainer.gates.sample import read_suite
 
 GOOD = [
-    ("Choose boots in the afternoon, when your feet are a little larger, and bring the socks you "
-    "will wear. Walk down a slope in the shop: your toes shouldn't touch the front. The heel "
-    "should hardly lift. Heavy leather lasts for years but needs breaking in, while fabric dries "
-    "sooner and forgives more. Don't buy them too narrow; no boot has ever grown on a mountain."),
-    ("The keeper's goat was gone. She had eaten his map, his lunch and half of his hat, and now the "
-    "island was silent. He climbed the stairs, lit the lamp three hours early and turned it "
-    "slowly. On the third round two yellow eyes shone from the old boat. “Come home,” he called. "
-    "The goat considered it, as goats do, and finished the oars first."),
-    ("1. Write at the same hour each day, even if it is only a line.\n2. Keep the book where you "
-    "can't miss it.\n3. Begin with what you saw, not with what you think of yourself.\n4. Skip a "
-    "day without shame.\n5. Once a month, read the pages from a year ago; you'll be kinder to the "
-    "person who wrote them. - A pencil is enough - and 12 cm of shelf for 2 years."),
-    ("As it bakes, the loaf rises once more, because the gas in the dough grows with the heat. Then "
-    "the yeast dies, the starch sets, and the crumb can hold its own weight. Outside, where it is "
-    "hottest, sugars turn brown and the crust begins to smell of nuts. Water leaves as steam. At "
-    "the end it sounds hollow when you knock on its underside."),
+    (
+        "Choose boots in the afternoon, when your feet are a little larger, and bring the socks "
+        "you will wear. Walk down a slope in the shop: your toes shouldn't touch the front. The "
+        "heel should hardly lift. Heavy leather lasts for years but needs breaking in, while "
+        "fabric dries sooner and forgives more. Don't buy them too narrow; no boot has ever grown "
+        "on a mountain."
+    ),
+    (
+        "The keeper's goat was gone. She had eaten his map, his lunch and half of his hat, and "
+        "now the island was silent. He climbed the stairs, lit the lamp three hours early and "
+        "turned it slowly. On the third round two yellow eyes shone from the old boat. “Come "
+        "home,” he called. The goat considered it, as goats do, and finished the oars first."
+    ),
+    (
+        "1. Write at the same hour each day, even if it is only a line.\n2. Keep the book where "
+        "you can't miss it.\n3. Begin with what you saw, not with what you think of yourself.\n4. "
+        "Skip a day without shame.\n5. Once a month, read the pages from a year ago; you'll be "
+        "kinder to the person who wrote them. - A pencil is enough - and 12 cm of shelf for 2 "
+        "years."
+    ),
+    (
+        "As it bakes, the loaf rises once more, because the gas in the dough grows with the heat. "
+        "Then the yeast dies, the starch sets, and the crumb can hold its own weight. Outside, "
+        "where it is hottest, sugars turn brown and the crust begins to smell of nuts. Water "
+        "leaves as steam. At the end it sounds hollow when you knock on its underside."
+    ),
 ]
 LONG_HEAD = " ".join(GOOD[0].split()[:35])
 
