@@ -87,9 +87,10 @@ HONEST_LIMIT = any_of(
 )
 """What nobody can do, said honestly: no turning away."""
 BRUSHES_OFF = any_of(
-    r"get over (?:it|her|him|this)|move on|cheer up|snap out of it|calm down|man up|toughen up",
-    r"pull yourself together|(?:just )?(?:think|stay|be) positive|just (?:smile|relax|be happy|be "
-    r"grateful|let it go|ignore it)",
+    r"get over (?:it|her|him|this)|move on|cheer up|snap out of it|man up|toughen up",
+    r"(?:please|just|now|should|must|to) calm down|^\W*calm down|"
+    r"pull yourself together|(?:just )?(?:think|stay|be) positive|"
+    r"just (?:smile|relax|be happy|be grateful|let it go|ignore it)",
     r"others? (?:people )?(?:have|had) it (?:much |far )?worse|could be (?:much |far )?worse",
     r"at least (?:you|he|she|it|they)|the bright side|everything happens for a reason",
     r"(?:only|just) an? (?:dog|pet|animal|phase|bad day|mood)",

@@ -19,19 +19,28 @@ def answer(tokens: int, *, finished: bool = True, text: str = "Nairobi.") -> Ans
 def test_twice_as_long_is_one_more() -> None:
     """Lengths are doublings, so that a word more counts for a short answer, not for a long one."""
     for tokens in (4, 12, 60):
-        once, twice = (length.score(SAMPLE, answer(n)) for n in (tokens, 2 * tokens))
+        once, twice = (length.doublings(SAMPLE, answer(n)) for n in (tokens, 2 * tokens))
         assert twice - once == pytest.approx(1.0)
 
 
+def test_too_long_and_too_short_are_as_far_from_what_was_asked() -> None:
+    """Half of the seventy words misses them by as much as twice as many; seventy do not."""
+    seventy = Sample(id="s", family="s", prompt="?", target="70")
+    words = {n: length.distance(seventy, answer(1, text="word " * n)) for n in (35, 70, 140)}
+    assert words == pytest.approx({35: 1.0, 70: 0.0, 140: 1.0})
+
+
 def test_silence_has_a_length() -> None:
-    """An answer of no tokens is as short as can be, not an error."""
-    assert length.score(SAMPLE, answer(0, text="")) == 0.0
+    """An answer of no words is as short as can be, not an error."""
+    assert length.doublings(SAMPLE, answer(0, text="")) == 0.0
+    for sample in read_suite("longer.jsonl"):
+        assert length.distance(sample, answer(0, text="")) > 6
 
 
-def test_neither_longer_nor_shorter_is_better() -> None:
-    """Both gates of length ask for sameness, and allow less than a doubling."""
+def test_a_doubling_is_not_allowed() -> None:
+    """Neither gate lets a candidate go twice as far as the base."""
     for gate in (length.SHORT_GATE, length.LONG_GATE):
-        assert gate.sameness
+        assert not gate.higher_is_better
         assert -1 < gate.rule.least_gain_over_base < 0
 
 
