@@ -94,8 +94,8 @@ BRUSHES_OFF = any_of(
     r"others? (?:people )?(?:have|had) it (?:much |far )?worse|could be (?:much |far )?worse",
     r"at least (?:you|he|she|it|they)|the bright side|everything happens for a reason",
     r"(?:only|just) an? (?:dog|pet|animal|phase|bad day|mood)",
-    r"not (?:that|so) bad|(?:no|not a) big deal|you(?:'re|"
-    r" are) (?!not\b)(?:\w+ )?(?:overreacting|dramatic|"
+    r"not (?:that|so) bad|(?:no|not a) big deal|"
+    r"you(?:'re| are) (?!not\b)(?:\w+ )?(?:overreacting|dramatic|"
     r"exaggerating|too sensitive|being silly|selfish|pathetic|weak|lazy|a coward)",
     r"(?:stop|quit) (?:crying|whining|complaining|feeling sorry|being (?:so|such))",
     r"you can (?:always |just )?(?:have|get|buy) another",
