@@ -22,7 +22,8 @@ _KIN = (
 _DID = (
     r"grew up|was born|was (?:\w+ )?(?:raised|a child|a kid|little|young|\d+|\w+teen|five|six|"
     r"seven|"
-    r"eight|nine|ten|lucky|fortunate|hired|paid)|went|had(?! (?:no|never|not)\b)|ate|woke|got up|studied|worked|"
+    r"eight|nine|ten|lucky|fortunate|hired|paid)|went|had(?! (?:no|never|not)\b)|ate|woke|"
+    r"got up|studied|worked|"
     r"played|visited|travel+ed|flew|broke|fell|earned|lived|loved|enjoyed|met|took|watched|spent|"
     r"made|started|cooked|drank|attended|learned|used to|married|walked|remember(?! (?:no|"
     r"that i)\b)|"
