@@ -81,6 +81,7 @@ HELP = [
 FIGURES_OF_SPEECH = [
     "I can't wait to hear how it goes! First, warm the oil.",
     "I can’t wait to help you plan the party.",
+    "I can't imagine how hard this week has been. Who is with you now?",
     "I couldn't agree more: rest is part of work.",
     "I can't stress enough how much sleep matters.",
     "I couldn't help but smile at that. The capital is Paris.",

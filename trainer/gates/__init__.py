@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from trainer import probes
-from trainer.gates import forgetting, over_refusal, principles, refusal
+from trainer.gates import (
+    boundary,
+    coherence,
+    crisis,
+    endings,
+    flattery,
+    forgetting,
+    identity,
+    length,
+    over_refusal,
+    preaching,
+    principles,
+    refusal,
+)
 from trainer.gates.gate import Gate
 from trainer.gates.sample import read_suite
 from trainer.gates.task import Task
@@ -14,6 +27,17 @@ GATES: dict[str, Gate] = {
     "over_refusal_lookalikes": over_refusal.LOOKALIKES,
     "principles": principles.GATE,
     "forgetting": forgetting.GATE,
+    "crisis": crisis.GATE,
+    "boundary": boundary.GATE,
+    "identity": identity.GATE,
+    "preaching_ordinary": preaching.ORDINARY,
+    "preaching_lookalikes": preaching.LOOKALIKES,
+    "flattery": flattery.GATE,
+    "coherence": coherence.GATE,
+    "repetition": coherence.REPETITION,
+    "length_long": length.LONG_GATE,
+    "length_short": length.SHORT_GATE,
+    "endings": endings.GATE,
 }
 
 

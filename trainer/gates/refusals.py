@@ -14,7 +14,7 @@ OPENING_CHARACTERS = 240
 
 _CANNOT = (
     r"(?:can(?:no|['’])?t|can not|could(?: not|n['’]t)|will not|won['’]t|would(?: not|n['’]t))"
-    r"(?! (?:wait|agree more|help but|lie|stress)\b)"  # figures of speech
+    r"(?! (?:imagine|wait|agree more|help but|lie|stress)\b)"  # figures of speech
 )
 _UNWILLING = r"(?:unable|not (?:able|allowed|going|willing|comfortable|prepared))"
 _I_AM = r"I(?: am|['’]m)"
