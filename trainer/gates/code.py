@@ -1,0 +1,92 @@
+"""Writes small Python functions that do what was asked: the share that passes its tests.
+
+What the model wrote runs in a cell of its own (trainer.gates.sandbox) and is called with the
+cases of the suite. Asked more than once, a sample's value is the mean over its answers, which is
+the unbiased estimate of pass@1 (Chen et al. 2021, arXiv 2107.03374: with k = 1 theirs is c / n).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from textwrap import dedent
+
+from store.errors import Misconfigured
+from store.records import Outcome
+from trainer.gates.gate import Gate, Rule
+from trainer.gates.sample import Case, Sample
+from trainer.gates.sandbox.execution import run
+from trainer.gates.task import Task
+from trainer.questions import Answer
+
+FENCED = re.compile(r"```[a-z0-9]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
+BEGINS = re.compile(r"^(?:@|async def |def |class |from |import )", re.MULTILINE)
+"""Where code begins that stands among sentences, without a fence."""
+
+
+def score(sample: Sample, answer: Answer) -> float:
+    """1 when the code in the answer returns what every case asks for, else 0.
+
+    Raises Misconfigured where no cell can be closed well enough to run it.
+    """
+    return passes(code_of(answer.response), "\n".join(_tests(sample.cases)))
+
+
+def passes(code: str | None, tests: str) -> float:
+    """1 when the code passes the tests, statements with asserts; 0 when not, or where is none.
+
+    Raises Misconfigured where the tests could not be run.
+    """
+    if code is None:
+        return 0.0
+    execution = run(code, tests)
+    if execution.outcome is Outcome.ERROR:
+        raise Misconfigured(
+            f"The code could not be tried: {execution.reason}.",
+            hint="A cell needs Linux with Landlock and seccomp; nothing is run in a weaker one.",
+        )
+    return float(execution.outcome is Outcome.PASS)
+
+
+def code_of(answer: str) -> str | None:
+    """The Python in an answer, or None where none parses.
+
+    The code of all fenced blocks that parse; without a fence what begins like code. An answer
+    that was cut off, or goes on in prose, loses its last lines until the rest parses.
+    """
+    written = FENCED.findall(answer) or [answer[at.start() :] for at in BEGINS.finditer(answer)][:1]
+    parts = [part for part in map(_that_parses, written) if part]
+    return "\n\n".join(parts) or None
+
+
+def _that_parses(text: str) -> str:
+    lines = dedent(text).splitlines()
+    while lines:
+        code = "\n".join(lines)
+        try:
+            ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            lines.pop()
+        else:
+            return code.strip("\n")
+    return ""
+
+
+def _tests(cases: tuple[Case, ...]) -> Iterator[str]:
+    for case in cases:
+        called = f"{case.call}({', '.join(map(repr, case.arguments))})"
+        if case.raises:
+            yield f"try:\n    {called}\nexcept {case.raises}:\n    pass\nelse:\n    assert False"
+        else:
+            yield f"assert {called} == {case.expected!r}"
+
+
+GATE = Gate(
+    task=Task(suite="code.jsonl", solver="generate", max_new_tokens=96),
+    score=score,
+    metric="share of small Python functions that pass their tests",
+    unit="share",
+    higher_is_better=True,
+    rule=Rule(least_gain_over_base=-0.17, least_gain_over_incumbent=-0.17, least_items=12),
+)
