@@ -33,7 +33,9 @@ GRACE_SECONDS = 5.0
 """After which a cell is ended from outside that did not end by itself."""
 MOST_SAID = 1 << 16
 """Bytes of a verdict."""
-START = "import sys; sys.path.insert(0, {!r}); from cell.keeper import main; del sys.path[0]; main()"
+START = (
+    "import sys; sys.path.insert(0, {!r}); from cell.keeper import main; del sys.path[0]; main()"
+)
 ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 """So that a set has the same order in each run. The code sees no variable at all."""
 

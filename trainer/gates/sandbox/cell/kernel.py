@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -13,7 +14,7 @@ CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def call(name: str, *arguments: ctypes.c_ulong | ctypes.c_char_p | bytes | int | None) -> int:
+def call(name: str, *arguments: Any) -> int:
     """What a function of libc returns. Raises OSError with its name where it says -1."""
     result = int(getattr(_libc, name)(*arguments))
     if result == -1:
@@ -22,15 +23,15 @@ def call(name: str, *arguments: ctypes.c_ulong | ctypes.c_char_p | bytes | int |
     return result
 
 
-def prctl(option: int, value: int, argument: ctypes.c_void_p | int = 0) -> None:
-    """Sets one attribute of this process. The three words are as long as a pointer."""
-    word = ctypes.c_ulong
-    last = argument if isinstance(argument, ctypes.c_void_p) else word(argument)
-    call("prctl", ctypes.c_int(option), word(value), last, word(0), word(0))  # type: ignore[arg-type]
+def prctl(option: int, value: int, address: int = 0) -> None:
+    """Sets one attribute of this process."""
+    # ctypes passes an int of Python's as 32 bits; the kernel reads words as long as a pointer.
+    words = [ctypes.c_ulong(word) for word in (value, address, 0, 0)]
+    call("prctl", option, *words)
 
 
 def drop_capabilities() -> None:
     """From now on no capability; a user namespace had given all of them."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
-    call("capset", ctypes.byref(header), ctypes.byref(none))  # type: ignore[arg-type]
+    call("capset", ctypes.byref(header), ctypes.byref(none))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from .kernel import call
 
@@ -37,10 +38,10 @@ def ruleset(readable: Iterable[str]) -> int:
 
     Raises OSError where the kernel has no Landlock, or it was not switched on at boot.
     """
-    version = call("syscall", CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)  # type: ignore[arg-type]
+    version = call("syscall", CREATE_RULESET, None, ctypes.c_size_t(0), VERSION)
     rules = _Ruleset(fs=(1 << FS_RIGHTS.get(version, 16)) - 1, net=NET_RIGHTS, scoped=SCOPES)
     known = 8 if version < 4 else 16 if version < 6 else 24  # bytes of it that this kernel knows
-    made = call("syscall", CREATE_RULESET, ctypes.byref(rules), ctypes.c_size_t(known), 0)  # type: ignore[arg-type]
+    made = call("syscall", CREATE_RULESET, ctypes.byref(rules), ctypes.c_size_t(known), 0)
     for path in readable:
         _allow(made, path)
     return made
@@ -57,8 +58,8 @@ def restrict(rules: int) -> None:
 def _allow(rules: int, path: str) -> None:
     opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        rights = READ_FILE | READ_DIR if os.path.isdir(path) else READ_FILE  # noqa: PTH112  # see below
+        rights = READ_FILE | READ_DIR if Path(path).is_dir() else READ_FILE
         beneath = _PathBeneath(allowed=rights, parent=opened)
-        call("syscall", ADD_RULE, rules, PATH_BENEATH, ctypes.byref(beneath), 0)  # type: ignore[arg-type]
+        call("syscall", ADD_RULE, rules, PATH_BENEATH, ctypes.byref(beneath), 0)
     finally:
         os.close(opened)

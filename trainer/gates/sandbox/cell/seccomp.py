@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 from collections.abc import Iterator, Mapping
 
@@ -67,7 +66,7 @@ def confine(child: int | None = None) -> None:
 
     Raises OSError where it cannot be held.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in TABLES:
         raise OSError(errno.ENOSYS, f"seccomp: no table of calls for {machine}")
     allowed = {n: at for n, at in TABLES[machine].items() if child or n not in THE_JUDGES}
@@ -75,7 +74,7 @@ def confine(child: int | None = None) -> None:
     instructions = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions))
     held = ctypes.create_string_buffer(program, len(program))
-    prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.cast(held, ctypes.c_void_p))
+    prctl(PR_SET_SECCOMP, MODE_FILTER, ctypes.addressof(held))
 
 
 def _only(child: int | None) -> dict[str, tuple[int, tuple[int, ...]]]:

@@ -62,7 +62,7 @@ def receive(descriptor: int) -> dict[str, Any] | None:
     """The next message; None when the other side is gone.
 
     One message is on its way at a time, so nothing is read beyond its line. Raises TooLong, and
-    ValueError for what is no JSON object.
+    ValueError or TypeError for what is no JSON object.
     """
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -74,5 +74,5 @@ def receive(descriptor: int) -> dict[str, Any] | None:
             raise TooLong(f"a message of more than {MOST_BYTES} bytes")
     message = json.loads(line)
     if not isinstance(message, dict):
-        raise ValueError("no JSON object")
+        raise TypeError("no JSON object")
     return message
