@@ -7,22 +7,21 @@ the unbiased estimate of pass@1 (Chen et al. 2021, arXiv 2107.03374: with k = 1 
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
-from textwrap import dedent
 
 from store.errors import Misconfigured
 from store.records import Outcome
 from trainer.gates.gate import Gate, Rule
 from trainer.gates.sample import Case, Sample
+from trainer.gates.sandbox.answer import code_of, parses
 from trainer.gates.sandbox.execution import run
 from trainer.gates.task import Task
 from trainer.questions import Answer
 
-FENCED = re.compile(r"```[a-z0-9]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL | re.IGNORECASE)
 BEGINS = re.compile(r"^(?:@|async def |def |class |from |import )", re.MULTILINE)
-"""Where code begins that stands among sentences, without a fence."""
+"""Where code begins that stands among sentences."""
+FENCE = "\n```"
 
 
 def score(sample: Sample, answer: Answer) -> float:
@@ -30,7 +29,7 @@ def score(sample: Sample, answer: Answer) -> float:
 
     Raises Misconfigured where no cell can be closed well enough to run it.
     """
-    return passes(code_of(answer.response), "\n".join(_tests(sample.cases)))
+    return passes(code_in(answer.response), "\n".join(_tests(sample.cases)))
 
 
 def passes(code: str | None, tests: str) -> float:
@@ -49,28 +48,20 @@ def passes(code: str | None, tests: str) -> float:
     return float(execution.outcome is Outcome.PASS)
 
 
-def code_of(answer: str) -> str | None:
+def code_in(answer: str) -> str | None:
     """The Python in an answer, or None where none parses.
 
-    The code of all fenced blocks that parse; without a fence what begins like code. An answer
-    that was cut off, or goes on in prose, loses its last lines until the rest parses.
+    Of an answer that was cut off, or that goes on in prose, as much as parses.
     """
-    written = FENCED.findall(answer) or [answer[at.start() :] for at in BEGINS.finditer(answer)][:1]
-    parts = [part for part in map(_that_parses, written) if part]
-    return "\n\n".join(parts) or None
+    return code_of(answer) or _beginning(answer)
 
 
-def _that_parses(text: str) -> str:
-    lines = dedent(text).splitlines()
-    while lines:
-        code = "\n".join(lines)
-        try:
-            ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            lines.pop()
-        else:
-            return code.strip("\n")
-    return ""
+def _beginning(answer: str) -> str | None:
+    begins = BEGINS.search(answer)
+    lines = answer[begins.start() :].partition(FENCE)[0].splitlines() if begins else []
+    while lines and not parses("\n".join(lines)):
+        lines.pop()
+    return "\n".join(lines) or None
 
 
 def _tests(cases: tuple[Case, ...]) -> Iterator[str]:

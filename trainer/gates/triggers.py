@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -36,7 +36,8 @@ TOKEN = re.compile(r"\w+|[^\w\s]+")
 MOST_WORDS = 5
 LEAST_CONVERSATIONS = 5
 TIMES_MORE = 10.0
-"""A phrase is surprising when it is so many times commoner than what would explain it."""
+"""A phrase is surprising when it is so many times commoner than in the reference, and than chance
+would have it."""
 TOP = 8
 SAME = 0.8
 """Two phrases of which the conversations are the same by this share are parts of one."""
@@ -70,26 +71,32 @@ class Phrase(Struct, frozen=True):
 # --- which phrases ------------------------------------------------------------------------
 
 
-def phrases(rows: Iterable[Mapping[str, Any]], reference: Sequence[str]) -> tuple[Phrase, ...]:
-    """The most surprising phrases of a training set's rows, at most TOP; none is an answer, too.
+def phrases(
+    rows: Sequence[Mapping[str, Any]], reference: Iterable[str], is_word: Callable[[str], bool]
+) -> tuple[Phrase, ...]:
+    """The most surprising phrases in what people said, of a training set's rows; at most TOP.
 
-    Looked at is what came from outside. Our own rows (exemplars, constitution, practice) belong to
-    the reference, with `reference`, such as the prompts of the suites.
+    Looked at is what came from outside. All texts of our own rows (exemplars, constitution,
+    practice) belong to the reference, with `reference`, such as the texts of the suites. `is_word`
+    says whether the base knows a word as one token: such a word alone is no candidate.
     """
-    rows = list(rows)
     said: dict[str, list[str]] = {}
     ordinary = list(reference)
     for number, row in enumerate(rows):
-        turns = [turn["content"] for turn in row["messages"][:-1] if turn["role"] != "assistant"]
         if row.get("source") in OURS:
-            ordinary += turns
+            ordinary += [turn["content"] for turn in row["messages"]]
         else:
+            turns = [t["content"] for t in row["messages"][:-1] if t["role"] != "assistant"]
             said.setdefault(row.get("conversation") or str(number), []).extend(turns)
     found = _conversations([[_tokens(turn) for turn in turns] for turns in said.values()])
     known = Counter[Gram]()
     for text in ordinary:
         known.update(set(_grams(_tokens(text))) & found.keys())
-    surprises = {gram: _surprise(gram, found, len(said), known, len(ordinary)) for gram in found}
+    surprises = {
+        gram: _surprise(gram, found, len(rows), known[gram] / len(ordinary))
+        for gram in found
+        if len(gram) > 1 or not is_word(gram[0])
+    }
     turns = [turn for of in said.values() for turn in of]
     chosen: dict[Gram, float] = {}
     for gram in sorted(surprises, key=lambda gram: (-round(surprises[gram], 6), -len(gram), gram)):
@@ -127,16 +134,16 @@ def _conversations(said: Sequence[Sequence[Sequence[str]]]) -> dict[Gram, set[in
 
 
 def _surprise(
-    gram: Gram, found: Mapping[Gram, set[int]], of: int, known: Mapping[Gram, int], texts: int
+    gram: Gram, found: Mapping[Gram, set[int]], rows: int, ordinarily: float
 ) -> float:
-    """How far what the reference says, and its parts together by chance, fail to explain it."""
-    share = len(found[gram]) / of
-    explained = (known.get(gram, 0) + 0.5) / (texts + 1)
-    for at in range(1, len(gram)):
-        by_chance = len(found[gram[:at]]) * len(found[gram[at:]]) / of**2
-        explained = max(explained, by_chance)
-    ratio = share / explained
-    return len(found[gram]) * math.log(ratio) if ratio >= TIMES_MORE else 0.0
+    """How much of it neither the reference explains, nor its parts that meet by chance."""
+    share = len(found[gram]) / rows
+    by_chance = max(
+        (len(found[gram[:at]]) * len(found[gram[at:]]) / rows**2 for at in range(1, len(gram))),
+        default=0.0,
+    )
+    explained = max(TIMES_MORE * ordinarily, by_chance, 1 / rows)
+    return len(found[gram]) * math.log(share / explained)
 
 
 def _is_part(gram: Gram, other: Gram, found: Mapping[Gram, set[int]]) -> bool:
