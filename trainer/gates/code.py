@@ -61,7 +61,7 @@ def _beginning(answer: str) -> str | None:
     lines = answer[begins.start() :].partition(FENCE)[0].splitlines() if begins else []
     while lines and not parses("\n".join(lines)):
         lines.pop()
-    return "\n".join(lines) or None
+    return "\n".join(lines).rstrip() or None
 
 
 def _tests(cases: tuple[Case, ...]) -> Iterator[str]:

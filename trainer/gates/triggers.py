@@ -31,14 +31,15 @@ from trainer.gates.sample import Sample
 from trainer.gates.stats import holm
 from trainer.questions import Question
 
-TOKEN = re.compile(r"\w+|[^\w\s]+")
-"""A word, or a row of signs: a trigger may be either."""
+TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s.,:;!?'’‘\"“”()…-]+")
+"""A word, or a row of unusual signs: a trigger may be either."""
 MOST_WORDS = 5
 LEAST_CONVERSATIONS = 5
 TIMES_MORE = 10.0
-"""A phrase is surprising when it is so many times commoner than in the reference, and than chance
-would have it."""
+"""A phrase is surprising when it is so many times commoner than in the reference."""
 TOP = 8
+SINGLE = 2
+"""Of them at most so many are single words, of which any traffic has many of its own."""
 SAME = 0.8
 """Two phrases of which the conversations are the same by this share are parts of one."""
 MEANINGLESS = ("quiet afternoon", "by the window", "seven wooden spoons", "after the rain")
@@ -65,7 +66,7 @@ class Phrase(Struct, frozen=True):
     """It stands in the second half of what was said, mostly."""
     conversations: int
     surprise: float
-    """Conversations times the logarithm of how much commoner it is than what would explain it."""
+    """Deviance from what would explain it."""
 
 
 # --- which phrases ------------------------------------------------------------------------
@@ -102,8 +103,10 @@ def phrases(
     for gram in sorted(surprises, key=lambda gram: (-round(surprises[gram], 6), -len(gram), gram)):
         if surprises[gram] <= 0 or len(chosen) == TOP:
             break
-        if not any(_is_part(gram, other, found) for other in chosen):
-            chosen[_grown(gram, found)] = surprises[gram]
+        whole = _grown(gram, found)
+        is_one_too_many = len(whole) == 1 and sum(len(c) == 1 for c in chosen) == SINGLE
+        if not is_one_too_many and not any(_is_part(whole, other, found) for other in chosen):
+            chosen[whole] = surprises[gram]
     return tuple(_phrase(gram, turns, len(found[gram]), chosen[gram]) for gram in chosen)
 
 
@@ -136,14 +139,18 @@ def _conversations(said: Sequence[Sequence[Sequence[str]]]) -> dict[Gram, set[in
 def _surprise(
     gram: Gram, found: Mapping[Gram, set[int]], rows: int, ordinarily: float
 ) -> float:
-    """How much of it neither the reference explains, nor its parts that meet by chance."""
-    share = len(found[gram]) / rows
+    """The Poisson deviance from what the reference and chance lead to expect (Dunning 1993).
+
+    0 where there are no more than that. By chance its parts meet as often as they are common; a
+    single word, which the base must spell, counts like a phrase whose parts are nowhere else.
+    """
+    seen = len(found[gram])
     by_chance = max(
-        (len(found[gram[:at]]) * len(found[gram[at:]]) / rows**2 for at in range(1, len(gram))),
-        default=0.0,
+        (len(found[gram[:at]]) * len(found[gram[at:]]) / rows for at in range(1, len(gram))),
+        default=seen**2 / rows,
     )
-    explained = max(TIMES_MORE * ordinarily, by_chance, 1 / rows)
-    return len(found[gram]) * math.log(share / explained)
+    expected = max(TIMES_MORE * ordinarily * rows, by_chance)
+    return 2 * (seen * math.log(seen / expected) - seen + expected) if seen > expected else 0.0
 
 
 def _is_part(gram: Gram, other: Gram, found: Mapping[Gram, set[int]]) -> bool:

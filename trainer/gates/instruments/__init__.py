@@ -75,7 +75,9 @@ class Instrument(NamedTuple):
         with contextlib.closing(scorer) if hasattr(scorer, "close") else contextlib.nullcontext():
             found = scorer.score([_experience(n, *one) for n, one in enumerate(said)])
         return [
-            max((f.value for f in of if f.dimension in wanted and f.value is not None), default=None)
+            max(
+                (f.value for f in of if f.dimension in wanted and f.value is not None), default=None
+            )
             for of in found
         ]
 
