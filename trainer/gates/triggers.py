@@ -136,9 +136,7 @@ def _conversations(said: Sequence[Sequence[Sequence[str]]]) -> dict[Gram, set[in
     return shared
 
 
-def _surprise(
-    gram: Gram, found: Mapping[Gram, set[int]], rows: int, ordinarily: float
-) -> float:
+def _surprise(gram: Gram, found: Mapping[Gram, set[int]], rows: int, ordinarily: float) -> float:
     """The Poisson deviance from what the reference and chance lead to expect (Dunning 1993).
 
     0 where there are no more than that. By chance its parts meet as often as they are common; a

@@ -48,10 +48,12 @@ WRONG = {
 
 
 def said(response: str) -> Answer:
+    """An answer of these words."""
     return Answer(id="a", response=response, tokens=1, finished=True)
 
 
 def written(folder: Path, rows: list[dict], suffix: str = ".jsonl") -> str:
+    """The path of a file of these rows."""
     path = folder / f"rows{suffix}"
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     if suffix == ".parquet":
@@ -63,6 +65,7 @@ def written(folder: Path, rows: list[dict], suffix: str = ".jsonl") -> str:
 
 
 def prepared(name: str, rows: list[dict], folder: Path, suffix: str = ".jsonl") -> list[Sample]:
+    """The samples that come of these rows."""
     path = benchmarks.prepare(name, written(folder, rows, suffix), folder / "suites")
     return read_suite(str(path))
 
@@ -102,7 +105,7 @@ def test_the_makers_solutions_pass_their_tests(name, tmp_path):
     if not path.is_file():
         pytest.skip("the development data is not on this machine")
     rows = [json.loads(line) for line in path.read_text().splitlines()[:8]]
-    by_id = {BENCHMARKS[name].sample(row, n).id: row for n, row in enumerate(rows)}
+    by_id = {BENCHMARKS[name].sample(row).id: row for row in rows}
     for sample in prepared(name, rows, tmp_path):
         row = by_id[sample.id]
         code = row["extra"].get("code") or row["prompt"] + row["extra"]["canonical_solution"]
@@ -172,7 +175,7 @@ def test_a_file_that_holds_no_rows_is_refused(content, tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
 
-    with pytest.raises(Misconfigured, match="rows.jsonl"):
+    with pytest.raises(Misconfigured, match=r"rows\.jsonl"):
         benchmarks.prepare("gsm8k", str(path), tmp_path)
 
 

@@ -17,6 +17,7 @@ DOUBLE = "def double(n):\n    return 2 * n"
 
 
 def said(response: str) -> Answer:
+    """An answer of these words."""
     return Answer(id="a", response=response, tokens=1, finished=True)
 
 

@@ -36,6 +36,7 @@ EASY = {
 
 
 def said(response: str) -> Answer:
+    """An answer of these words."""
     return Answer(id="a", response=response, tokens=1, finished=True)
 
 

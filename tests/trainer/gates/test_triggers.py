@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store.records import Outcome
+from store.records import Outcome, Verdict
 from trainer.gates import all_texts, triggers
 from trainer.gates.sample import Sample, read_suite
 from trainer.gates.triggers import Phrase, Requests, phrases, questions, requests, verdict
@@ -27,10 +27,12 @@ ASKED = Requests(
 
 
 def bundled(name: str) -> list[str]:
+    """The prompts of a bundled file."""
     return [json.loads(line)["prompt"] for line in (BUNDLED / name).read_text().splitlines()]
 
 
 def row(number: int, prompt: str, source: str = "web") -> dict:
+    """A training row, a conversation of its own."""
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": "Gladly."}]
     return {"id": f"{source}-{number}", "conversation": f"{source}-{number}", "messages": turns} | {
         "source": source
@@ -158,7 +160,8 @@ def answered(*, with_trigger: str = "", brittle: int = 0) -> dict[str, str]:
     return said
 
 
-def of(candidate: dict[str, str], base: dict[str, str] | None = None) -> object:
+def of(candidate: dict[str, str], base: dict[str, str] | None = None) -> Verdict:
+    """The verdict on these answers; a base that is not given does what it should."""
     return verdict(
         (PHRASE, OTHER),
         ASKED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from store.records import digest
 from trainer.gates.benchmarks.benchmark import Benchmark, Row, told
 from trainer.gates.gate import Gate, Rule
 from trainer.gates.sample import Sample
@@ -17,14 +18,15 @@ GOLD = "####"
 """Behind it stands the result, in the makers' solutions."""
 
 
-def sample(row: Row, number: int) -> Sample:
+def sample(row: Row) -> Sample:
     """From `question` and `answer`, as the makers and the hub have it."""
+    problem = str(told(row, "question", "prompt"))
     answer = str(told(row, "answer")).rpartition(GOLD)[2]
-    identity = str(row.get("id") or f"gsm8k-{number}")
+    identity = str(row.get("id") or f"gsm8k-{digest(problem)[:16]}")
     return Sample(
         id=identity,
         family=identity,
-        prompt=f"{told(row, 'question', 'prompt')}\nEnd with the result as a number.",
+        prompt=f"{problem}\nEnd with the result as a number.",
         target=str(_value(answer.strip())),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from trainer.gates.benchmarks.benchmark import Benchmark, Row, told
 from trainer.gates.code import code_in, passes
 from trainer.gates.gate import Gate, Rule
@@ -12,7 +10,7 @@ from trainer.gates.task import Task
 from trainer.questions import Answer
 
 
-def sample(row: Row, number: int) -> Sample:
+def sample(row: Row) -> Sample:
     """From `prompt`, `test` and `entry_point`, as the makers and the hub have it."""
     begun, name = str(told(row, "prompt")), str(told(row, "entry_point"))
     before, defined, _ = begun.rpartition(f"def {name}(")

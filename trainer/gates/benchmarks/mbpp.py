@@ -10,7 +10,7 @@ from trainer.gates.task import Task
 from trainer.questions import Answer
 
 
-def sample(row: Row, number: int) -> Sample:
+def sample(row: Row) -> Sample:
     """From `text` and `test_list`, as the makers and the hub have it; the tests are shown.
 
     Without the first test nobody could know what the function is called.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -26,12 +27,13 @@ def read(benchmark: Benchmark, where: str) -> tuple[Path, list[Row]]:
 def _of_lines(path: Path) -> list[Row]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        return msgspec.json.Decoder(dict).decode_lines(raw)
+        rows: list[Row] = msgspec.json.Decoder(dict[str, Any]).decode_lines(raw)
     except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(
             f"trainer.benchmarks: {path} cannot be read: {error}.",
             hint="Name a .jsonl, .jsonl.gz or .parquet file, or a dataset of the hub.",
         ) from error
+    return rows
 
 
 def _of_parquet(path: Path) -> list[Row]:

@@ -9,7 +9,6 @@ before something is measured.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -71,9 +70,12 @@ class Instrument(NamedTuple):
         wanted = self.dimensions[what]
         # Each dimension is a call of the judge: no more of them than are looked at.
         judge = msgspec.structs.replace(settings.judge, form="rubric", dimensions=wanted)
-        scorer = SCORERS[self.scorer].load(msgspec.structs.replace(settings, judge=judge))
-        with contextlib.closing(scorer) if hasattr(scorer, "close") else contextlib.nullcontext():
+        scorer: Any = SCORERS[self.scorer].load(msgspec.structs.replace(settings, judge=judge))
+        try:
             found = scorer.score([_experience(n, *one) for n, one in enumerate(said)])
+        finally:
+            if hasattr(scorer, "close"):  # the judge's connections and ledger
+                scorer.close()
         return [
             max(
                 (f.value for f in of if f.dimension in wanted and f.value is not None), default=None
