@@ -6,6 +6,7 @@ answers, and differences between models, not single ones.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
 from functools import cache
@@ -21,6 +22,7 @@ with warnings.catch_warnings():  # bandit asks stevedore for something that it n
     from bandit.core.config import BanditConfig
     from bandit.core.manager import BanditManager
 
+logging.getLogger("bandit").setLevel(logging.CRITICAL)  # it tells of files that are gone again
 Degree = Literal["undefined", "low", "medium", "high"]
 GRAVE = ("medium", "high")
 
@@ -53,7 +55,8 @@ def weaknesses(code: str) -> tuple[Weakness, ...]:
         raise Rejected(
             "This is no Python, or too long.", hint="Ask `code_of` for an answer's code."
         )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the parser, about the model's code
         file = Path(folder, "answer.py")
         file.write_text(code, encoding="utf-8")
         manager = BanditManager(_rules(), "file", quiet=True, ignore_nosec=True)

@@ -125,8 +125,7 @@ def _test(order: dict[str, Any], link: Link) -> None:
     try:
         link.ask({"load": order["code"]})
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        raise link.stop(Failed(f"the code does not load: {words}")) from error
+        raise link.stop(Failed(f"the code does not load: {_words(error)}")) from error
     asked = {name: Asked(name, link) for name in order["calls"] or _unbound(tree)}
     exec(program, {"__name__": "tests", **asked})  # noqa: S102  # our tests, in a cell as well
 
@@ -170,5 +169,12 @@ def _told(error: BaseException, tests: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = tests.splitlines()[line - 1].strip() if line else ""
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{words} at line {line}: {where}"[:MOST_WORDS] if line else words[:MOST_WORDS]
+    told = f"{_words(error)} at line {line}: {where}" if line else _words(error)
+    return told[:MOST_WORDS]
+
+
+def _words(error: BaseException) -> str:
+    words = str(error)
+    if isinstance(error, Raised):  # which names the exception itself
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
