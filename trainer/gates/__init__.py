@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer import probes
-from trainer.gates import forgetting, over_refusal, principles, refusal
+from trainer.gates import code, forgetting, over_refusal, principles, refusal, secure_code
 from trainer.gates.gate import Gate
 from trainer.gates.sample import read_suite
 from trainer.gates.task import Task
@@ -14,6 +14,8 @@ GATES: dict[str, Gate] = {
     "over_refusal_lookalikes": over_refusal.LOOKALIKES,
     "principles": principles.GATE,
     "forgetting": forgetting.GATE,
+    "code": code.GATE,
+    "secure_code": secure_code.GATE,
 }
 
 
