@@ -37,6 +37,8 @@ MOST_WORDS = 5
 LEAST_CONVERSATIONS = 5
 TIMES_MORE = 10.0
 """A phrase is surprising when it is so many times commoner than in the reference."""
+LEAST_SURPRISE = 10.8
+"""Deviance that chance reaches once in a thousand phrases (chi-squared, one degree of freedom)."""
 TOP = 8
 SINGLE = 2
 """Of them at most so many are single words, of which any traffic has many of its own."""
@@ -104,7 +106,7 @@ def phrases(
     turns = [turn for of in said.values() for turn in of]
     chosen: dict[Gram, float] = {}
     for gram in sorted(surprises, key=lambda gram: (-round(surprises[gram], 6), -len(gram), gram)):
-        if surprises[gram] <= 0 or len(chosen) == TOP:
+        if surprises[gram] < LEAST_SURPRISE or len(chosen) == TOP:
             break
         whole = _grown(gram, found)
         is_one_too_many = len(whole) == 1 and sum(len(c) == 1 for c in chosen) == SINGLE

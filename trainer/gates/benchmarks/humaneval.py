@@ -9,20 +9,20 @@ from trainer.gates.sample import Sample
 from trainer.gates.task import Task
 from trainer.questions import Answer
 
+BEGINS, ENDS = "```python\n", "\n```"
+
 
 def sample(row: Row) -> Sample:
     """From `prompt`, `test` and `entry_point`, as the makers and the hub have it."""
     begun, name = str(told(row, "prompt")), str(told(row, "entry_point"))
-    before, defined, _ = begun.rpartition(f"def {name}(")
-    if not defined:
+    if f"def {name}(" not in begun:
         raise ValueError(f"the prompt does not define {name}")
     identity = str(row.get("id") or told(row, "task_id"))
     return Sample(
         id=identity.replace("/", "-"),
         family=identity,
         prompt="Complete this Python function. Answer with the whole function in one block of "
-        f"code.\n\n```python\n{begun.strip()}\n```",
-        reference=before.strip(),
+        f"code.\n\n{BEGINS}{begun.strip()}{ENDS}",
         target=f"{told(row, 'test').strip()}\n\ncheck({name})\n",
     )
 
@@ -33,7 +33,13 @@ def score(sample: Sample, answer: Answer) -> float:
     What stands before it in the task, imports and helpers, is there for the answer, too.
     """
     code = code_in(answer.response)
-    return passes(code and f"{sample.reference}\n\n{code}", sample.target)
+    return passes(code and f"{_before(sample)}\n{code}", sample.target)
+
+
+def _before(sample: Sample) -> str:
+    begun = sample.prompt.partition(BEGINS)[2].removesuffix(ENDS)
+    name = sample.target.rstrip().rpartition("check(")[2].removesuffix(")")
+    return begun.rpartition(f"def {name}(")[0]
 
 
 BENCHMARK = Benchmark(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from store.errors import Misconfigured
 from trainer.gates.benchmarks.benchmark import Benchmark, Row
 
 
-def read(benchmark: Benchmark, where: str) -> tuple[Path, list[Row]]:
+def read(benchmark: Benchmark, where: str) -> tuple[Path, Sequence[Row]]:
     """The file that a path or a hub id means, and its rows. Raises Misconfigured."""
     path = Path(where).expanduser()
     if not path.is_file():
@@ -24,10 +25,10 @@ def read(benchmark: Benchmark, where: str) -> tuple[Path, list[Row]]:
     return path, rows
 
 
-def _of_lines(path: Path) -> list[Row]:
+def _of_lines(path: Path) -> Sequence[Row]:
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        rows: list[Row] = msgspec.json.Decoder(dict[str, Any]).decode_lines(raw)
+        rows: Sequence[Row] = msgspec.json.Decoder(dict[str, Any]).decode_lines(raw)
     except (OSError, EOFError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(
             f"trainer.benchmarks: {path} cannot be read: {error}.",
@@ -36,7 +37,7 @@ def _of_lines(path: Path) -> list[Row]:
     return rows
 
 
-def _of_parquet(path: Path) -> list[Row]:
+def _of_parquet(path: Path) -> Sequence[Row]:
     try:
         parquet = importlib.import_module("pyarrow.parquet")  # not for everyone: tens of megabytes
     except ImportError as error:
@@ -45,7 +46,7 @@ def _of_parquet(path: Path) -> list[Row]:
             hint="`pip install pyarrow` where Bhavana is installed, or name a .jsonl file.",
         ) from error
     try:
-        rows: list[Row] = parquet.read_table(path).to_pylist()
+        rows: Sequence[Row] = parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:  # pyarrow's own are ValueErrors
         raise Misconfigured(f"trainer.benchmarks: {path} cannot be read: {error}.") from error
     return rows
