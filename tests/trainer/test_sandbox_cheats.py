@@ -188,7 +188,7 @@ def test_the_code_finds_no_word_of_the_tests(required: Level) -> None:
 
 def test_a_rewritten_answer_is_only_an_answer(required: Level) -> None:
     """Who sends the right data from elsewhere in the process has the right data."""
-    code = "import sys\nsys.modules['cell.worker'].pack = lambda value: 42\ndef double(x): pass\n"
+    code = "import sys\nsys.modules['cell.inmate'].pack = lambda value: 42\ndef double(x): pass\n"
 
     assert run(code, "assert double(21) == 42", required=required).outcome is Outcome.PASS
     assert run(code, TESTS, required=required).outcome is Outcome.FAIL
@@ -202,7 +202,7 @@ def test_an_answer_without_end_is_cut(required: Level) -> None:
 
 
 def test_words_without_end_go_nowhere(required: Level) -> None:
-    """What is printed is not kept; the code is judged all the same."""
+    """What is printed is not kept; the code is tested all the same."""
     code = (
         "import sys\n"
         "def double(x):\n"

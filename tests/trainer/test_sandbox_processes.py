@@ -16,7 +16,6 @@ import pytest
 
 from store.records import Outcome
 from tests.trainer.cells import (
-    CLOSED,
     NOBODY,
     Cell,
     at,
@@ -24,11 +23,9 @@ from tests.trainer.cells import (
     cell,
     closed,
     every,
-    interpreter_for,
     outside,
 )
-from trainer.gates.sandbox import execution
-from trainer.gates.sandbox.execution import ADDS, ADDS_WELL, Level, Limits
+from trainer.gates.sandbox.execution import Level
 
 __all__ = ["cell"]  # a fixture
 
@@ -151,7 +148,7 @@ def test_no_signal_reaches_another(cell: Cell, way: str) -> None:
 
 @every
 @pytest.mark.parametrize("whom", ["os.getppid() or 1", "0", "os.getpid()"])
-def test_who_kills_the_judge_has_not_passed(cell: Cell, whom: str) -> None:
+def test_who_kills_the_examiner_has_not_passed(cell: Cell, whom: str) -> None:
     """Nor who kills its group, or itself."""
     assert cell(attempt(f"os.kill({whom}, 9)")).outcome is Outcome.FAIL
 
@@ -257,27 +254,3 @@ def given():
     done = cell(code, "assert given() == (False, {}, [''], '', 2), given()")
 
     assert (done.outcome, done.reason) == (Outcome.PASS, "every test came to its end")
-
-
-@pytest.mark.parametrize("level", CLOSED, ids=lambda level: level.value)
-def test_without_root_it_closes_as_well(monkeypatch: pytest.MonkeyPatch, level: Level) -> None:
-    """By a user namespace where there is one; else the level is an error, and that is said."""
-    if os.geteuid() != 0:
-        pytest.skip("the other tests say so already")
-    start = subprocess.Popen
-
-    def as_nobody(command: list[str], **given: object) -> subprocess.Popen[bytes]:
-        return start(command, user=NOBODY, group=NOBODY, extra_groups=[], **given)  # type: ignore[call-overload,no-any-return]
-
-    found = interpreter_for(Level.KERNEL)
-    if found is None:
-        pytest.skip("no Python here that everybody may read")
-    monkeypatch.setattr(execution, "_interpreter", lambda: found)
-    monkeypatch.setattr(execution.subprocess, "Popen", as_nobody)  # type: ignore[attr-defined]
-
-    done = execution._run_at(level, ADDS, ADDS_WELL, Limits(), ())
-
-    if level is Level.NAMESPACES and done.outcome is Outcome.ERROR:
-        assert "unshare" in done.reason or "mount" in done.reason
-    else:
-        assert (done.outcome, done.reason) == (Outcome.PASS, "every test came to its end")

@@ -1,1 +1,1 @@
-"""Code that a model wrote, run where it can do no harm and judged where it has no say."""
+"""Code that a model wrote, run where it can do no harm and examined where it has no say."""

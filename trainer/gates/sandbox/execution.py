@@ -1,7 +1,7 @@
 """Runs code that a model wrote against tests of ours, in a cell that is closed first.
 
-Two child processes, locked in alike: one holds the code, one the tests (see `cell.judge`). A level
-below the required one is an error, never a weaker run.
+Two child processes, locked in alike: one holds the code, one the tests (see `cell.examiner`).
+A level below the required one is an error, never a weaker run.
 """
 
 from __future__ import annotations
@@ -108,6 +108,10 @@ def run(
     int, float, complex, str, bytes, list, tuple, set, frozenset, dict); a subclass arrives as its
     base. Exceptions arrive by name. Code has no files to write, no network, no processes and no
     threads. Blocks until it is done; safe in several threads.
+
+    What the tests define is theirs: a helper that a prompt gives belongs there, or the code may
+    replace it. `calls` is needed where the function has a builtin's name. Tests that need an
+    object or a class of the code's are an error.
     """
     here = reached()
     if here.level < required:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from . import kernel, landlock, namespaces, seccomp
-from .judge import Link, judge
+from .examiner import Link, examine
+from .inmate import serve
 from .wire import receive, send
-from .worker import serve
 
 NOBODY = 65534
 OPEN_FILES = 64
@@ -39,21 +39,21 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     os.dup2(1, VERDICTS, inheritable=False)
     try:
-        link, worker = _close(asked)
+        link, inmate = _close(asked)
     except (OSError, ValueError, RuntimeError) as error:
         _say({"open": f"{error}"})
         return
     _say({"closed": asked["level"]})
     with open(0, "rb") as stdin:
         order = json.load(stdin)
-    verdict = judge(order, link, asked["seconds"])
-    os.kill(worker, signal.SIGKILL)
-    os.waitpid(worker, 0)  # the first of its namespace: whatever else is in it ends before
+    verdict = examine(order, link, asked["seconds"])
+    os.kill(inmate, signal.SIGKILL)
+    os.waitpid(inmate, 0)  # the first of its namespace: whatever else is in it ends before
     _say(verdict)
 
 
 def _close(asked: dict[str, Any]) -> tuple[Link, int]:
-    """The line to a worker that is locked in. Raises where something of the level does not hold."""
+    """The line to a inmate that is locked in. Raises where something of the level does not hold."""
     level = asked["level"]
     sys.path[:] = [path for path in sys.path if Path(path).is_dir()]
     readable = _readable()
@@ -72,8 +72,8 @@ def _close(asked: dict[str, Any]) -> tuple[Link, int]:
         landlock.restrict(rules)
     theirs, orders = os.pipe()
     answers, ours = os.pipe()
-    worker = os.fork()
-    if worker == 0:
+    inmate = os.fork()
+    if inmate == 0:
         try:
             _lock_in(level, rules, nothing, theirs, ours)
             serve(theirs, ours)
@@ -82,11 +82,11 @@ def _close(asked: dict[str, Any]) -> tuple[Link, int]:
     for descriptor in (theirs, ours, nothing, *([rules] if level in KERNEL else ())):
         os.close(descriptor)
     if level in KERNEL:
-        seccomp.confine(child=worker)
+        seccomp.confine(child=inmate)
     said = receive(answers)
     if said is None or "locked" not in said:
-        raise RuntimeError(said["open"] if said else "the worker ended before it was locked in")
-    return Link(orders, answers, worker), worker
+        raise RuntimeError(said["open"] if said else "the inmate ended before it was locked in")
+    return Link(orders, answers, inmate), inmate
 
 
 def _readable() -> list[str]:
@@ -126,7 +126,7 @@ def _become_nobody() -> None:
 
 
 def _lock_in(level: str, rules: int, nothing: int, orders: int, answers: int) -> None:
-    """The last steps, in the worker alone; says over the line whether all of it holds."""
+    """The last steps, in the inmate alone; says over the line whether all of it holds."""
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         # No process and no thread more: nobody bombs, nobody stays behind.

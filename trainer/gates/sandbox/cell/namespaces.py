@@ -35,7 +35,7 @@ def enter(readable: Sequence[str]) -> None:
     _mount("tmpfs", NEW_ROOT, "tmpfs", NOSUID | NODEV, "size=64k,mode=755")
     old = Path(NEW_ROOT, "old")
     old.mkdir()
-    call("syscall", PIVOT_ROOT[os.uname().machine], NEW_ROOT.encode(), bytes(old))
+    call("syscall", PIVOT_ROOT.get(os.uname().machine, -1), NEW_ROOT.encode(), bytes(old))
     os.chdir("/")
     for path in readable:
         _show("/old", path)

@@ -57,8 +57,8 @@ TABLES: dict[str, dict[str, int]] = {
     },
 }  # fmt: skip
 """What is allowed, by its number. No socket, no process or thread, no exec, nothing that writes a
-name into a folder, no trace; kill and wait4 only for the judge."""
-THE_JUDGES = frozenset({"kill", "wait4"})
+name into a folder, no trace; kill and wait4 only for the examiner."""
+THE_EXAMINERS = frozenset({"kill", "wait4"})
 
 
 def confine(child: int | None = None) -> None:
@@ -69,7 +69,7 @@ def confine(child: int | None = None) -> None:
     machine = os.uname().machine
     if machine not in TABLES:
         raise OSError(errno.ENOSYS, f"seccomp: no table of calls for {machine}")
-    allowed = {n: at for n, at in TABLES[machine].items() if child or n not in THE_JUDGES}
+    allowed = {n: at for n, at in TABLES[machine].items() if child or n not in THE_EXAMINERS}
     code = b"".join(_program(ARCHITECTURES[machine], allowed, _only(child)))
     instructions = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("@HP", len(code) // 8, ctypes.addressof(instructions))

@@ -48,7 +48,7 @@ class Asked:
         try:
             packed = [pack(argument) for argument in arguments]
             named = {name: pack(argument) for name, argument in named.items()}
-        except (TypeError, RecursionError) as error:
+        except TypeError as error:
             raise self._link.stop(Unsuited(f"{self._name} is given more than data")) from error
         return self._link.ask({"call": self._name, "arguments": packed, "named": named})
 
@@ -60,10 +60,10 @@ class Asked:
 class Link:
     """The line to the process of the code under test."""
 
-    def __init__(self, orders: int, answers: int, worker: int) -> None:
+    def __init__(self, orders: int, answers: int, inmate: int) -> None:
         self._orders = orders
         self._answers = answers
-        self._worker = worker
+        self._inmate = inmate
         self.stopped: Stopped | None = None
 
     def ask(self, order: dict[str, Any]) -> Any:
@@ -87,11 +87,11 @@ class Link:
         """Ends the code under test, for the first reason that is given; returns that."""
         if self.stopped is None:
             self.stopped = why
-            os.kill(self._worker, signal.SIGKILL)
+            os.kill(self._inmate, signal.SIGKILL)
         return self.stopped
 
 
-def judge(order: dict[str, Any], link: Link, seconds: float) -> dict[str, str]:
+def examine(order: dict[str, Any], link: Link, seconds: float) -> dict[str, str]:
     """The nonce under "passed", or a reason under "failed" (the code) or "unsuited" (the tests)."""
 
     def time_is_up(*_: object) -> None:
