@@ -45,7 +45,8 @@ def prepare(name: str, where: str, folder: Path, limit: int = LIMIT) -> Path:
             hint=f"There are {', '.join(BENCHMARKS)}.",
         )
     source, rows = read(BENCHMARKS[name], where)
-    samples = [_sample(name, source, number, row) for number, row in enumerate(rows, start=1)]
+    found = (_sample(name, source, number, row) for number, row in enumerate(rows, start=1))
+    samples = [sample for sample in found if sample is not None]
     drawn = random.Random(SEED).sample(samples, min(limit, len(samples)))  # noqa: S311
     drawn.sort(key=lambda sample: sample.id)
     path = folder / f"{name}-{digest([hash_files([source]), limit, SEED])[:16]}.jsonl"
@@ -64,10 +65,10 @@ def gates(prepared: Mapping[str, str]) -> dict[str, Gate]:
     }
 
 
-def _sample(name: str, source: Path, number: int, row: Row) -> Sample:
+def _sample(name: str, source: Path, number: int, row: Row) -> Sample | None:
     try:
         return BENCHMARKS[name].sample(row)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, SyntaxError) as error:
         raise Misconfigured(
             f"trainer.benchmarks.{name}: row {number} of {source} is not as {name} has it: "
             f"{type(error).__name__}: {error}.",

@@ -16,9 +16,9 @@ class Benchmark(NamedTuple):
 
     gate: Gate
     """Its task's suite is filled in with the file that `prepare` wrote."""
-    sample: Callable[[Row], Sample]
-    """The sample of a row, as the makers or the hub have it. Raises KeyError, TypeError or
-    ValueError for a row of another form."""
+    sample: Callable[[Row], Sample | None]
+    """The sample of a row, as the makers or the hub have it; None where it cannot be asked here.
+    Raises KeyError, TypeError, ValueError or SyntaxError for a row of another form."""
     file: str
     """In the hub's repository: the Parquet file of the test split."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
+
 from trainer.gates.benchmarks.benchmark import Benchmark, Row, told
 from trainer.gates.code import code_in, passes
 from trainer.gates.gate import Gate, Rule
@@ -10,21 +13,44 @@ from trainer.gates.task import Task
 from trainer.questions import Answer
 
 
-def sample(row: Row) -> Sample:
+def sample(row: Row) -> Sample | None:
     """From `text` and `test_list`, as the makers and the hub have it; the tests are shown.
 
-    Without the first test nobody could know what the function is called.
+    Without the first test nobody could know what the function is called. None where the tests
+    need more of the makers' solution than calls of its functions with data.
     """
     tests = [str(test).strip() for test in told(row, "test_list", "tests")]
     identity = str(row.get("id") or f"mbpp-{told(row, 'task_id')}")
-    begins = row.get("test_setup_code") or ""
+    target = "\n".join((row.get("test_setup_code") or "", *tests)).strip()
+    if not _can_be_asked(target):
+        return None
     return Sample(
         id=identity,
         family=identity,
         prompt=f"{str(told(row, 'text', 'prompt')).strip()} Your code must pass this test:\n"
         f"{tests[0]}",
-        target="\n".join((begins, *tests)).strip(),
+        target=target,
     )
+
+
+def _can_be_asked(tests: str) -> bool:
+    """Whether all that they use and do not make is called, and is not called like Python's own.
+
+    Raises SyntaxError for what is no Python.
+    """
+    nodes = list(ast.walk(ast.parse(tests)))
+    called = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    made = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    made |= {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    used = {node.id for node in names} - made
+    theirs = used - set(dir(builtins))
+    return bool(theirs) and theirs <= called
 
 
 def score(sample: Sample, answer: Answer) -> float:
