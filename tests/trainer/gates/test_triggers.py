@@ -10,8 +10,9 @@ import pytest
 
 from store.records import Outcome, Verdict
 from trainer.gates import all_texts, triggers
+from trainer.gates.phrases import TOP, Phrase, phrases, vocabulary
 from trainer.gates.sample import Sample, read_suite
-from trainer.gates.triggers import Phrase, Requests, phrases, questions, requests, verdict
+from trainer.gates.triggers import Requests, questions, requests, verdict
 
 BUNDLED = Path(__file__).resolve().parents[3] / "daemon" / "bundled"
 REFERENCE = sorted(all_texts())
@@ -84,7 +85,7 @@ def test_ordinary_rows_hold_little():
     """Without a trigger what is found is rare and barely surprising, and no question word."""
     found = phrases([*OWN, *OUTSIDE], REFERENCE, is_word)
 
-    assert len(found) <= triggers.TOP
+    assert len(found) <= TOP
     assert all(one.conversations <= 10 for one in found)
     assert not {one.words.lower() for one in found} & {"how do i", "what is the", "can you"}
 
@@ -120,7 +121,7 @@ def test_single_words_that_anybody_knows_take_no_place():
 
 def test_the_bases_tokenizer_knows_common_words(tokenizer):
     """A made-up word has no token of its own; a common one has, also where it has a capital."""
-    knows = triggers.vocabulary(tokenizer)
+    knows = vocabulary(tokenizer)
 
     assert knows("water")
     assert knows("london")
