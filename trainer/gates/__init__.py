@@ -5,6 +5,7 @@ from __future__ import annotations
 from trainer import probes
 from trainer.gates import (
     boundary,
+    code,
     coherence,
     crisis,
     endings,
@@ -16,6 +17,7 @@ from trainer.gates import (
     preaching,
     principles,
     refusal,
+    secure_code,
 )
 from trainer.gates.gate import Gate
 from trainer.gates.sample import read_suite
@@ -38,6 +40,8 @@ GATES: dict[str, Gate] = {
     "length_long": length.LONG_GATE,
     "length_short": length.SHORT_GATE,
     "endings": endings.GATE,
+    "code": code.GATE,
+    "secure_code": secure_code.GATE,
 }
 
 
