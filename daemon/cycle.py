@@ -35,6 +35,7 @@ from store.records import (
     Dataset,
     Evaluation,
     Outcome,
+    Override,
     Release,
     TrainingRun,
     digest,
@@ -178,7 +179,7 @@ def judged_before(parts: Parts, dataset: Dataset) -> str | None:
         dataset.content_hash,
         locate(settings.trainer.base).hash,
         digest(settings.trainer.recipe),
-        _gates_hash(parts),
+        gates_now(parts),
     )
     for earlier in cycles.judged(parts.store):
         errors = any(v.outcome is Outcome.ERROR for v in earlier.evaluation.verdicts)
@@ -261,7 +262,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         told=_told,
     )
     manifest = read_record(folder / "manifest.json", EvaluateManifest)
-    bound = (run.adapter_hash, run.base_hash, _gates_hash(parts))
+    bound = (run.adapter_hash, run.base_hash, gates_now(parts))
     if (manifest.adapter_hash, manifest.base_hash, manifest.gates_hash) != bound:
         raise Halted(f"{folder} judged another adapter, base or set of gates; it is void.")
     if {v.gate for v in manifest.verdicts} != set(GATES):
@@ -282,8 +283,16 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
     return cycles.leave(parts.store, evaluation, parts.fence)
 
 
-def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation) -> Release:
-    """Puts a passed adapter into service and proves that it is what answers there."""
+def promote(
+    parts: Parts,
+    cycle: Cycle,
+    run: TrainingRun,
+    evaluation: Evaluation,
+    override: Override | None = None,
+) -> Release:
+    """Puts an adapter into service that passed, or by a person's word, and proves that it is what
+    answers there.
+    """
     found = cycles.of_cycle(parts.store, Release, cycle.id)
     if found is not None:
         return found
@@ -294,7 +303,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
             f"{previous or 'the base'} serves now, but the candidate was compared with "
             f"{evaluation.incumbent or 'the base'}; the verdict is void."
         )
-    name = _name("release", cycle)
+    name = release_name(cycle)
     location, probe = put_into_service(
         parts.target,
         evaluation,
@@ -307,6 +316,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
         sampling=parts.settings.trainer.gate_sampling,
         stop=parts.stop,
         watch=_watch(parts, "promote"),
+        override=override,
     )
     release = Release(
         id=name,
@@ -320,6 +330,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
         base_hash=run.base_hash,
         previous=previous,
         published_at=now(),
+        overridden=override,
     )
     log.info("promoted", release=name, previous=previous, probe=probe.as_evaluated)
     return cycles.activate(parts.store, release, parts.fence)
@@ -387,6 +398,11 @@ def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
     return ended
 
 
+def release_name(cycle: Cycle) -> str:
+    """The id of the release that this cycle makes."""
+    return _name("release", cycle)
+
+
 def _name(kind: str, cycle: Cycle) -> str:
     """The id of a step's record: the same for every try of the step."""
     return f"{kind}-{cycle.id.removeprefix('cycle-')}"
@@ -396,7 +412,8 @@ def _base(parts: Parts) -> Base:
     return locate(parts.settings.trainer.base)
 
 
-def _gates_hash(parts: Parts) -> str:
+def gates_now(parts: Parts) -> str:
+    """The hash of the gates as they would judge now."""
     return gates_hash(parts.settings.gates, parts.settings.trainer.gate_sampling)
 
 
