@@ -49,6 +49,8 @@ from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.launch import Start, Watch, run_job
 from trainer.promote import promote as put_into_service
+from trainer.report.facts import facts_of
+from trainer.report.page import write as write_report
 from trainer.reporters import variables
 from trainer.shape import shape_of
 from trainer.targets.limits import require_servable
@@ -280,7 +282,9 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         finished_at=manifest.finished_at,
     )
     log.info("evaluated", **{v.gate: v.outcome.value for v in evaluation.verdicts})
-    return cycles.leave(parts.store, evaluation, parts.fence)
+    cycles.leave(parts.store, evaluation, parts.fence)
+    _report(parts, evaluation)
+    return evaluation
 
 
 def promote(
@@ -333,7 +337,9 @@ def promote(
         overridden=override,
     )
     log.info("promoted", release=name, previous=previous, probe=probe.as_evaluated)
-    return cycles.activate(parts.store, release, parts.fence)
+    cycles.activate(parts.store, release, parts.fence)
+    _report(parts, evaluation)
+    return release
 
 
 # --- around the steps ---------------------------------------------------------------------
@@ -396,6 +402,14 @@ def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
     _beat(parts, "done", state, 1, 1)
     log.info("cycle_finished", state=state, detail=detail)
     return ended
+
+
+def _report(parts: Parts, evaluation: Evaluation) -> None:
+    """Writes the evaluation's page, which says what became of it, too."""
+    try:
+        write_report(facts_of(parts.store, evaluation.id))
+    except Exception as fault:  # noqa: BLE001  # it can be made anew, and must not hold up a cycle
+        log.warning("report_not_written", evaluation=evaluation.id, error=type(fault).__name__)
 
 
 def release_name(cycle: Cycle) -> str:

@@ -25,14 +25,14 @@ from store.records import (
 from trainer.adapter import adapter_hash
 from trainer.base import locate
 from trainer.gates import GATES
-from trainer.gates.gate import read_suite, suite_hash
+from trainer.gates.sample import read_suite, suite_hash
 from trainer.job import write_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation
+from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
 from trainer.promote import PROBE_GATE
 from trainer.questions import Answer
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-ITEMS = read_suite(GATES[PROBE_GATE].suite)
+ITEMS = read_suite(GATES[PROBE_GATE].task.suite)
 Saying = Callable[[int], str]
 
 
@@ -76,7 +76,7 @@ def verdict(gate: str, outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdi
                 upper=gain + 0.1, allowed=-0.05,
             ),
         ),
-        "suite_hash": suite_hash(found.suite),
+        "suite_hash": suite_hash(found.task.suite),
     }  # fmt: skip
     return Verdict(**(values | changes))
 
@@ -129,7 +129,7 @@ def judged(
 
 
 def _observe(folder: Path, role: str, says: Saying) -> None:
-    path = folder / "observations" / role / GATES[PROBE_GATE].suite
+    path = observations_path(folder, role, GATES[PROBE_GATE].task)
     path.parent.mkdir(parents=True, exist_ok=True)
     observed = [
         Observation(
