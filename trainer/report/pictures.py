@@ -13,8 +13,10 @@ from store.records import Comparison, Verdict
 from trainer.report import words
 
 WIDTH = 760
-LABELS, PLOT, NUMBERS = 0, 210, 572
+LABELS, PLOT, NUMBERS = 0, 224, 580
 """Where the three columns of a forest begin."""
+LONGEST_NAME = 23
+"""What fits beside them; the table above has it whole."""
 ROW, HEAD, FOOT = 22, 26, 34
 TREND_WIDTH, TREND_HEIGHT, EDGE = 220, 92, 8
 
@@ -79,7 +81,7 @@ def _row(verdict: Verdict, c: Comparison, nth: int, top: float, scale: Scale) ->
         if c.baseline == "base"
         else f'<path class="dot hollow" d="M{at} {y - 5.5}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"/>'
     )
-    name = f'<text x="{LABELS}" y="{y + 4}">{escape(words.title(verdict.gate))}</text>'
+    name = f'<text x="{LABELS}" y="{y + 4}">{escape(_short(verdict.gate))}</text>'
     return (
         f'<g class="{verdict.outcome.value}">'
         + (name if nth == 0 else "")
@@ -90,6 +92,11 @@ def _row(verdict: Verdict, c: Comparison, nth: int, top: float, scale: Scale) ->
         + f'<text class="figures" x="{NUMBERS}" y="{y + 4}">{escape(_interval(verdict, c))}</text>'
         + "</g>"
     )
+
+
+def _short(gate: str) -> str:
+    name = words.title(gate)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _sign(verdict: Verdict) -> int:
@@ -152,7 +159,7 @@ def trend(history: Sequence[tuple[Verdict, bool]]) -> Markup:
     parts.append(f'<text class="figures end" x="{TREND_WIDTH - EDGE}" y="11">{escape(last)}</text>')
     numbers = ", ".join(words.value(v, v.candidate) for v, _ in told)
     name = words.title(newest.gate)
-    parts.append(f'<text x="{EDGE}" y="11">{escape(name)}</text>')
+    parts.append(f'<text x="{EDGE}" y="11">{escape(_short(newest.gate))}</text>')
     better = "higher" if newest.higher_is_better else "lower"
     told_better = "unchanged is better" if newest.sameness else f"{better} is better"
     parts.append(f'<text class="quiet" x="{EDGE}" y="{TREND_HEIGHT - 4}">{told_better}</text>')

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from store.errors import IntegrityError
 from store.records import Message, Outcome, Verdict
 from trainer.gates import GATES
 from trainer.gates.gate import Gate
@@ -22,6 +23,7 @@ ROLES = ("base", "incumbent", "candidate")
 UNSCORED = "What could not be scored"
 LOST = "Where it lost most"
 WEAKEST = "Nothing was lost; what it did worst"
+BROKEN = "Nothing was scored; the reason stands above."
 GONE = "The evaluation's folder no longer holds what the models said."
 CHANGED = "The suite has changed since, so the questions are no longer known."
 
@@ -67,10 +69,12 @@ def worst(folder: Path, verdict: Verdict) -> Worst:
         samples = read_suite(gate.task.suite)
         scores = read_scores(folder).get(verdict.gate, {})
         seen = {role: _seen(folder, role, gate.task) for role in ROLES if role in scores}
+    except IntegrityError:
+        return Worst(CHANGED)
     except (OSError, msgspec.MsgspecError):
         return Worst(GONE)
     if not seen:
-        return Worst(GONE)
+        return Worst(BROKEN if verdict.outcome is Outcome.ERROR else GONE)
     why, chosen = _chosen(verdict, gate, samples, scores)
     return Worst(
         why,
