@@ -7,10 +7,12 @@ import json
 import msgspec
 import pytest
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from daemon import cycle
 from daemon import override as by_hand
 from daemon.api import make_app
+from daemon.cli import evaluations as verbs
 from daemon.settings import Settings
 from daemon.wiring import Parts
 from store import cycles, keys
@@ -115,7 +117,7 @@ def test_a_promotion_is_written_into_the_page(parts, monkeypatch):
     assert "by the word of <strong>anna</strong>" in text
 
 
-def test_a_page_that_cannot_be_written_holds_up_no_cycle(parts, monkeypatch, capfd):
+def test_a_page_that_cannot_be_written_holds_up_no_cycle(parts, monkeypatch):
     """The promotion is whole; the log says that the page is not there, and nothing of its words."""
     judged(parts, {}, ended="failed")
     answering(monkeypatch, as_candidate)
@@ -124,11 +126,12 @@ def test_a_page_that_cannot_be_written_holds_up_no_cycle(parts, monkeypatch, cap
         raise ValueError("what somebody said")
 
     monkeypatch.setattr(cycle, "write_report", breaks)
-    release = by_hand.finish(parts, "evaluation-1")
+    with capture_logs() as said:
+        release = by_hand.finish(parts, "evaluation-1")
     assert cycles.current_release(parts.store, "local") == release
-    said = capfd.readouterr().err
-    assert "report_not_written" in said
-    assert "what somebody said" not in said
+    [told] = [one for one in said if one["event"] == "report_not_written"]
+    assert told["error"] == "ValueError"
+    assert "what somebody said" not in str(said)
 
 
 def test_an_evaluation_leaves_its_page(parts, monkeypatch):
@@ -153,9 +156,28 @@ def test_an_evaluation_leaves_its_page(parts, monkeypatch):
     assert made.id in page.read_text()
 
 
+def test_the_verb_promotes_by_a_persons_word(data, monkeypatch, capsys):
+    """In the name of who is logged in, where no other is given; and says so."""
+    configured = Settings(data_dir=str(data))
+    monkeypatch.setattr(verbs, "settings", lambda: configured)
+    monkeypatch.setattr(verbs, "login", lambda: "anna")
+    monkeypatch.setattr(verbs.logs, "set_up", lambda: None)  # the tests' own stands
+    answering(monkeypatch, as_candidate)
+    data.mkdir()
+    with Store(f"sqlite:///{data / 'bhavana.db'}") as opened:
+        judged(Parts(settings=configured, store=opened, target=TARGETS["local"](data)), HELD)
+    verbs.promote("evaluation-1", override=True, reason="I looked.")
+    said = "release-1 serves at local, by the word of anna, which stays with it."
+    assert said in capsys.readouterr().out
+    verbs.list_evaluations()
+    listed = "held back (principles fail), promoted by the word of anna as release-1"
+    assert listed in capsys.readouterr().out
+
+
 def test_the_command_line_shows_what_was_judged(data, bhavana, tmp_path):
     """List, table, JSON and page; without --override, or without a reason, nothing is promoted."""
     assert "None yet" in bhavana("evaluations", "list").stdout
+    data.mkdir(exist_ok=True)
     with Store(f"sqlite:///{data / 'bhavana.db'}") as opened:
         settings = Settings(data_dir=str(data))
         judged(Parts(settings=settings, store=opened, target=TARGETS["local"](data)), HELD)
