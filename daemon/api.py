@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from daemon import bodies, docs, dry_run, ingest, metrics, openapi, people
+from daemon import bodies, docs, dry_run, evaluations, ingest, metrics, openapi, people
 from daemon.cors import App, Receive, Scope, Send
 from daemon.ingest import House, Judge, unable
 from daemon.keyring import KeyRing
@@ -23,6 +23,7 @@ from daemon.problems import Problem, problem_of, respond
 from daemon.redaction import Redactor
 from daemon.settings import Settings
 from scorers.ledger import Costs
+from store import cycles
 from store.errors import BhavanaError, Unavailable
 from store.events import Store
 from store.redaction import RedactionSettings
@@ -89,6 +90,7 @@ def make_app(
     )
     app.include_router(people.routes(store, ring))
     app.include_router(dry_run.routes(store, ring, settings))
+    app.include_router(evaluations.routes(store, ring))
     app.router.routes.extend(docs.routes())
 
     @app.get("/healthz", summary="The process answers.")
@@ -106,6 +108,8 @@ def make_app(
     @app.get("/metrics", summary="Prometheus metrics.", response_class=PlainTextResponse)
     def show_metrics() -> Response:
         metrics.POSITION.set(store.position())
+        serving = cycles.current_release(store, settings().trainer.target)
+        metrics.OVERRIDDEN.set(serving is not None and serving.overridden is not None)
         return Response(metrics.shown(costs()), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(BhavanaError)

@@ -36,6 +36,7 @@ from store.records import (
     Dataset,
     Evaluation,
     Outcome,
+    Override,
     Release,
     TrainingRun,
     digest,
@@ -50,6 +51,8 @@ from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.launch import Start, Watch, run_job
 from trainer.promote import promote as put_into_service
+from trainer.report.facts import facts_of
+from trainer.report.page import write as write_report
 from trainer.reporters import variables
 from trainer.shape import shape_of
 from trainer.targets.limits import require_servable
@@ -199,7 +202,7 @@ def judged_before(parts: Parts, cycle: Cycle, dataset: Dataset) -> str | None:
         locate(settings.trainer.base).hash,
         cycle.parent,
         digest(settings.trainer.recipe),
-        _gates_hash(parts),
+        gates_now(parts),
     )
     for earlier in cycles.judged(parts.store, cycle.line):
         errors = any(v.outcome is Outcome.ERROR for v in earlier.evaluation.verdicts)
@@ -297,7 +300,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         told=_told,
     )
     manifest = read_record(folder / "manifest.json", EvaluateManifest)
-    bound = (run.adapter_hash, run.base_hash, _gates_hash(parts))
+    bound = (run.adapter_hash, run.base_hash, gates_now(parts))
     if (manifest.adapter_hash, manifest.base_hash, manifest.gates_hash) != bound:
         raise Halted(f"{folder} judged another adapter, base or set of gates; it is void.")
     if {v.gate for v in manifest.verdicts} != set(GATES):
@@ -315,11 +318,21 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         finished_at=manifest.finished_at,
     )
     log.info("evaluated", **{v.gate: v.outcome.value for v in evaluation.verdicts})
-    return cycles.leave(parts.store, evaluation, parts.fence)
+    cycles.leave(parts.store, evaluation, parts.fence)
+    _report(parts, evaluation)
+    return evaluation
 
 
-def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation) -> Release:
-    """Puts a passed adapter into service and proves that it is what answers there."""
+def promote(
+    parts: Parts,
+    cycle: Cycle,
+    run: TrainingRun,
+    evaluation: Evaluation,
+    override: Override | None = None,
+) -> Release:
+    """Puts an adapter into service that passed, or by a person's word, and proves that it is what
+    answers there.
+    """
     found = cycles.of_cycle(parts.store, Release, cycle.id)
     if found is not None:
         return found
@@ -330,7 +343,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
             f"was compared with {evaluation.incumbent or 'the base'}; the verdict is void."
         )
     previous = None if incumbent is None else incumbent.id
-    name = _name("release", cycle)
+    name = release_name(cycle)
     location, probe = put_into_service(
         parts.target,
         evaluation,
@@ -344,6 +357,7 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
         sampling=parts.settings.trainer.gate_sampling,
         stop=parts.stop,
         watch=_watch(parts, "promote"),
+        override=override,
     )
     release = Release(
         id=name,
@@ -359,9 +373,12 @@ def promote(parts: Parts, cycle: Cycle, run: TrainingRun, evaluation: Evaluation
         published_at=now(),
         line=cycle.line,
         parent=run.parent,
+        overridden=override,
     )
     log.info("promoted", release=name, line=cycle.line, previous=previous, probe=probe.as_evaluated)
-    return cycles.activate(parts.store, release, parts.fence)
+    cycles.activate(parts.store, release, parts.fence)
+    _report(parts, evaluation)
+    return release
 
 
 # --- around the steps ---------------------------------------------------------------------
@@ -490,6 +507,19 @@ def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
     return ended
 
 
+def _report(parts: Parts, evaluation: Evaluation) -> None:
+    """Writes the evaluation's page, which says what became of it, too."""
+    try:
+        write_report(facts_of(parts.store, evaluation.id))
+    except Exception as fault:  # noqa: BLE001  # it can be made anew, and must not hold up a cycle
+        log.warning("report_not_written", evaluation=evaluation.id, error=type(fault).__name__)
+
+
+def release_name(cycle: Cycle) -> str:
+    """The id of the release that this cycle makes."""
+    return _name("release", cycle)
+
+
 def _name(kind: str, cycle: Cycle) -> str:
     """The id of a step's record: the same for every try of the step."""
     return f"{kind}-{cycle.id.removeprefix('cycle-')}"
@@ -499,7 +529,8 @@ def _base(parts: Parts) -> Base:
     return locate(parts.settings.trainer.base)
 
 
-def _gates_hash(parts: Parts) -> str:
+def gates_now(parts: Parts) -> str:
+    """The hash of the gates as they would judge now."""
     return gates_hash(parts.settings.gates, parts.settings.trainer.gate_sampling)
 
 

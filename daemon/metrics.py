@@ -75,6 +75,11 @@ REFITS = Counter(
 )
 for _unknown in (CALIBRATION_ERROR, AGREEMENT):
     _unknown.set(math.nan)
+OVERRIDDEN = Gauge(
+    "bhavana_release_overridden",
+    "1 while what serves was promoted by a person although its gates held it back.",
+    registry=REGISTRY,
+)
 POSITION = Gauge(
     "bhavana_store_position", "Position of the last event in the store.", registry=REGISTRY
 )

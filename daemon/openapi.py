@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from daemon import bodies, dry_run, ingest, people
+from daemon import bodies, dry_run, evaluations, ingest, people
 from daemon.problems import Document
 from daemon.results import Result
 from store.records import Experience, Feedback
@@ -37,7 +37,8 @@ OF_ONE = {
 def describe(app: FastAPI) -> Schema:
     """The document, with every schema that it refers to."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    kinds = [Experience, Feedback, Result, Document, *people.SCHEMAS, *dry_run.SCHEMAS]
+    of_routes = (*people.SCHEMAS, *dry_run.SCHEMAS, *evaluations.SCHEMAS)
+    kinds = [Experience, Feedback, Result, Document, *of_routes]
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     known = document.setdefault("components", {}).setdefault("schemas", {})
     known.update(schemas)

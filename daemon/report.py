@@ -114,6 +114,10 @@ def status_text(store: Store, settings: Settings) -> str:
         lines.append(f"training     {training.job}: {training.line(now())}")
     serving = "the untouched base" if release is None else release["id"]
     lines.append(f"serving      {serving} at {settings.trainer.target}")
+    if release is not None and release["overridden"] is not None:
+        word = release["overridden"]
+        lines.append(f"overridden   by {word['actor']}: {word['reason']}")
+        lines.append(f"             {', '.join(word['verdicts'])} held it back")
     lines.append(f"next cycle   {s['next_run_at'] or 'when the daemon runs'}")
     for name, line in s["lines"].items():
         if name != MAIN:

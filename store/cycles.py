@@ -53,7 +53,7 @@ def finish(store: Store, cycle: Cycle, fence: Guard | None = None) -> None:
     )
 
 
-def running(store: Store) -> Cycle | None:
+def running(store: StoreReader) -> Cycle | None:
     """The cycle that began and has not ended: the one to resume."""
     return _newest(store, tables.cycles, Cycle, tables.cycles.c.state == "running")
 
@@ -77,7 +77,7 @@ def leave(store: Store, record: Record, fence: Guard | None = None) -> Record:
     return record
 
 
-def of_cycle(store: Store, kind: type[Record], cycle_id: str) -> Record | None:
+def of_cycle(store: StoreReader, kind: type[Record], cycle_id: str) -> Record | None:
     """The record that a step of this cycle left, or None when the step has not finished."""
     _, table = STEPS[kind]
     return _newest(store, table, kind, table.c.cycle_id == cycle_id)
@@ -90,6 +90,19 @@ def built(store: StoreReader) -> list[Dataset]:
     with in_our_words(), store.reading.connect() as connection:
         found = connection.execute(query).scalars().all()
     return [msgspec.json.decode(body, type=Dataset) for body in found]
+
+
+def every(store: StoreReader, kind: type[Record]) -> list[Record]:
+    """Every record of a step, the oldest first."""
+    _, table = STEPS[kind]
+    with in_our_words(), store.reading.connect() as connection:
+        found = connection.execute(bodies(table).order_by(table.c.position)).scalars().all()
+    return [msgspec.json.decode(body, type=kind) for body in found]
+
+
+def of_id(store: StoreReader, cycle_id: str) -> Cycle | None:
+    """The cycle as it was last recorded; None where there is none."""
+    return _newest(store, tables.cycles, Cycle, tables.cycles.c.id == cycle_id)
 
 
 def newest_dataset(store: StoreReader) -> Dataset | None:
@@ -109,13 +122,15 @@ def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
 def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction.
 
+    With it the override that let it in, where there is one.
+
     Raises Conflict when its line has meanwhile come to serve another one than its predecessor.
     """
     activation = Activation(
         target=release.target, line=release.line, release_id=release.id, reason="promoted"
     )
     stream = f"cycle/{release.cycle_id}"
-    published, _ = store.append(
+    published, *_ = store.append(
         [
             Fact(
                 type="release.published",
@@ -129,12 +144,20 @@ def activate(store: Store, release: Release, fence: Guard | None = None) -> Rele
                 key=f"{stream}/release.activated",
                 noun=activation,
             ),
+            *_overriding(release),
         ],
         fence=_serving(release, {release.previous, release.id}, fence),
     )
     if published.status == "conflict":
         raise Conflict(f"{release.cycle_id} published another release before.")
     return release
+
+
+def _overriding(release: Release) -> list[Fact]:
+    if release.overridden is None:
+        return []
+    stream, kind = f"cycle/{release.cycle_id}", "evaluation.overridden"
+    return [Fact(type=kind, stream=stream, key=f"{stream}/{kind}", noun=release.overridden)]
 
 
 def roll_back(store: Store, release: Release, *, reason: str, actor: str) -> None:
@@ -201,13 +224,13 @@ def judged(store: Store, line: str = MAIN) -> list[Judged]:
     return found
 
 
-def by_id(store: Store, kind: type[Record], record_id: str) -> Record | None:
+def by_id(store: StoreReader, kind: type[Record], record_id: str) -> Record | None:
     """A dataset, run, evaluation or release by its id."""
     _, table = STEPS[kind]
     return _newest(store, table, kind, table.c.id == record_id)
 
 
-def current_release(store: Store, target: str, line: str = MAIN) -> Release | None:
+def current_release(store: StoreReader, target: str, line: str = MAIN) -> Release | None:
     """What a target serves on a line; None when it is the untouched base."""
     with in_our_words(), store.reading.connect() as connection:
         release_id = connection.execute(_current(target, line)).scalar()

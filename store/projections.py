@@ -25,6 +25,7 @@ from store.records import (
     Line,
     Loss,
     Noun,
+    Override,
     PolicyChange,
     Refit,
     Release,
@@ -138,7 +139,8 @@ class Kind(msgspec.Struct, frozen=True):
     """A kind of event: the noun in its body, the table it projects to, and the columns."""
 
     noun: type[Noun]
-    table: Table
+    table: Table | None
+    """None: nothing is asked about it that another record does not answer."""
     columns: Callable[[Any], Row]
     replaces: tuple[str, ...] = ()
     """Columns by which a later event replaces the row of an earlier one."""
@@ -161,6 +163,7 @@ KINDS: dict[str, Kind] = {
     "dataset.built": Kind(Dataset, tables.datasets, _of_cycle, members=lambda d: d.members),
     "run.finished": Kind(TrainingRun, tables.runs, _of_cycle),
     "evaluation.finished": Kind(Evaluation, tables.evaluations, _of_cycle),
+    "evaluation.overridden": Kind(Override, None, lambda _: {}),
     "release.published": Kind(Release, tables.releases, _of_cycle),
     "release.activated": Kind(
         Activation,
@@ -211,6 +214,8 @@ def project(connection: Connection, events: Iterable[Projected]) -> None:
     pending: dict[Table, list[Row]] = {}
     for event in events:
         kind = KINDS[event.type]
+        if kind.table is None:
+            continue
         row = kind.columns(event.noun)
         row["position"] = event.position
         if kind.replaces:

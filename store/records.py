@@ -599,9 +599,27 @@ class Evaluation(Noun, frozen=True, kw_only=True):
         """True only when there is a verdict and every one of them is a pass."""
         return bool(self.verdicts) and all(v.outcome is Outcome.PASS for v in self.verdicts)
 
+    @property
+    def overridable(self) -> bool:
+        """Whether a person may promote it although it did not pass: every gate was heard."""
+        heard = all(v.outcome is not Outcome.ERROR for v in self.verdicts)
+        return bool(self.verdicts) and heard and not self.passed
+
+
+class Override(Noun, frozen=True, kw_only=True):
+    """A person's word that an adapter serves although its gates held it back."""
+
+    evaluation_id: Identifier
+    cycle_id: Identifier
+    actor: Name
+    reason: Text
+    verdicts: dict[str, str]
+    """By gate, those that did not pass: the outcome, and the gate's own reason."""
+    overridden_at: datetime
+
 
 class Release(Noun, frozen=True, kw_only=True):
-    """An adapter that passed, published where people can talk to it."""
+    """An adapter that passed, or that a person vouches for, where people can talk to it."""
 
     id: Identifier
     cycle_id: Identifier
@@ -619,6 +637,8 @@ class Release(Noun, frozen=True, kw_only=True):
     """Releases of before there were lines are of the main one, here and below."""
     parent: Identifier | None = None
     """The release whose adapter it was trained from; None: from the untouched base."""
+    overridden: Override | None = None
+    """By whose word it serves although it did not pass; stays with it for ever."""
 
 
 CycleState = Literal["running", "promoted", "held_back", "unchanged", "too_few", "failed"]

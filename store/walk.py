@@ -62,6 +62,7 @@ IDENTITY: dict[str, Identity] = {
     "dataset.built": _step("dataset.built"),
     "run.finished": _step("run.finished"),
     "evaluation.finished": _step("evaluation.finished"),
+    "evaluation.overridden": _step("evaluation.overridden"),
     "release.published": _step("release.published"),
     "release.activated": lambda activation: (f"target/{activation.target}", None),
     "heads.refitted": _of(refits.refitted),

@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,11 @@ from trainer.gates.sample import Sample, read_suite, suite_hash
 from trainer.gates.task import Task
 from trainer.job import Job, exit_code, read_record, write_atomically, write_record
 from trainer.jobs import (
+    SCORES,
     EvaluateJob,
     EvaluateManifest,
     Observation,
+    Scores,
     gates_hash,
     observations_path,
 )
@@ -67,10 +69,19 @@ def evaluate(folder: Path) -> EvaluateManifest:
                 encoded = msgspec.json.Encoder().encode_lines(observed[role][asked.name])
                 write_atomically(path, encoded)
         job.beat("judging", 0, len(GATES))
+        scores: dict[str, Scores] = {}
         verdicts = tuple(
-            judge(name, gate, task.rules[name], observed, is_adapted=task.candidate is not None)
+            judge(
+                name,
+                gate,
+                task.rules[name],
+                observed,
+                is_adapted=task.candidate is not None,
+                told=partial(scores.__setitem__, name),
+            )
             for name, gate in GATES.items()
         )
+        write_atomically(folder / SCORES, msgspec.json.encode(scores))
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         manifest = EvaluateManifest(
@@ -86,11 +97,18 @@ def evaluate(folder: Path) -> EvaluateManifest:
 
 
 def judge(
-    name: str, gate: Gate, rule: Rule, observed: Observed, *, is_adapted: bool = True
+    name: str,
+    gate: Gate,
+    rule: Rule,
+    observed: Observed,
+    *,
+    is_adapted: bool = True,
+    told: Callable[[Scores], None] = lambda _: None,
 ) -> Verdict:
     """One gate's verdict. Whatever breaks in its score is its own error, and nobody else's.
 
-    A base that is judged against itself has no adapter, and need not differ.
+    `told` hears what each sample was worth. A base that is judged against itself has no adapter,
+    and need not differ.
     """
     gate = msgspec.structs.replace(gate, must_differ=gate.must_differ and is_adapted)
     try:
@@ -104,6 +122,7 @@ def judge(
         }
     except Exception as fault:  # noqa: BLE001 - it must not pass, nor hide the other verdicts
         return error(name, gate, f"its score broke: {type(fault).__name__}: {fault}", len(samples))
+    told(values)
     return decide(name, gate, rule, samples, values)
 
 

@@ -111,6 +111,16 @@ def read_observations(folder: Path, role: str, task: Task) -> list[Observation]:
     return msgspec.json.Decoder(Observation).decode_lines(content)
 
 
+Scores = Mapping[str, Mapping[str, float | None]]
+"""A gate's values, by role and sample id."""
+SCORES = "scores.json"
+
+
+def read_scores(folder: Path) -> dict[str, Scores]:
+    """What each gate made of each sample: the numbers that its verdict stands on."""
+    return msgspec.json.decode((folder / SCORES).read_bytes(), type=dict[str, Scores])
+
+
 def gates_hash(rules: Mapping[str, Rule], sampling: Sampling) -> str:
     """Digest of all that a verdict depends on besides the models: suites, rules, code, sampling."""
     code = hash_files(sorted(GATES_FOLDER.rglob("*.py")))

@@ -1,4 +1,4 @@
-"""Publish, switch, probe; on a bad probe switch back. Only a passed evaluation gets here.
+"""Publish, switch, probe; on a bad probe switch back. Only what passed, or is vouched for, does.
 
 The probe asks the release that is now in service one of the evaluation's own frozen batches
 and compares the answers with those that were judged: what serves must be what passed.
@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from store.errors import IntegrityError, ProbeFailed
-from store.records import MAIN, Evaluation, Noun
+from store.records import MAIN, Evaluation, Noun, Override
 from trainer.adapter import adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
@@ -51,17 +51,20 @@ def promote(
     sampling: Sampling,
     stop: threading.Event,
     watch: Watch,
+    override: Override | None = None,
 ) -> tuple[str, Probe]:
     """Publishes the release and serves it on its line; returns its location and the probe.
 
     Repeats safely.
 
-    Raises IntegrityError for a candidate that is not the evaluated one, and ProbeFailed after
-    the previous release was put back.
+    `override`: by whose word what did not pass is served. Raises IntegrityError for a candidate
+    that is not the evaluated one or erred at a gate, and ProbeFailed after the previous release
+    was put back.
     """
     proven = (evaluation.adapter_hash, evaluation.base_hash)
-    if not evaluation.passed or (adapter_hash(adapter), base.hash) != proven:
-        raise IntegrityError(f"{adapter} is not what evaluation {evaluation.id} passed.")
+    admitted = evaluation.passed or (override is not None and evaluation.overridable)
+    if not admitted or (adapter_hash(adapter), base.hash) != proven:
+        raise IntegrityError(f"{adapter} is not what evaluation {evaluation.id} admits.")
     location = target.publish(release_id, adapter, evaluation.adapter_hash)
     target.activate(release_id, line)
     folder = probe_folder

@@ -1,0 +1,173 @@
+"""A release that a person puts into service: what gates held back, or what was not finished.
+
+It holds the loop's lease like a cycle, under a name of its own, so that neither a daemon nor
+another person comes in between.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+from msgspec.structs import replace
+
+from daemon.cycle import (
+    gates_now,
+    promote,
+    release_name,
+    require_unerased,
+    serve_what_is_recorded,
+)
+from daemon.wiring import LONGEST_HOLDER, Parts
+from store import cycles, schedule
+from store.errors import Busy, IntegrityError, NotFound, Rejected, Unavailable
+from store.records import (
+    Cycle,
+    Dataset,
+    Evaluation,
+    Outcome,
+    Override,
+    Release,
+    TrainingRun,
+    now,
+)
+from store.redaction import redact_text
+
+LONGEST_REASON = 2_000
+log = structlog.get_logger()
+
+
+def override(parts: Parts, evaluation_id: str, *, actor: str, reason: str) -> Release:
+    """Promotes what its gates held back, on a person's word, which the release carries for ever.
+
+    Raises NotFound; Rejected where there is nothing to override, no reason, or a gate erred: what
+    was not heard is not a matter of opinion; IntegrityError where adapter, base or gates are no
+    longer those of the evaluation; Halted where another release serves than it was compared with;
+    Busy while the loop turns; ProbeFailed after the former release was put back.
+    """
+    evaluation = _found(parts, evaluation_id)
+    if evaluation.passed:
+        raise Rejected(
+            f"{evaluation_id} passed every gate: there is nothing to override.",
+            hint=f"`bhavana promote {evaluation_id}` promotes it, if it was not promoted yet.",
+        )
+    erred = [v for v in evaluation.verdicts if v.outcome is Outcome.ERROR]
+    if erred or not evaluation.verdicts:
+        raise Rejected(
+            "An error is no verdict, so nobody can overrule it: "
+            + ("; ".join(f"{v.gate}: {v.reason}" for v in erred) or "no gate was asked")
+            + ".",
+            hint="See to its cause and turn a cycle: what erred is judged anew.",
+        )
+    actor, reason = actor.strip(), " ".join(reason.split())
+    if not actor or not reason:
+        raise Rejected("An override needs the name of who decides, and a reason.")
+    if len(reason) > LONGEST_REASON or len(actor) > 128 or not (actor + reason).isprintable():
+        raise Rejected(
+            f"A reason has at most {LONGEST_REASON} characters and a name 128, all printable."
+        )
+    word = Override(
+        evaluation_id=evaluation.id,
+        cycle_id=evaluation.cycle_id,
+        actor=unicodedata.normalize("NFC", actor),
+        # kept for ever, where no erasure reaches
+        reason=redact_text(unicodedata.normalize("NFC", reason)).value,
+        verdicts={
+            v.gate: f"{v.outcome.value}: {v.reason}"
+            for v in evaluation.verdicts
+            if v.outcome is not Outcome.PASS
+        },
+        overridden_at=now(),
+    )
+    release = _promoted(parts, evaluation, word)
+    log.warning(
+        "evaluation_overridden", release=release.id, actor=word.actor, held=[*word.verdicts]
+    )
+    return release
+
+
+def finish(parts: Parts, evaluation_id: str) -> Release:
+    """Promotes what passed and, for another cause, was not put into service.
+
+    Raises NotFound, Rejected where a gate did not pass, and what `override` raises.
+    """
+    evaluation = _found(parts, evaluation_id)
+    if not evaluation.passed:
+        held = [v.gate for v in evaluation.verdicts if v.outcome is not Outcome.PASS]
+        raise Rejected(
+            f"{evaluation_id} did not pass: {', '.join(held) or 'no gate was asked'}.",
+            hint="A person may answer for it: --override --reason WHY.",
+        )
+    return _promoted(parts, evaluation, None)
+
+
+def _found(parts: Parts, evaluation_id: str) -> Evaluation:
+    found = cycles.by_id(parts.store, Evaluation, evaluation_id)
+    if found is None:
+        raise NotFound(
+            f"There is no evaluation {evaluation_id!r}.", hint="`bhavana evaluations list`."
+        )
+    release = cycles.of_cycle(parts.store, Release, found.cycle_id)
+    if release is not None:
+        raise Rejected(f"{found.id} was promoted already, as {release.id}.")
+    return found
+
+
+def _promoted(parts: Parts, evaluation: Evaluation, word: Override | None) -> Release:
+    with _holding(parts) as held:
+        cycle, run, dataset = _lineage(held, evaluation)
+        if evaluation.gates_hash != gates_now(held):
+            raise IntegrityError(
+                f"The gates are no longer those of {evaluation.id}: its verdicts are void.",
+                hint="Turn a cycle: the gates of today judge anew.",
+            )
+        require_unerased(held, dataset)
+        # What a probe of an earlier try found says nothing of this one.
+        shutil.rmtree(held.settings.data / "probes" / release_name(cycle), ignore_errors=True)
+        try:
+            return promote(held, cycle, run, evaluation, word)
+        except BaseException:
+            serve_what_is_recorded(held)
+            raise
+
+
+def _lineage(parts: Parts, evaluation: Evaluation) -> tuple[Cycle, TrainingRun, Dataset]:
+    name = evaluation.cycle_id
+    cycle = cycles.of_id(parts.store, name)
+    run = cycles.of_cycle(parts.store, TrainingRun, name)
+    dataset = cycles.of_cycle(parts.store, Dataset, name)
+    if cycle is None or run is None or dataset is None:
+        raise IntegrityError(f"{name} lacks the records that {evaluation.id} stands on.")
+    return cycle, run, dataset
+
+
+@contextmanager
+def _holding(parts: Parts) -> Iterator[Parts]:
+    """The parts with a fence, while nobody else may turn the loop. Raises Busy."""
+    # Not the daemon's own name, which would be let in while it turns.
+    holder = f"promote:{parts.holder}"[:LONGEST_HOLDER]
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(schedule.LEASE_SECONDS / 3):
+            with suppress(Unavailable):  # the fence refuses what comes of a lost lease
+                schedule.acquire(parts.store, holder)
+
+    with schedule.holding(parts.store, holder) as fence:
+        running = cycles.running(parts.store)
+        if running is not None:
+            raise Busy(
+                f"{running.id} is under way, and compares with what serves now.",
+                hint="Wait until it has ended: `bhavana status`.",
+            )
+        renewing = threading.Thread(target=renew, name="lease", daemon=True)
+        renewing.start()
+        try:
+            yield replace(parts, fence=fence.check)
+        finally:
+            done.set()
+            renewing.join()

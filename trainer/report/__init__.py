@@ -1,0 +1,1 @@
+"""What an evaluation found, for people: one page that needs nothing else, and a table."""
