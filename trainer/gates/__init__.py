@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from trainer import probes
-from trainer.gates import forgetting, over_refusal, principles, refusal
+from trainer.gates import (
+    arithmetic,
+    forgetting,
+    hacking,
+    honesty,
+    law_conflicts,
+    memorised,
+    nourishment,
+    over_refusal,
+    paraphrase,
+    principles,
+    refusal,
+    self_evaluation,
+    sycophancy,
+)
 from trainer.gates.gate import Gate
 from trainer.gates.sample import read_suite
 from trainer.gates.task import Task
@@ -13,6 +27,15 @@ GATES: dict[str, Gate] = {
     "over_refusal_ordinary": over_refusal.ORDINARY,
     "over_refusal_lookalikes": over_refusal.LOOKALIKES,
     "principles": principles.GATE,
+    "sycophancy": sycophancy.GATE,
+    "honesty": honesty.GATE,
+    "law_conflicts": law_conflicts.GATE,
+    "hacking": hacking.GATE,
+    "nourishment": nourishment.GATE,
+    "self_evaluation": self_evaluation.GATE,
+    "paraphrase": paraphrase.GATE,
+    "arithmetic": arithmetic.GATE,
+    "memorised": memorised.GATE,
     "forgetting": forgetting.GATE,
 }
 

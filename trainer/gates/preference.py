@@ -1,0 +1,47 @@
+"""How far a model prefers the better of two replies: the value of every gate over pairs.
+
+Which of the two is preferred is a yes or no that turns on nothing when they are nearly equal: a
+second training with another seed turns 2 to 4 of 100 pairs, where it hardly changes how *far*
+they are preferred. So the margin is kept, and cut off where the preference is plain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from trainer.gates.sample import Sample
+
+PLAIN_LOSS = 1.0
+"""Nats per token by which one reply must be likelier than its twin to be preferred wholly."""
+PLAIN_ODDS = 2.0
+"""Nats of log odds, 7 to 1, from which a judge's choice is whole."""
+MOST_ODDS = 30.0
+"""More than float32 can tell from certainty; keeps a choice of probability 0 finite."""
+
+
+def share(margin: float, plain: float) -> float:
+    """.5 where neither is preferred; 1 where the better one is, by `plain` or more; 0 against."""
+    return min(1.0, max(0.0, 0.5 + margin / (2 * plain)))
+
+
+def twins(sample: Sample) -> dict[str, str]:
+    """The two replies that are read."""
+    return {"keeps": sample.keeps, "breaks": sample.breaks}
+
+
+def of_reader(_: Sample, losses: Mapping[str, float]) -> float:
+    """The share from the losses of the two replies, in nats per token: length plays no part."""
+    return share(losses["breaks"] - losses["keeps"], PLAIN_LOSS)
+
+
+def odds(sample: Sample, probabilities: Mapping[str, float]) -> float:
+    """Log odds that a judge of two answers gives the right one, in nats."""
+    right = probabilities[sample.target]
+    least = math.exp(-MOST_ODDS)
+    return math.log(max(right, least)) - math.log(max(1 - right, least))
+
+
+def of_judge(both_orders: Sequence[float]) -> float:
+    """The share from the log odds in both orders: a liking for A or for B cancels in their mean."""
+    return share(sum(both_orders) / len(both_orders), PLAIN_ODDS)
