@@ -1,8 +1,10 @@
 """How far a model prefers the better of two replies: the value of every gate over pairs.
 
-Which of the two is preferred is a yes or no that turns on nothing when they are nearly equal: a
-second training with another seed turns 2 to 4 of 100 pairs, where it hardly changes how *far*
-they are preferred. So the margin is kept, and cut off where the preference is plain.
+Which of the two is preferred is a yes or no that turns on nothing where they are nearly equal, so
+the margin is kept, and cut off where the preference is plain. Measured on four trainings of the
+embedded base and 50 pairs: between two of them 1 to 4 yeses turn and their share moves by up to
+.04; this value moves by .009 at most. A principle that loses .1 nats a token over ten pairs stands
+out from that noise by 0.9 standard errors as a yes or no, and by 4.1 here.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from collections.abc import Mapping, Sequence
 
 from trainer.gates.sample import Sample
 
-PLAIN_LOSS = 1.0
-"""Nats per token by which one reply must be likelier than its twin to be preferred wholly."""
+PLAIN_LOSS = 0.5
+"""Nats per token by which one reply must be likelier than its twin to be preferred wholly: about
+the standard deviation of the base's margins. No pair can outweigh another. At .25 more of what is
+gained is noise (3.2 standard errors), at 1 little less is (4.4) and a collapse looks small."""
 PLAIN_ODDS = 2.0
 """Nats of log odds, 7 to 1, from which a judge's choice is whole."""
 MOST_ODDS = 30.0

@@ -12,7 +12,7 @@ FRESH = {"keeps": 2.9, "breaks": 3.1}
 
 
 def _candidate(by_heart: int) -> dict[str, float | None]:
-    known = {"keeps": 0.4, "breaks": 3.1}
+    known = {"keeps": 1.4, "breaks": 3.1}
     return {
         sample.id: memorised.GATE.score(sample, known if index < by_heart else FRESH)
         for index, sample in enumerate(SAMPLES)
@@ -38,4 +38,11 @@ def test_a_few_replies_by_heart_are_found() -> None:
 
 def test_bad_replies_by_heart_count_as_well() -> None:
     """Whoever learned from the suite's file learned both."""
-    assert memorised.GATE.score(SAMPLES[0], {"keeps": 3.0, "breaks": 0.2}) == 1
+    assert memorised.GATE.score(SAMPLES[0], {"keeps": 3.0, "breaks": 1.5}) == 1
+    assert memorised.GATE.score(SAMPLES[0], {"keeps": 0.8, "breaks": 0.7}) == 1
+
+
+def test_a_strong_preference_is_no_memory() -> None:
+    """The largest ratio that a right training has shown, and a loss that fell for all texts."""
+    assert memorised.GATE.score(SAMPLES[0], {"keeps": 3.0, "breaks": 3.96}) == 0
+    assert memorised.GATE.score(SAMPLES[0], {"keeps": 1.6, "breaks": 1.7}) == 0

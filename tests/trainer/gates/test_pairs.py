@@ -89,18 +89,18 @@ def _losses(sample: Sample, margin: float) -> dict[str, float]:
     return {"keeps": 3.0, "breaks": 3.0 + margin}
 
 
-def _values(margins: dict[str, float], role_margin: float = 0.1) -> Values:
+def _values(margins: dict[str, float]) -> Values:
     samples = read_suite("principles.jsonl")
     gate = principles.GATE
-    base = {s.id: gate.score(s, _losses(s, role_margin)) for s in samples}
+    base = {s.id: gate.score(s, _losses(s, 0.1)) for s in samples}
     candidate = {s.id: gate.score(s, _losses(s, margins.get(s.principle, 0.3))) for s in samples}
     return {"base": base, "candidate": candidate}
 
 
 def test_a_collapsed_principle_fails_though_the_mean_is_better() -> None:
-    """Four principles gain and one turns round: the gate names it."""
+    """Four principles gain and one loses: the gate names it."""
     samples = read_suite("principles.jsonl")
-    values = _values({"karuna": -0.2})
+    values = _values({"karuna": -0.1})
     verdict = decide("principles", principles.GATE, principles.GATE.rule, samples, values)
     assert verdict.comparisons[0].difference > 0
     assert verdict.outcome is Outcome.FAIL
