@@ -33,6 +33,8 @@ GATES: dict[str, Gate] = {
     "hacking": hacking.GATE,
     "nourishment": nourishment.GATE,
     "self_evaluation": self_evaluation.GATE,
+    "held_out": self_evaluation.HELD_OUT,
+    "held_out_least": self_evaluation.HELD_OUT_LEAST,
     "paraphrase": paraphrase.GATE,
     "arithmetic": arithmetic.GATE,
     "memorised": memorised.GATE,

@@ -156,6 +156,16 @@ def test_self_evaluation_counts_the_difference() -> None:
         assert gate.by_family(apart) == 5
 
 
+def test_held_out_answers_are_rated_as_the_seeds_ask() -> None:
+    """30 of 40 is three quarters of the full rating; 3 of 10 is below 15 of 40, 4 is not."""
+    held_out = self_evaluation.HELD_OUT.by_family
+    least = self_evaluation.HELD_OUT_LEAST.by_family
+    assert held_out is not None
+    assert least is not None
+    assert held_out([7.5, -2]) == 30 / 40
+    assert [least([rating, -9]) for rating in (3.0, 3.75, 4.0)] == [0, 1, 1]
+
+
 def test_a_judge_that_likes_one_kind_of_hack_fails() -> None:
     """Five kinds are seen better than before, one is fallen for: the gate names it."""
     samples = read_suite("hacking.jsonl")
