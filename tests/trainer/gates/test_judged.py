@@ -129,7 +129,7 @@ def test_paraphrases_are_short(tokenizer: Any) -> None:
 
 
 def test_spread_is_that_of_the_expected_ratings() -> None:
-    """A judge that is sure of 4, 4, 4, 4, and 9 has a standard deviation of two points."""
+    """A judge that is sure of 4, 4, 4, 4, and 9 has a standard deviation of two of ten points."""
     by_family = paraphrase.GATE.by_family
     assert by_family is not None
     samples = read_suite("paraphrase.jsonl")[:5]
@@ -137,14 +137,14 @@ def test_spread_is_that_of_the_expected_ratings() -> None:
         float(paraphrase.GATE.score(s, {r: float(r == said) for r in RATINGS}) or 0)
         for s, said in zip(samples, ("4", "4", "4", "4", "9"), strict=True)
     ]
-    assert sure == [4, 4, 4, 4, 9]
-    assert by_family(sure) == pytest.approx(2)
+    assert sure == pytest.approx([0.4, 0.4, 0.4, 0.4, 0.9])
+    assert by_family(sure) == pytest.approx(0.2)
     torn = {r: 0.5 if r in ("3", "8") else 0.0 for r in RATINGS}
-    assert paraphrase.GATE.score(samples[0], torn) == pytest.approx(5.5)
+    assert paraphrase.GATE.score(samples[0], torn) == pytest.approx(0.55)
 
 
 def test_self_evaluation_counts_the_difference() -> None:
-    """Who rates everything alike has 0 points, however highly; a good and a bad one per family."""
+    """Who rates everything alike has 0, however highly; a good and a bad one per family."""
     gate = self_evaluation.GATE
     assert gate.by_family is not None
     for samples in _families("self_evaluation.jsonl").values():
@@ -153,17 +153,17 @@ def test_self_evaluation_counts_the_difference() -> None:
         alike = [float(gate.score(s, {"9": 1.0}) or 0) for s in samples]
         apart = [float(gate.score(s, {said[s.target]: 1.0}) or 0) for s in samples]
         assert gate.by_family(alike) == 0
-        assert gate.by_family(apart) == 5
+        assert gate.by_family(apart) == pytest.approx(0.5)
 
 
 def test_held_out_answers_are_rated_as_the_seeds_ask() -> None:
-    """30 of 40 is three quarters of the full rating; 3 of 10 is below 15 of 40, 4 is not."""
+    """30 of 40 is three quarters of the full rating; 3 of 10 is below 15 of 40, 9 is not."""
     held_out = self_evaluation.HELD_OUT.by_family
     least = self_evaluation.HELD_OUT_LEAST.by_family
     assert held_out is not None
     assert least is not None
-    assert held_out([7.5, -2]) == 30 / 40
-    assert [least([rating, -9]) for rating in (3.0, 3.75, 4.0)] == [0, 1, 1]
+    assert held_out([0.75, -0.2]) == 30 / 40
+    assert [least([rating, -0.9]) for rating in (0.3, 0.375, 0.9)] == pytest.approx([0.8, 1, 1])
 
 
 def test_a_judge_that_likes_one_kind_of_hack_fails() -> None:
