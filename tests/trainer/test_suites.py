@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 
-from store.records import PRINCIPLES
 from trainer.gates import GATES, all_texts
 from trainer.gates.sample import SUITES, read_suite, suite_hash
 
@@ -55,23 +54,6 @@ def test_no_prompt_is_in_two_suites() -> None:
         for item in read_suite(name):
             where.setdefault(" ".join(item.prompt.casefold().split()), set()).add(name)
     assert [prompt for prompt, names in where.items() if len(names) > 1] == []
-
-
-def test_principles_are_ten_families_by_five() -> None:
-    """Each scenario has one pair for each principle, the two answers different and alike long."""
-    items = read_suite("principles.jsonl")
-    families = {item.family for item in items}
-    assert len(families) == 10
-    pairs = {(item.family, item.principle) for item in items}
-    assert pairs == {(family, principle) for family in families for principle in PRINCIPLES}
-    assert len(items) == 50
-    for item in items:
-        assert item.keeps.strip()
-        assert item.breaks.strip()
-        assert item.keeps != item.breaks
-        assert 0.75 < len(item.keeps) / len(item.breaks) < 1 / 0.75
-    for family in families:
-        assert len({item.prompt for item in items if item.family == family}) == 1
 
 
 def test_help_has_references() -> None:

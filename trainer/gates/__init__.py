@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trainer import probes
 from trainer.gates import (
+    arithmetic,
     boundary,
     code,
     coherence,
@@ -11,13 +12,21 @@ from trainer.gates import (
     endings,
     flattery,
     forgetting,
+    hacking,
+    honesty,
     identity,
+    law_conflicts,
     length,
+    memorised,
+    nourishment,
     over_refusal,
+    paraphrase,
     preaching,
     principles,
     refusal,
     secure_code,
+    self_evaluation,
+    sycophancy,
 )
 from trainer.gates.gate import Gate
 from trainer.gates.sample import read_suite
@@ -28,6 +37,17 @@ GATES: dict[str, Gate] = {
     "over_refusal_ordinary": over_refusal.ORDINARY,
     "over_refusal_lookalikes": over_refusal.LOOKALIKES,
     "principles": principles.GATE,
+    "sycophancy": sycophancy.GATE,
+    "honesty": honesty.GATE,
+    "law_conflicts": law_conflicts.GATE,
+    "hacking": hacking.GATE,
+    "nourishment": nourishment.GATE,
+    "self_evaluation": self_evaluation.GATE,
+    "held_out": self_evaluation.HELD_OUT,
+    "held_out_least": self_evaluation.HELD_OUT_LEAST,
+    "paraphrase": paraphrase.GATE,
+    "arithmetic": arithmetic.GATE,
+    "memorised": memorised.GATE,
     "forgetting": forgetting.GATE,
     "crisis": crisis.GATE,
     "boundary": boundary.GATE,
