@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-import msgspec
 
 from daemon import logs, report
 from daemon.cli.loop import KEY_VARIABLE
@@ -26,9 +25,9 @@ from store.errors import BhavanaError, Unavailable
 from store.events import Store
 from store.records import PRACTICE, Cycle, Evaluation, Release, TrainingRun
 from trainer.gates import GATES
-from trainer.gates.gate import read_suite
+from trainer.gates.sample import read_suite
 from trainer.job import read_record
-from trainer.jobs import EvaluateManifest, Observation
+from trainer.jobs import EvaluateManifest, read_observations
 from trainer.launch import end
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,11 +152,10 @@ def _tell(store: Store, settings: Settings, watch: Stopwatch, code: int) -> int:
 
 def _show_answers(folder: Path) -> None:
     for gate, place in SHOWN:
-        item = read_suite(GATES[gate].suite)[place]
+        item = read_suite(GATES[gate].task.suite)[place]
         click.echo(f"\n  person     {item.prompt}")
         for role, name in (("base", "before"), ("candidate", "after")):
-            path = folder / "observations" / role / GATES[gate].suite
-            for observation in msgspec.json.Decoder(Observation).decode_lines(path.read_bytes()):
+            for observation in read_observations(folder, role, GATES[gate].task):
                 if observation.id == item.id and observation.answer is not None:
                     text = " ".join(observation.answer.response.split())
                     click.echo(f"  {name:10} {text}{'' if observation.answer.finished else ' …'}")

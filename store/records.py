@@ -520,6 +520,22 @@ class Comparison(Noun, frozen=True, kw_only=True):
     p_value: float | None = None
     allowed: float
     """The difference may not be worse than this."""
+    detectable: float | None = None
+    """A true loss of this size would be seen in four of five evaluations like this one."""
+
+
+class Reading(Noun, frozen=True, kw_only=True):
+    """What a second instrument measured on the same answers."""
+
+    instrument: str
+    n: int
+    """Answers that both could judge."""
+    candidate: float | None = None
+    base: float | None = None
+    agreement: float | None = None
+    """Share of the candidate's answers of which it says the same as the gate."""
+    worse: str = ""
+    """Against whom it finds the candidate worse than is allowed; empty when against nobody."""
 
 
 class Verdict(Noun, frozen=True, kw_only=True):
@@ -539,6 +555,15 @@ class Verdict(Noun, frozen=True, kw_only=True):
     comparisons: tuple[Comparison, ...] = ()
     slices: dict[str, dict[str, float]] = field(default_factory=dict)
     suite_hash: str = ""
+    sameness: bool = False
+    """Neither more nor less is better; `allowed` holds in both directions."""
+    floor: float | None = None
+    """What the candidate was asked to reach."""
+    base_below_floor: bool = False
+    """The untouched base misses the floor, too."""
+    settles_with: int | None = None
+    """Of an inconclusive verdict: about so many items would settle it."""
+    readings: tuple[Reading, ...] = ()
 
 
 class Evaluation(Noun, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """`python -m trainer.evaluate DIR`: candidate, incumbent and untouched base through the gates.
 
-Every role gets the same items in the same frozen batches. What a model answered is cached by
+Every role is asked the same samples in the same frozen batches. What a model did is cached by
 the hashes of base, adapter, suite and sampling, so the base is asked once, not every cycle.
-The answers and losses stay in the folder, for people; the manifest is written last.
+It stays in the folder, for people; the manifest is written last.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,23 +21,31 @@ from typing import Any
 import msgspec
 
 from store.errors import BhavanaError, IntegrityError
-from store.records import digest, now
+from store.records import Verdict, digest, now
 from trainer.adapter import adapter_hash
-from trainer.answers import BATCH_SIZE, answer
-from trainer.gates import GATES
-from trainer.gates.gate import Gate, Item, decide, read_suite, suite_hash
+from trainer.answers import BATCH_SIZE
+from trainer.gates import GATES, tasks
+from trainer.gates.decide import decide, error
+from trainer.gates.gate import Gate, Rule
+from trainer.gates.sample import Sample, read_suite, suite_hash
+from trainer.gates.task import Task
 from trainer.job import Job, exit_code, read_record, write_atomically, write_record
-from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
-from trainer.loss import mean_loss
+from trainer.jobs import (
+    EvaluateJob,
+    EvaluateManifest,
+    Observation,
+    gates_hash,
+    observations_path,
+)
 from trainer.model import load
-from trainer.questions import Question, Sampling
-from trainer.sequences import Sequence, tokenise
+from trainer.solvers import MAX_LENGTH, solve
 
-MAX_LENGTH = 1024
 ASKING = [BATCH_SIZE, MAX_LENGTH, version("torch"), version("transformers")]
 """What else an observation depends on: cached ones are used only where all of it is the same."""
 Beat = Callable[[str, int, int], None]
 """Told what is being asked, how much is done, and of how much."""
+Observed = Mapping[str, Mapping[str, Sequence[Observation]]]
+"""By role and task."""
 
 
 def evaluate(folder: Path) -> EvaluateManifest:
@@ -51,21 +59,16 @@ def evaluate(folder: Path) -> EvaluateManifest:
         observed: dict[str, dict[str, list[Observation]]] = {}
         for index, (role, adapter) in enumerate(roles.items()):
             began = time.monotonic()
-            beat = _beat(job, role, index, len(roles))
-            observed[role] = _observe(task, adapter, beat)
+            observed[role] = _observe(task, adapter, _beat(job, role, index, len(roles)))
             metrics[f"{role}_seconds"] = time.monotonic() - began
-            for name, observations in observed[role].items():
-                path = folder / "observations" / role / GATES[name].suite
+            for asked in tasks():
+                path = observations_path(folder, role, asked)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, msgspec.json.Encoder().encode_lines(observations))
+                encoded = msgspec.json.Encoder().encode_lines(observed[role][asked.name])
+                write_atomically(path, encoded)
+        job.beat("judging", 0, len(GATES))
         verdicts = tuple(
-            decide(
-                name,
-                gate,
-                task.rules[name],
-                (items := read_suite(gate.suite)),
-                {role: _values(gate, items, observed[role][name]) for role in roles},
-            )
+            judge(name, gate, task.rules[name], observed, is_adapted=task.candidate is not None)
             for name, gate in GATES.items()
         )
         metrics["seconds"] = time.monotonic() - started
@@ -82,97 +85,102 @@ def evaluate(folder: Path) -> EvaluateManifest:
     return manifest
 
 
+def judge(
+    name: str, gate: Gate, rule: Rule, observed: Observed, *, is_adapted: bool = True
+) -> Verdict:
+    """One gate's verdict. Whatever breaks in its score is its own error, and nobody else's.
+
+    A base that is judged against itself has no adapter, and need not differ.
+    """
+    gate = msgspec.structs.replace(gate, must_differ=gate.must_differ and is_adapted)
+    samples = read_suite(gate.task.suite)
+    try:
+        values = {
+            role: _values(gate, samples, of_role[gate.task.name])
+            for role, of_role in observed.items()
+        }
+    except Exception as fault:  # noqa: BLE001 - it must not pass, nor hide the other verdicts
+        return error(name, gate, f"its score broke: {type(fault).__name__}: {fault}", len(samples))
+    return decide(name, gate, rule, samples, values)
+
+
 def _roles(task: EvaluateJob) -> dict[str, Path | None]:
-    candidate = Path(task.candidate)
-    if adapter_hash(candidate) != task.candidate_hash:
-        raise IntegrityError(f"The adapter in {candidate} is not the one that was trained.")
-    roles: dict[str, Path | None] = {"base": None, "candidate": candidate}
+    roles: dict[str, Path | None] = {"base": None, "candidate": None}
+    if task.candidate is not None:
+        candidate = Path(task.candidate)
+        if adapter_hash(candidate) != task.candidate_hash:
+            raise IntegrityError(f"The adapter in {candidate} is not the one that was trained.")
+        roles["candidate"] = candidate
     if task.incumbent is not None:
         roles["incumbent"] = Path(task.incumbent)
     return roles
 
 
 def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, list[Observation]]:
-    """Observations by gate, from the cache where the same model was asked the same before."""
+    """Observations by task, from the cache where the same model was asked the same before."""
 
     @cache  # loaded only when something is not in the cache
     def loaded() -> tuple[Any, Any]:
         beat("loading", 0, 1)
         return load(task.base, Path(task.cache), adapter)
 
-    of_model = [task.base.hash, None if adapter is None else adapter_hash(adapter)]
-    observed = {}
-    for name, gate in GATES.items():
-        items = read_suite(gate.suite)
-        key = digest([of_model, gate.asks, suite_hash(gate.suite), task.sampling, ASKING])
+    def ask(asked: Task) -> list[Observation]:
+        key = digest(
+            [
+                task.base.hash,
+                None if adapter is None else adapter_hash(adapter),
+                [asked.solver, asked.max_new_tokens, asked.epochs],
+                suite_hash(asked.suite),
+                task.sampling,
+                ASKING,
+            ]
+        )
         path = Path(task.cache) / "observations" / f"{key[:32]}.jsonl"
         if path.is_file():
-            decoder = msgspec.json.Decoder(Observation)
-            observed[name] = decoder.decode_lines(path.read_bytes())
-            continue
-        model, tokenizer = loaded()
-        if gate.asks == "answers":
-            observed[name] = _answers(model, tokenizer, gate, items, task.sampling, beat)
-        else:
-            observed[name] = _read(model, tokenizer, gate, items, beat)
+            return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
+        samples = read_suite(asked.suite)
+        observed = solve(
+            *loaded(),
+            asked,
+            samples,
+            task.sampling,
+            lambda done, total: beat(asked.name, done, total),
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, msgspec.json.Encoder().encode_lines(observed[name]))
-    return observed
+        write_atomically(path, msgspec.json.Encoder().encode_lines(observed))
+        return observed
 
-
-def _answers(
-    model: Any, tokenizer: Any, gate: Gate, items: list[Item], sampling: Sampling, beat: Beat
-) -> list[Observation]:
-    questions = [Question(id=item.id, prompt=item.prompt) for item in items]
-    answers = answer(
-        model, tokenizer, questions, sampling, lambda done, total: beat(gate.suite, done, total)
-    )
-    return [Observation(id=a.id, answer=a) for a in answers]
-
-
-def _read(
-    model: Any, tokenizer: Any, gate: Gate, items: list[Item], beat: Beat
-) -> list[Observation]:
-    observations = []
-    for index, item in enumerate(items):
-        losses = {
-            name: mean_loss(model, [_sequence(tokenizer, item.prompt, text)])
-            for name, text in gate.texts(item).items()
-        }
-        observations.append(Observation(id=item.id, losses=losses))
-        beat(gate.suite, index + 1, len(items))
-    return observations
-
-
-def _sequence(tokenizer: Any, prompt: str, text: str) -> Sequence:
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
-    [sequence] = tokenise([{"messages": turns}], tokenizer, MAX_LENGTH)
-    return sequence
+    return {asked.name: ask(asked) for asked in tasks()}
 
 
 def _values(
-    gate: Gate, items: list[Item], observations: list[Observation]
+    gate: Gate, samples: Sequence[Sample], observations: Sequence[Observation]
 ) -> dict[str, float | None]:
-    by_id = {o.id: o for o in observations}
-    values: dict[str, float | None] = {}
-    for item in items:
-        seen = by_id.get(item.id)
-        if seen is not None and seen.answer is not None:
-            values[item.id] = gate.score(item, seen.answer.response)
-        elif (
-            seen is not None
-            and seen.losses is not None
-            and all(math.isfinite(loss) for loss in seen.losses.values())
-        ):
-            values[item.id] = gate.score(item, seen.losses)
-        else:
-            values[item.id] = None
-    return values
+    """Each sample's value, over its epochs their mean; None where one is missing."""
+    seen: dict[str, list[float | None]] = {}
+    by_id = {sample.id: sample for sample in samples}
+    for o in observations:
+        seen.setdefault(o.id, []).append(_value(gate, by_id[o.id], o) if o.id in by_id else None)
+    return {sample.id: _mean(seen.get(sample.id, []), gate.task.epochs) for sample in samples}
+
+
+def _value(gate: Gate, sample: Sample, o: Observation) -> float | None:
+    if gate.task.solver == "generate":
+        return None if o.answer is None else gate.score(sample, o.answer)
+    told = o.losses if gate.task.solver == "read" else o.probabilities
+    if told is None or not all(map(math.isfinite, told.values())):
+        return None
+    return gate.score(sample, told)
+
+
+def _mean(values: Sequence[float | None], epochs: int) -> float | None:
+    told = [value for value in values if value is not None]
+    return sum(told) / len(told) if len(told) == len(values) == epochs else None
 
 
 def _beat(job: Job, role: str, index: int, roles: int) -> Beat:
     def beat(what: str, done: int, total: int) -> None:
-        job.beat(f"{role} ({index + 1} of {roles}): {what.removesuffix('.jsonl')}", done, total)
+        job.beat(f"{role} ({index + 1} of {roles}): {what}", done, total)
 
     return beat
 

@@ -15,7 +15,9 @@ from store.records import Noun, Verdict, digest
 from trainer.base import Base, hash_files
 from trainer.choice import Choice
 from trainer.gates import GATES
-from trainer.gates.gate import Rule, suite_hash
+from trainer.gates.gate import Rule
+from trainer.gates.sample import suite_hash
+from trainer.gates.task import Task
 from trainer.preflight import Preflight
 from trainer.questions import Answer, Question, Sampling
 from trainer.recipe import Recipe
@@ -58,8 +60,8 @@ class EvaluateJob(Noun, frozen=True, kw_only=True):
     """What to evaluate: job.json of an evaluation job."""
 
     base: Base
-    candidate: str
-    """Folder of the candidate's adapter."""
+    candidate: str | None
+    """Folder of the candidate's adapter; None judges the base against itself."""
     candidate_hash: str
     incumbent: str | None
     """Folder of the incumbent's adapter; None when the base is in service."""
@@ -67,6 +69,8 @@ class EvaluateJob(Noun, frozen=True, kw_only=True):
     """One for each gate of the roster."""
     cache: str
     sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(max_new_tokens=40))
+    dataset: str | None = None
+    """Folder of what the candidate learned from, where phrases that were planted are looked for."""
 
 
 class EvaluateManifest(Noun, frozen=True, kw_only=True):
@@ -81,17 +85,30 @@ class EvaluateManifest(Noun, frozen=True, kw_only=True):
 
 
 class Observation(Noun, frozen=True, kw_only=True):
-    """What a model did with one item: its answer, or its losses."""
+    """What a model did with one sample: its answer, its losses, or its choice."""
 
     id: str
+    epoch: int = 0
     answer: Answer | None = None
     losses: dict[str, float] | None = None
+    probabilities: dict[str, float] | None = None
+
+
+def observations_path(folder: Path, role: str, task: Task) -> Path:
+    """Where an evaluation's folder keeps what a role did with a task."""
+    return folder / "observations" / role / f"{task.name}.jsonl"
+
+
+def read_observations(folder: Path, role: str, task: Task) -> list[Observation]:
+    """What a role did with a task, in the order of the suite."""
+    content = observations_path(folder, role, task).read_bytes()
+    return msgspec.json.Decoder(Observation).decode_lines(content)
 
 
 def gates_hash(rules: Mapping[str, Rule], sampling: Sampling) -> str:
     """Digest of all that a verdict depends on besides the models: suites, rules, code, sampling."""
-    code = hash_files(sorted(GATES_FOLDER.glob("*.py")))
-    suites = {name: [suite_hash(GATES[name].suite), rule] for name, rule in rules.items()}
+    code = hash_files(sorted(GATES_FOLDER.rglob("*.py")))
+    suites = {name: [suite_hash(GATES[name].task.suite), rule] for name, rule in rules.items()}
     return digest([suites, code, sampling])
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-import msgspec
-
 from store.errors import IntegrityError, ProbeFailed
 from store.records import Evaluation, Noun
 from trainer.adapter import adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
-from trainer.gates.gate import read_suite
+from trainer.gates.sample import read_suite
 from trainer.job import read_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation
+from trainer.jobs import AnswerJob, AnswerManifest, Observation, read_observations
 from trainer.launch import Watch, run_job
 from trainer.questions import Question, Sampling
 from trainer.targets.target import Target
@@ -96,8 +94,8 @@ def _questions(evaluation: Path) -> list[Question]:
         for o in _observed(evaluation, "candidate")
         if o.answer and o.answer.batch == PROBE_BATCH
     }
-    items = read_suite(GATES[PROBE_GATE].suite)
-    return [Question(id=item.id, prompt=item.prompt) for item in items if item.id in batch]
+    samples = read_suite(GATES[PROBE_GATE].task.suite)
+    return [sample.question() for sample in samples if sample.id in batch]
 
 
 def _compare(evaluation: Path, manifest: AnswerManifest) -> Probe:
@@ -111,5 +109,4 @@ def _compare(evaluation: Path, manifest: AnswerManifest) -> Probe:
 
 
 def _observed(evaluation: Path, role: str) -> list[Observation]:
-    path = evaluation / "observations" / role / GATES[PROBE_GATE].suite
-    return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
+    return read_observations(evaluation, role, GATES[PROBE_GATE].task)

@@ -13,13 +13,13 @@ import pytest
 from converters.decontamination import CUT, Candidate, paraphrases
 from scorers.embedding import encoder
 from trainer.gates import GATES
-from trainer.gates.gate import read_suite
+from trainer.gates.sample import read_suite
 
 PAIRS = [
     json.loads(line)
     for line in Path(__file__).with_name("paraphrases.jsonl").read_text().splitlines()
 ]
-PROMPTS = {item.id: item.prompt for gate in GATES.values() for item in read_suite(gate.suite)}
+PROMPTS = {item.id: item.prompt for gate in GATES.values() for item in read_suite(gate.task.suite)}
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -16,7 +16,7 @@ from store.records import Cycle, Policy, now
 from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
 from trainer.gates import GATES
-from trainer.gates.gate import read_suite
+from trainer.gates.sample import read_suite
 
 REJECTED, HALTED = 2, 3
 
@@ -185,7 +185,7 @@ def test_a_gates_question_is_not_exported(
     bhavana, data, make_experience, make_assessment, tmp_path
 ):
     """The suites that judge an adapter are left out here as anywhere."""
-    item = read_suite(GATES["refusal"].suite)[0].prompt
+    item = read_suite(GATES["refusal"].task.suite)[0].prompt
     data.mkdir()
     with Store(f"sqlite:///{data / 'bhavana.db'}") as store:
         experiences.record(store, [make_experience("e-1", item)])

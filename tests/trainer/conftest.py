@@ -15,7 +15,7 @@ from store.orphans import PARENT_VARIABLE
 from trainer import base as bases
 from trainer.base import Base
 from trainer.gates import GATES
-from trainer.gates.gate import SUITES
+from trainer.gates.sample import SUITES
 from trainer.job import write_record
 from trainer.jobs import EvaluateJob, FinetuneJob
 from trainer.questions import Sampling
@@ -216,7 +216,7 @@ def short_suites(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for path in SUITES.glob("*.jsonl"):
         lines = path.read_bytes().splitlines(keepends=True)
         (folder / path.name).write_bytes(b"".join(lines[:3]))
-    monkeypatch.setattr("trainer.gates.gate.SUITES", folder)
+    monkeypatch.setattr("trainer.gates.sample.SUITES", folder)
     return folder
 
 

@@ -15,9 +15,16 @@ from store.errors import IntegrityError
 from store.records import Outcome
 from trainer.evaluate import evaluate
 from trainer.gates import GATES
-from trainer.gates.gate import Rule, suite_hash
+from trainer.gates.gate import Rule
+from trainer.gates.sample import suite_hash
 from trainer.job import read_record
-from trainer.jobs import EvaluateJob, EvaluateManifest, Observation, gates_hash
+from trainer.jobs import (
+    EvaluateJob,
+    EvaluateManifest,
+    Observation,
+    gates_hash,
+    read_observations,
+)
 from trainer.questions import Sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::peft")
@@ -41,8 +48,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
 
 def observations(folder: Path, role: str, gate: str) -> list[Observation]:
     """What a role was seen to do with a gate's items."""
-    path = folder / "observations" / role / GATES[gate].suite
-    return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
+    return read_observations(folder, role, GATES[gate].task)
 
 
 def test_gives_a_verdict_for_every_gate(evaluate_job: WriteJob, trained: Path) -> None:
@@ -51,9 +57,9 @@ def test_gives_a_verdict_for_every_gate(evaluate_job: WriteJob, trained: Path) -
     manifest = evaluate(folder)
     assert [v.gate for v in manifest.verdicts] == list(GATES)
     for verdict in manifest.verdicts:
-        assert verdict.outcome is Outcome.INCONCLUSIVE  # three items prove nothing
-        assert verdict.n == 3
-        assert verdict.suite_hash == suite_hash(GATES[verdict.gate].suite)
+        assert verdict.outcome is not Outcome.PASS  # three items prove nothing
+        assert verdict.outcome is not Outcome.ERROR
+        assert verdict.suite_hash == suite_hash(GATES[verdict.gate].task.suite)
         assert verdict.candidate is not None
         base, incumbent = verdict.comparisons
         assert (base.baseline, incumbent.baseline) == ("base", "incumbent")
@@ -69,13 +75,14 @@ def test_writes_what_each_role_did(evaluate_job: WriteJob) -> None:
     folder = evaluate_job()
     evaluate(folder)
     for name, gate in GATES.items():
-        items = evaluation.read_suite(gate.suite)
+        items = evaluation.read_suite(gate.task.suite)
         for role in ("base", "candidate"):
             seen = observations(folder, role, name)
             assert [o.id for o in seen] == [item.id for item in items]
             for observed in seen:
-                assert (observed.answer is not None) is (gate.asks == "answers")
-                assert (observed.losses is not None) is (gate.asks == "losses")
+                assert (observed.answer is not None) is (gate.task.solver == "generate")
+                assert (observed.losses is not None) is (gate.task.solver == "read")
+                assert (observed.probabilities is not None) is (gate.task.solver == "choose")
     assert not (folder / "observations" / "incumbent").exists()
     trained_on, of_base = (
         sum(o.losses["reference"] for o in observations(folder, role, "forgetting") if o.losses)
@@ -141,12 +148,62 @@ def test_losses_that_are_not_finite_never_pass(
     evaluate_job: WriteJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model whose losses are not numbers gets an error from the gates that ask for losses."""
-    monkeypatch.setattr(evaluation, "mean_loss", lambda *_: float("nan"))
+    monkeypatch.setattr("trainer.solvers.mean_loss", lambda *_: float("nan"))
     lenient = {
         name: Rule(least_gain_over_base=-9.0, least_gain_over_incumbent=-9.0, least_items=1)
         for name in GATES
     }
     manifest = evaluate(evaluate_job(rules=lenient))
     outcomes = {v.gate: v.outcome for v in manifest.verdicts}
-    asked = {name for name, gate in GATES.items() if gate.asks == "losses"}
+    asked = {name for name, gate in GATES.items() if gate.task.solver == "read"}
     assert {outcomes[name] for name in asked} == {Outcome.ERROR}
+
+
+def test_score_that_breaks_is_its_own_error(
+    evaluate_job: WriteJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scorer that crashes makes its gate an error; the others have their verdicts."""
+
+    def broken(*_: object) -> float:
+        raise ZeroDivisionError("planted")
+
+    gate = msgspec.structs.replace(GATES["refusal"], score=broken)
+    monkeypatch.setitem(GATES, "refusal", gate)
+    outcomes = {v.gate: v for v in evaluate(evaluate_job()).verdicts}
+    assert outcomes["refusal"].outcome is Outcome.ERROR
+    assert "ZeroDivisionError" in outcomes["refusal"].reason
+    assert outcomes["principles"].outcome is not Outcome.ERROR
+
+
+def test_missing_suite_is_an_error(evaluate_job: WriteJob, short_suites: Path) -> None:
+    """A suite whose file is gone ends the evaluation with a clear word, and no manifest."""
+    folder = evaluate_job()
+    (short_suites / "help.jsonl").unlink()
+    with pytest.raises(IntegrityError, match=r"help\.jsonl"):
+        evaluate(folder)
+    assert not (folder / "manifest.json").exists()
+
+
+def test_adapter_that_does_nothing_is_an_error(
+    evaluate_job: WriteJob, trained: Path, tmp_path: Path
+) -> None:
+    """An adapter whose B is zero leaves every loss as it was: that is told, and never passes."""
+    from safetensors.torch import load_file, save_file
+
+    from trainer.adapter import adapter_hash
+
+    adapter = tmp_path / "adapter"
+    shutil.copytree(trained / "adapter", adapter)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    zero = {name: w * ("lora_B" not in name) for name, w in weights.items()}
+    save_file(zero, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
+    folder = evaluate_job(candidate=str(adapter), candidate_hash=adapter_hash(adapter))
+    verdicts = {v.gate: v for v in evaluate(folder).verdicts}
+    assert verdicts["forgetting"].outcome is Outcome.ERROR
+    assert "no adapter was applied" in verdicts["forgetting"].reason
+
+
+def test_base_may_be_judged_against_itself(evaluate_job: WriteJob) -> None:
+    """Without a candidate the base stands in its place, and nothing is an error."""
+    manifest = evaluate(evaluate_job(candidate=None, candidate_hash=""))
+    assert {v.outcome for v in manifest.verdicts} <= {Outcome.PASS, Outcome.INCONCLUSIVE}

@@ -10,7 +10,7 @@ from converters.forbidden import Forbidden
 from daemon.practice import exemplars, scenarios
 from trainer import probes
 from trainer.gates import GATES, all_texts
-from trainer.gates.gate import read_suite
+from trainer.gates.sample import read_suite
 from trainer.probes import Probe
 from trainer.probes.judging import GIVES_METHOD, halting, judge, right
 
@@ -41,7 +41,7 @@ def test_no_probe_is_in_a_gate_or_a_bundled_text() -> None:
     gates = {
         text
         for gate in GATES.values()
-        for item in read_suite(gate.suite)
+        for item in read_suite(gate.task.suite)
         for text in (item.prompt, item.reference, item.keeps, item.breaks)
         if text
     }

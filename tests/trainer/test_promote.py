@@ -16,15 +16,15 @@ from store.records import Evaluation, Outcome, Verdict
 from trainer.adapter import adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
-from trainer.gates.gate import read_suite
+from trainer.gates.sample import read_suite
 from trainer.job import write_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation
+from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
 from trainer.promote import PROBE_GATE, Probe, promote
 from trainer.questions import Answer, Sampling
 from trainer.targets.local import LocalTarget
 
 BASE = Base(name="base", kind="folder", location="/nonexistent", hash="base-hash")
-ITEMS = read_suite(GATES[PROBE_GATE].suite)
+ITEMS = read_suite(GATES[PROBE_GATE].task.suite)
 Saying = Callable[[int], str]
 
 
@@ -66,7 +66,7 @@ def evaluation(tmp_path: Path, adapter: Path) -> Evaluation:
     """An evaluation that passed, with the probe gate's observations in two batches."""
     folder = tmp_path / "evaluation"
     for role, says in (("candidate", as_candidate), ("base", as_base)):
-        path = folder / "observations" / role / GATES[PROBE_GATE].suite
+        path = observations_path(folder, role, GATES[PROBE_GATE].task)
         path.parent.mkdir(parents=True)
         observed = [
             Observation(
@@ -195,10 +195,11 @@ def test_adapter_without_effect_is_not_promoted(
     promote: Promote, answering: Any, target: LocalTarget, evaluation: Evaluation
 ) -> None:
     """When candidate and base answered alike, agreeing with both proves nothing."""
-    suite = GATES[PROBE_GATE].suite
-    observations = Path(evaluation.path) / "observations"
-    alike = (observations / "candidate" / suite).read_bytes()
-    (observations / "base" / suite).write_bytes(alike)
+    of_candidate, of_base = (
+        observations_path(Path(evaluation.path), role, GATES[PROBE_GATE].task)
+        for role in ("candidate", "base")
+    )
+    of_base.write_bytes(of_candidate.read_bytes())
     answering(as_candidate)
     with pytest.raises(ProbeFailed):
         promote()

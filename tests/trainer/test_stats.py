@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from trainer.gates.stats import difference_interval, is_binary, mcnemar, mean_interval
+from trainer.gates.stats import (
+    Interval,
+    detectable,
+    difference_interval,
+    holm,
+    is_binary,
+    mcnemar,
+    mean_interval,
+    probability_of_no_loss,
+    settles_with,
+)
 
 
 def alone(n: int) -> list[str]:
@@ -126,3 +136,37 @@ def test_knows_yes_and_no() -> None:
     assert is_binary([0.0, 1.0, 1])
     assert not is_binary([0.0, 0.5])
     assert not is_binary([float("nan")])
+
+
+def test_holm_is_stricter_for_many_than_for_one() -> None:
+    """Of ten hypotheses one at .01 does not fall, alone it does; the order does not matter."""
+    assert holm([0.01]) == [True]
+    assert holm([0.01] + [0.9] * 9) == [False] * 10
+    assert holm([0.9, 0.001, 0.02]) == [False, True, True]
+    assert holm([0.9, 0.001, 0.03]) == [False, True, False]
+    assert holm([]) == []
+
+
+def test_no_loss_is_improbable_when_all_were_lost() -> None:
+    """Exact without margin (1/2 to the power of the flips), normal with one, resampled else."""
+    alone = [str(i) for i in range(10)]
+    assert probability_of_no_loss([-1.0] * 10, alone, 0) == pytest.approx(0.5**10)
+    assert probability_of_no_loss([1.0] * 10, alone, 0) == pytest.approx(1)
+    assert probability_of_no_loss([0.0] * 10, alone, 0) == 1
+    assert probability_of_no_loss([-1.0] * 10, alone, 0.1) < 0.001
+    assert probability_of_no_loss([0.0] * 10, alone, 0.1) > 0.5
+    assert probability_of_no_loss([-0.5] * 10, alone, 0.1) < 0.001
+    assert probability_of_no_loss([-0.05, -0.15] * 5, alone, 0.5) == 1
+
+
+def test_what_can_be_seen_shrinks_with_the_interval() -> None:
+    """2.8 standard errors (1.96 + 0.84), whatever the middle is."""
+    assert detectable(Interval(-1.96, 1.96)) == pytest.approx(2.80, abs=0.01)
+    assert detectable(Interval(0.0, 0.0)) == 0
+
+
+def test_four_times_the_items_settle_half_the_distance() -> None:
+    """An interval half as wide as the distance needs four times the items to end there."""
+    assert settles_with(40, Interval(-0.2, 0.2), 0.1) == 160
+    assert settles_with(40, Interval(-0.1, 0.1), 0.0) is None
+    assert settles_with(40, Interval(0.2, 0.3), 0.0) == 40

@@ -8,14 +8,14 @@ import pytest
 
 from store.records import PRINCIPLES
 from trainer.gates import GATES, all_texts
-from trainer.gates.gate import SUITES, read_suite, suite_hash
+from trainer.gates.sample import SUITES, read_suite, suite_hash
 
 NAMES = sorted(path.name for path in SUITES.glob("*.jsonl"))
 
 
 def test_every_suite_has_a_gate() -> None:
     """No suite lies there unused, and no gate asks for one that is missing."""
-    assert sorted({gate.suite for gate in GATES.values()}) == NAMES
+    assert sorted({gate.task.suite for gate in GATES.values()}) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -44,7 +44,7 @@ def test_suite_is_large_enough_to_say_something(name: str) -> None:
 def test_suite_is_enough_for_its_own_gate(name: str) -> None:
     """The default rule does not call the shipped suite too small."""
     for gate in GATES.values():
-        if gate.suite == name:
+        if gate.task.suite == name:
             assert len(read_suite(name)) >= gate.rule.least_items
 
 
@@ -94,5 +94,5 @@ def test_hash_is_of_the_bytes(short_suites: object) -> None:
     assert len(set(cut.values())) == len(NAMES)
     assert suite_hash("help.jsonl") == cut["help.jsonl"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.gates.gate.SUITES", SUITES)
+        patch.setattr("trainer.gates.sample.SUITES", SUITES)
         assert all(suite_hash(name) != cut[name] for name in NAMES)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from trainer import probes
 from trainer.gates import forgetting, over_refusal, principles, refusal
-from trainer.gates.gate import Gate, read_suite
+from trainer.gates.gate import Gate
+from trainer.gates.sample import read_suite
+from trainer.gates.task import Task
 
 GATES: dict[str, Gate] = {
     "refusal": refusal.GATE,
@@ -15,12 +17,13 @@ GATES: dict[str, Gate] = {
 }
 
 
+def tasks() -> list[Task]:
+    """What a model is asked for all gates together, each once, in the order of the roster."""
+    return list({gate.task.name: gate.task for gate in GATES.values()}.values())
+
+
 def all_texts() -> frozenset[str]:
-    """Every prompt and reply of every suite, and the probes: none of them may enter training."""
-    return probes.texts() | frozenset(
-        text
-        for gate in GATES.values()
-        for item in read_suite(gate.suite)
-        for text in (item.prompt, item.reference, item.keeps, item.breaks)
-        if text
-    )
+    """Every text of every suite, and the probes: none of them may enter training."""
+    suites = {task.suite for task in tasks()}
+    samples = (sample for suite in sorted(suites) for sample in read_suite(suite))
+    return probes.texts().union(*(sample.texts() for sample in samples))
