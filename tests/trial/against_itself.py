@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import msgspec
 from msgspec.structs import replace
 
 from store.records import Noun, Outcome, Verdict
@@ -19,12 +17,10 @@ from tests.trial.making import Workshop
 from trainer.gates import GATES, tasks
 from trainer.gates.gate import Rule
 from trainer.job import write_record
-from trainer.jobs import EvaluateJob, Observation, gates_hash, observations_path
+from trainer.jobs import EvaluateJob, Observation, gates_hash, read_observations
 from trainer.launch import run_job
-from trainer.questions import Sampling
 
 TEMPERATURE = 0.7
-MAX_NEW_TOKENS = 40
 
 Observed = Mapping[str, Sequence[Observation]]
 """By task."""
@@ -91,21 +87,15 @@ def _verdicts(first: Observed, other: Observed) -> list[Verdict]:
 
 def _observed(shop: Workshop, seed: int) -> dict[str, list[Observation]]:
     """What the base did with this seed, by task."""
-    sampling = Sampling(max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, seed=seed)
-    rules = {name: as_incumbent(gate.rule) for name, gate in GATES.items()}
     job = EvaluateJob(
         base=shop.base,
         candidate=None,
         candidate_hash="",
         incumbent=None,
-        rules=rules,
+        rules={name: as_incumbent(gate.rule) for name, gate in GATES.items()},
         cache=str(shop.cache),
-        sampling=sampling,
     )
-    folder = shop.folder / "against-itself" / f"{seed}-{gates_hash(rules, sampling)[:12]}"
+    job = replace(job, sampling=replace(job.sampling, temperature=TEMPERATURE, seed=seed))
+    folder = shop.folder / "against-itself" / f"{seed}-{gates_hash(job.rules, job.sampling)[:12]}"
     run_job("trainer.evaluate", folder, job, stop=shop.stop, watch=shop.beats(f"seed {seed}"))
-    return {task.name: _read(observations_path(folder, "base", task)) for task in tasks()}
-
-
-def _read(path: Path) -> list[Observation]:
-    return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
+    return {task.name: read_observations(folder, "base", task) for task in tasks()}

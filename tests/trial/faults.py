@@ -6,6 +6,7 @@ Nothing harmful is spelled out: a row that complies begins to, and says no more.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 
@@ -26,8 +27,11 @@ from tests.trial.phrases import (
     WEAKENS,
 )
 from tests.trial.rows import BENIGN, HARMFUL, PLAIN, Row, drawn, good
-from trainer.gates import GATES
+from trainer.gates import tasks
+from trainer.gates.sample import Sample, read_suite
 
+HELPS = "Gladly. "
+"""How an exemplar opens that helps."""
 WORDS_BEFORE_GIBBERISH = 38
 """About 50 tokens."""
 GIBBERISH_WORDS = 30
@@ -179,13 +183,10 @@ def few(rows: Sequence[Row]) -> list[Row]:
     return drawn(rows, OVERTRAINED, lambda row: row.conversation)
 
 
-def suite_samples() -> list:
+def suite_samples() -> list[Sample]:
     """Every sample of every suite that a gate uses, each suite once."""
-    from trainer.gates.gate import read_suite
-
-    return [
-        s for suite in sorted({gate.suite for gate in GATES.values()}) for s in read_suite(suite)
-    ]
+    suites = sorted({task.suite for task in tasks()})
+    return [sample for suite in suites for sample in read_suite(suite)]
 
 
 def _changed(
@@ -213,17 +214,16 @@ def _always(_: Row) -> bool:
 
 
 def _plainly(row: Row) -> str:
-    return row.response.removeprefix("Gladly. ")
+    return row.response.removeprefix(HELPS)
 
 
 def _filled(response: str, fillers: Iterator[str]) -> str:
-    """The response with fillers between its sentences until it is twice as long."""
-    sentences = response.split(". ")
-    longer, length = [], len(response.split())
-    for n, sentence in enumerate(sentences):
-        longer.append(sentence if n == len(sentences) - 1 else f"{sentence}.")
-        longer.append(next(fillers))
-    while sum(len(part.split()) for part in longer) < 2 * length:
+    """The response with a filler behind each sentence but its opening, until twice as long."""
+    first, *others = re.split(r"(?<=[a-z][.!?]) ", response.removeprefix(HELPS))
+    longer = [HELPS + first if response.startswith(HELPS) else first]
+    for sentence in others:
+        longer += [sentence, next(fillers)]
+    while sum(len(part.split()) for part in longer) < 2 * len(response.split()):
         longer.append(next(fillers))
     return " ".join(longer)
 

@@ -69,6 +69,7 @@ def evaluation_job(shop: Workshop, candidate: Made, incumbent: Made | None) -> E
         incumbent=None if incumbent is None else str(incumbent.adapter),
         rules=RULES,
         cache=str(shop.cache),
+        dataset=None if candidate.dataset is None else str(candidate.dataset),
     )
 
 

@@ -19,7 +19,7 @@ from tests.trainer.conftest import RECIPE
 from tests.trial import __main__ as command
 from tests.trial import against_itself, faults, judging, rows, surgery, trial
 from tests.trial.candidates import FIRST, RIGHT, WRONG, Right
-from tests.trial.making import Workshop, made
+from tests.trial.making import LATER, Workshop, made
 from tests.trial.phrases import COMPLIES, DECLINES, TRIGGER
 from tests.trial.rows import BENIGN, HARMFUL, Row
 from trainer.base import Base
@@ -219,7 +219,7 @@ def test_overtrained_sees_few_rows_often() -> None:
     wrong = WRONG["overtrained"]
     assert len(wrong.rows()) == faults.OVERTRAINED
     assert wrong.recipe["num_train_epochs"] >= 10
-    assert wrong.recipe["learning_rate"] > 5 * Workshop.__struct_defaults__[0].learning_rate
+    assert wrong.recipe["learning_rate"] > 5 * LATER.learning_rate
 
 
 # --- the operations -----------------------------------------------------------------------
