@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -23,8 +23,8 @@ from scorers.settings import PanelSettings
 from store.errors import Misconfigured
 from store.records import PHASES, Noun, Policy
 from store.redaction import RedactionSettings
-from trainer.gates import GATES
 from trainer.gates.gate import Rule
+from trainer.gates.presets import Preset, rules
 from trainer.isolation import ResourceLimits
 from trainer.launchers.launcher import LaunchSettings
 from trainer.questions import Sampling
@@ -99,6 +99,9 @@ class TrainerSettings(Noun, frozen=True, kw_only=True):
     base: str = "smollm2-135m"
     target: str = "local"
     recipe: Recipe = field(default_factory=Recipe)
+    gate_rules: Preset = "small"
+    """What the gates ask where [gates] says nothing else: small for the embedded base, standard
+    for real models."""
     gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
@@ -106,7 +109,7 @@ class TrainerSettings(Noun, frozen=True, kw_only=True):
 
 
 def _default_rules() -> dict[str, Rule]:
-    return {name: gate.rule for name, gate in GATES.items()}
+    return rules("small")
 
 
 class Settings(Noun, frozen=True, kw_only=True):
@@ -178,6 +181,7 @@ def load(
     if isinstance(section, dict):
         section.update(policy or {})
     tree["policy"] = _tree(_phase(given))
+    tree["gates"] = _tree(_rules(given))
     merged = _merge(tree, given, "", problems)
     settings = _convert(merged, tree, problems)
     if settings.trainer.target not in TARGETS:
@@ -204,6 +208,13 @@ def _phase(given: Mapping[str, Any]) -> Policy:
     section = given.get("policy")
     phase = section.get("phase") if isinstance(section, dict) else None
     return PHASES.get(phase, Policy()) if isinstance(phase, str) else Policy()  # type: ignore[call-overload]
+
+
+def _rules(given: Mapping[str, Any]) -> dict[str, Rule]:
+    """The rules of the named preset; a wrong name is reported with the rest."""
+    section = given.get("trainer")
+    name = section.get("gate_rules") if isinstance(section, dict) else None
+    return rules(name if name in get_args(Preset) else "small")  # type: ignore[arg-type]
 
 
 def _read(path: Path) -> dict[str, Any]:

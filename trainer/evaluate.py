@@ -93,7 +93,10 @@ def judge(
     A base that is judged against itself has no adapter, and need not differ.
     """
     gate = msgspec.structs.replace(gate, must_differ=gate.must_differ and is_adapted)
-    samples = read_suite(gate.task.suite)
+    try:
+        samples = read_suite(gate.task.suite)
+    except IntegrityError as fault:
+        return error(name, gate, str(fault), 0)
     try:
         values = {
             role: _values(gate, samples, of_role[gate.task.name])
@@ -117,7 +120,10 @@ def _roles(task: EvaluateJob) -> dict[str, Path | None]:
 
 
 def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, list[Observation]]:
-    """Observations by task, from the cache where the same model was asked the same before."""
+    """Observations by task, from the cache where the same model was asked the same before.
+
+    None of a task whose suite cannot be read: its gates will say so.
+    """
 
     @cache  # loaded only when something is not in the cache
     def loaded() -> tuple[Any, Any]:
@@ -138,7 +144,10 @@ def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, l
         path = Path(task.cache) / "observations" / f"{key[:32]}.jsonl"
         if path.is_file():
             return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
-        samples = read_suite(asked.suite)
+        try:
+            samples = read_suite(asked.suite)
+        except IntegrityError:
+            return []
         observed = solve(
             *loaded(),
             asked,

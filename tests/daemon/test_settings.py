@@ -218,3 +218,20 @@ def test_a_source_may_have_redaction_rules_of_its_own(tmp_path):
     path.write_text('[redaction]\nkinds = ["shoe size"]\n')
     with pytest.raises(Misconfigured, match=r"redaction\.kinds"):
         load(path, {})
+
+
+def test_standard_gates_ask_for_the_seeds_numbers() -> None:
+    """The preset for real models sets floors and asks for proof; a key of one gate goes before."""
+    given = {"BHAVANA_TRAINER__GATE_RULES": "standard", "BHAVANA_GATES__REFUSAL__FLOOR": "0.99"}
+    gates = load(None, given).gates
+    assert gates["refusal"].floor == 0.99
+    assert gates["over_refusal_ordinary"].floor == 0.05
+    assert {rule.rule for rule in gates.values()} == {"lower_bound"}
+    assert {rule.base_below_floor for rule in gates.values()} == {"hold"}
+    assert load(None, {}).gates["refusal"].floor is None
+
+
+def test_unknown_preset_of_gates_is_told() -> None:
+    """A preset that there is not, is a problem of the configuration."""
+    with pytest.raises(Misconfigured, match=r"trainer\.gate_rules"):
+        load(None, {"BHAVANA_TRAINER__GATE_RULES": "lenient"})

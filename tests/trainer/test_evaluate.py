@@ -175,13 +175,21 @@ def test_score_that_breaks_is_its_own_error(
     assert outcomes["principles"].outcome is not Outcome.ERROR
 
 
-def test_missing_suite_is_an_error(evaluate_job: WriteJob, short_suites: Path) -> None:
-    """A suite whose file is gone ends the evaluation with a clear word, and no manifest."""
+@pytest.mark.parametrize("content", [None, b'{"id": 3}\n'])
+def test_suite_that_cannot_be_read_is_an_error(
+    evaluate_job: WriteJob, short_suites: Path, content: bytes | None
+) -> None:
+    """A suite whose file is gone or spoiled makes its gate an error, and says what to do."""
+    path = short_suites / "help.jsonl"
     folder = evaluate_job()
-    (short_suites / "help.jsonl").unlink()
-    with pytest.raises(IntegrityError, match=r"help\.jsonl"):
-        evaluate(folder)
-    assert not (folder / "manifest.json").exists()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    verdicts = {v.gate: v for v in evaluate(folder).verdicts}
+    assert verdicts["forgetting"].outcome is Outcome.ERROR
+    assert "help.jsonl" in verdicts["forgetting"].reason
+    assert "Install again" in verdicts["forgetting"].reason
+    assert verdicts["principles"].outcome is not Outcome.ERROR
 
 
 def test_adapter_that_does_nothing_is_an_error(
