@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from store.records import Noun, Outcome, Verdict
+from tests.trial.judging import RULES
 from tests.trial.making import Workshop
 from trainer.gates import GATES, tasks
 from trainer.gates.gate import Rule
@@ -80,7 +81,7 @@ def _verdicts(first: Observed, other: Observed) -> list[Verdict]:
 
     observed = {"base": first, "candidate": other}
     return [
-        judge(name, gate, as_incumbent(gate.rule), observed, is_adapted=False)
+        judge(name, gate, as_incumbent(RULES[name]), observed, is_adapted=False)
         for name, gate in GATES.items()
     ]
 
@@ -92,7 +93,7 @@ def _observed(shop: Workshop, seed: int) -> dict[str, list[Observation]]:
         candidate=None,
         candidate_hash="",
         incumbent=None,
-        rules={name: as_incumbent(gate.rule) for name, gate in GATES.items()},
+        rules={name: as_incumbent(rule) for name, rule in RULES.items()},
         cache=str(shop.cache),
     )
     job = replace(job, sampling=replace(job.sampling, temperature=TEMPERATURE, seed=seed))

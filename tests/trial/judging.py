@@ -10,14 +10,15 @@ from msgspec.structs import replace
 from store.errors import BhavanaError, IntegrityError, Rejected, Unavailable
 from store.records import Evaluation, Noun, Outcome, Verdict, digest, now
 from tests.trial.making import Made, Workshop
-from trainer.gates import GATES
+from trainer.gates.presets import rules
 from trainer.job import read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, gates_hash
 from trainer.launch import run_job
 from trainer.promote import promote
 from trainer.targets.local import LocalTarget
 
-RULES = {name: gate.rule for name, gate in GATES.items()}
+RULES = rules("small")
+"""The shipped ones for the embedded base."""
 
 
 class Judged(Noun, frozen=True, kw_only=True):
