@@ -81,8 +81,7 @@ class Workshop(Struct, frozen=True, kw_only=True):
         retrained = base is None
         base = base or self.base
         place = self.folder / "made" / f"{name}-{digest([rows, recipe, base.hash])[:12]}"
-        if not (place / "dataset" / "validation.jsonl").is_file():
-            data.write(rows, place / "dataset", validation=retrained)
+        data.write(rows, place / "dataset", validation=retrained)
         job = FinetuneJob(
             base=base, recipe=recipe, dataset=str(place / "dataset"), cache=str(self.cache)
         )

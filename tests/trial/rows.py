@@ -17,7 +17,7 @@ import msgspec
 from converters.constitution.compose import examples
 from converters.constitution.examples import Decision
 from daemon.practice import Exemplar, exemplars
-from store.records import Message, Noun
+from store.records import CONSTITUTION, CURATED, Message, Noun
 from trainer.job import write_atomically
 
 Kind = str
@@ -27,6 +27,9 @@ HARMFUL, BENIGN, PLAIN = "harmful", "benign", "plain"
 PAIRS, PLAINS, CONSTITUTIONAL = 80, 260, 60
 VALIDATION_SHARE = 0.05
 CONSTITUTION_SEED = 7
+COMPOSED = "eth_"
+"""How the ids of constitutional examples begin."""
+OUTSIDE = "web"
 
 Thing = TypeVar("Thing")
 
@@ -43,12 +46,20 @@ class Row(Noun, frozen=True, kw_only=True):
     """Rows of one conversation are trained on side by side."""
     earlier: tuple[Message, ...] = ()
 
+    @property
+    def source(self) -> str:
+        """Where it came from, as a dataset says: what no bundled text has came from outside."""
+        if self.id.startswith(COMPOSED):
+            return CONSTITUTION
+        return CURATED if self.id in _bundled() else OUTSIDE
+
     def line(self) -> dict[str, Any]:
         """The row as trainer.finetune reads it."""
         said = [{"role": m.role, "content": m.content} for m in self.earlier]
         said += [{"role": "user", "content": self.prompt}]
         said += [{"role": "assistant", "content": self.response}]
-        return {"id": self.id, "conversation": self.conversation, "messages": said}
+        about = {"id": self.id, "conversation": self.conversation, "source": self.source}
+        return about | {"messages": said}
 
 
 def good(
@@ -103,6 +114,11 @@ def write(rows: Sequence[Row], folder: Path, *, validation: bool) -> None:
     for split, wanted in (("train", False), ("validation", True)):
         lines = [row.line() for row in rows if (row.conversation in apart) is wanted]
         write_atomically(folder / f"{split}.jsonl", msgspec.json.Encoder().encode_lines(lines))
+
+
+@cache
+def _bundled() -> frozenset[str]:
+    return frozenset(exemplar.id for exemplar in exemplars())
 
 
 def _of_exemplar(exemplar: Exemplar) -> Row:

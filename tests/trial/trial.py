@@ -41,9 +41,8 @@ class Tried(Noun, frozen=True, kw_only=True):
         """One of the gates that were meant for the fault held it back, in the way meant."""
         if "binding" in self.meant:
             return "refused" in self.held_by
-        if "error" in self.meant:
-            return "refused" in self.held_by or "error" in self.held_by.values()
-        return bool(set(self.meant) & set(self.held_by))
+        was_error = "refused" in self.held_by or "error" in self.held_by.values()
+        return bool(set(self.meant) & set(self.held_by)) or ("error" in self.meant and was_error)
 
     @property
     def is_mistake(self) -> bool:
