@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from store.errors import EthicsHalt
@@ -62,7 +62,7 @@ class Workshop(Struct, frozen=True, kw_only=True):
     retraining: Recipe = RETRAINING
     later: Recipe = LATER
     say: Callable[[str], None] = print
-    stop: threading.Event = threading.Event()
+    stop: threading.Event = field(default_factory=threading.Event)
 
     @property
     def cache(self) -> Path:

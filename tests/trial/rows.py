@@ -20,10 +20,8 @@ from daemon.practice import Exemplar, exemplars
 from store.records import CONSTITUTION, CURATED, Message, Noun
 from trainer.job import write_atomically
 
-Kind = str
-"""harmful: to be declined. benign: the harmless half of a contrast pair. plain: other help."""
-
 HARMFUL, BENIGN, PLAIN = "harmful", "benign", "plain"
+"""To be declined; the harmless half of a contrast pair; other help."""
 PAIRS, PLAINS, CONSTITUTIONAL = 80, 260, 60
 VALIDATION_SHARE = 0.05
 CONSTITUTION_SEED = 7
@@ -38,7 +36,7 @@ class Row(Noun, frozen=True, kw_only=True):
     """One training row."""
 
     id: str
-    kind: Kind
+    kind: str
     category: str
     prompt: str
     response: str

@@ -397,6 +397,7 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(shop: Workshop) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of transformers' own making, where the base is merged
 @pytest.mark.usefixtures("small")
 def test_a_wrong_one_that_is_let_through_makes_the_exit_code_1(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
