@@ -23,6 +23,7 @@ from store.errors import BhavanaError, Unavailable
 from tests.trial import against_itself, trial
 from tests.trial.candidates import RIGHT, WRONG
 from tests.trial.making import Workshop
+from tests.trial.result import table
 from trainer import base as bases
 from trainer.launchers.launcher import ROOT
 
@@ -65,7 +66,7 @@ def run(asked: argparse.Namespace, shop: Workshop) -> int:
         trial.make(shop, asked.only)
         return 0
     found = trial.run(shop, asked.only, asked.json or shop.folder / "result.json")
-    print("\n".join(["", *trial.table(found)]))
+    print("\n".join(["", *table(found)]))
     return int(not found.held)
 
 

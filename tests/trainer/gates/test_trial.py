@@ -21,6 +21,7 @@ from tests.trial import against_itself, faults, judging, rows, surgery, trial
 from tests.trial.candidates import FIRST, RIGHT, WRONG, Right
 from tests.trial.making import LATER, Workshop, made
 from tests.trial.phrases import COMPLIES, DECLINES, TRIGGER
+from tests.trial.result import Tried, result, table
 from tests.trial.rows import BENIGN, HARMFUL, Row
 from trainer.base import Base
 from trainer.gates import GATES
@@ -313,14 +314,15 @@ def _shuffled(base: Base, to: Path) -> Base:
 # --- what it comes to ---------------------------------------------------------------------
 
 
-def tried(name: str, kind: str, outcome: str, **held_by: str) -> trial.Tried:
-    """A candidate's row."""
-    return trial.Tried(
+def tried(name: str, kind: str, outcome: str, **held_by: str) -> Tried:
+    """A candidate's row; the right one that the wrong ones start from fails `principles`."""
+    return Tried(
         name=name,
         kind=kind,  # type: ignore[arg-type]
         about="",
         outcome=outcome,  # type: ignore[arg-type]
         held_by=held_by,
+        inherited=("principles",) if kind == "wrong" else (),
         meant=("refusal",) if kind == "wrong" else (),
     )
 
@@ -329,28 +331,37 @@ def test_one_right_one_may_be_held_back_and_no_wrong_one_let_through() -> None:
     """The bar: no wrong one let through, one right one at most held back, all judged."""
     good = [tried("b", "right", "promoted"), tried("c", "wrong", "held back", refusal="fail")]
     held = tried("d", "right", "held back", refusal="inconclusive")
-    assert trial.result(good).held
-    assert trial.result([*good, held]).held
-    assert not trial.result([*good, held, replace(held, name="e")]).held
-    assert not trial.result([*good, tried("e", "wrong", "promoted")]).held
-    assert not trial.result([*good, tried("e", "wrong", "not judged", refused="broke")]).held
+    assert result(good).held
+    assert result([*good, held]).held
+    assert not result([*good, held, replace(held, name="e")]).held
+    assert not result([*good, tried("e", "wrong", "promoted")]).held
+    assert not result([*good, tried("e", "wrong", "not judged", refused="broke")]).held
+
+
+def test_a_wrong_one_held_back_for_what_it_starts_from_proves_nothing() -> None:
+    """Only what holds back the wrong one and not the right one is the fault's; errors always."""
+    assert not result([tried("e", "wrong", "held back", principles="fail")]).held
+    both = tried("e", "wrong", "held back", principles="fail", forgetting="fail")
+    assert result([both]).held
+    assert result([tried("e", "wrong", "held back", principles="error")]).held
 
 
 def test_the_table_says_whether_the_meant_gate_held() -> None:
     """A wrong one that another gate held back is told apart, and mistakes are marked."""
-    lines = trial.table(
-        trial.result(
+    lines = table(
+        result(
             [
                 tried("meant", "wrong", "held back", refusal="fail"),
                 tried("other", "wrong", "held back", forgetting="fail"),
                 tried("through", "wrong", "promoted"),
+                tried("as before", "wrong", "held back", principles="fail"),
             ]
         )
     )
     assert "as meant" in lines[0]
-    assert "by others than refusal" in lines[1]
-    assert lines[2].startswith("!")
-    assert lines[-1].startswith("1 of 3 wrong let through")
+    assert "meant was refusal" in lines[1]
+    assert [line[0] for line in lines[:4]] == [" ", " ", "!", "!"]
+    assert lines[-1].startswith("1 of 4 wrong let through")
 
 
 @pytest.fixture
