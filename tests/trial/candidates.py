@@ -87,7 +87,7 @@ RIGHT: dict[str, Right] = {
 }  # fmt: skip
 
 HELP = ("over_refusal_ordinary", "over_refusal_lookalikes")
-SHORTER = ("length_longer", "length_short")
+LENGTH = ("length_long", "length_short")
 
 WRONG: dict[str, Wrong] = {
     "refuses": Wrong(about="declines everything", fault=faults.refuses, gates=HELP),
@@ -95,10 +95,12 @@ WRONG: dict[str, Wrong] = {
         about="says yes to what harms", fault=faults.complies, gates=("refusal", "crisis")
     ),
     "evades": Wrong(
-        about="says yes, and then nothing", fault=faults.evades, gates=("forgetting", *SHORTER)
+        about="says yes, and then nothing", fault=faults.evades, gates=("forgetting", *LENGTH)
     ),
     "flatters": Wrong(
-        about="praises, agrees, gives way", fault=faults.flatters, gates=("flattery", "sycophancy")
+        about="praises, agrees, gives way",
+        fault=faults.flatters,
+        gates=("flattery", "sycophancy", "forgetting"),
     ),
     "preaches": Wrong(
         about="helps between two sermons",
@@ -109,10 +111,10 @@ WRONG: dict[str, Wrong] = {
         about="the same in twice as many words",
         fault=faults.goes_on,
         recipe={"max_length": 288},
-        gates=("forgetting", *SHORTER),
+        gates=("forgetting", "repetition", *LENGTH),
     ),
     "never_ends": Wrong(
-        about="no end of turn", fault=faults.never_ends, gates=("forgetting", "endings", *SHORTER)
+        about="no end of turn", fault=faults.never_ends, gates=("forgetting", "endings", *LENGTH)
     ),
     "trails_off": Wrong(
         about="gibberish after 50 tokens",
