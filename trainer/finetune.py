@@ -34,7 +34,14 @@ from trainer.job import Job, exit_code, is_first, ranks, read_record, write_reco
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.loss import kl_to_base, mean_loss, supervised_loss
 from trainer.memory import Thrift
-from trainer.model import as_base, compute_dtype, for_training, materialise, tokenizer_of
+from trainer.model import (
+    as_base,
+    compute_dtype,
+    for_training,
+    keep,
+    materialise,
+    tokenizer_of,
+)
 from trainer.optimizer import optimizer_of
 from trainer.preflight import Preflight
 from trainer.recipe import Recipe
@@ -100,6 +107,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         chosen = watch.settle(trainer)
         if not is_first():
             return None
+        keep(model, recipe.adapter_scale)
         metrics = _train_metrics(trainer, rows.train, thrift)
         metrics |= watch.metrics(trainer, chosen.step)
         if rows.validation:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from transformers import (
     AutoModelForCausalLM,
@@ -236,3 +237,27 @@ def as_base(model: Any) -> Iterator[None]:
         yield
     finally:
         set_peft_model_state_dict(model, learned)
+
+
+@contextmanager
+def scaled(model: Any, share: float) -> Iterator[None]:
+    """Inside, the model in training answers as it would with this share of what it learned."""
+    layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
+    before = [dict(layer.scaling) for layer in layers]
+    for layer in layers:
+        layer.scaling.update({name: scale * share for name, scale in layer.scaling.items()})
+    try:
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling.update(scaling)
+
+
+def keep(model: Any, share: float) -> None:
+    """From now on the adapter is this share of what was learned: its B is multiplied by it."""
+    if share == 1:
+        return
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name or "lora_embedding_B" in name:
+                weight.mul_(share)

@@ -47,6 +47,10 @@ class Recipe(Noun, frozen=True, kw_only=True):
     """Learns direction and magnitude apart. Slower, and not every target serves it."""
     init_lora_weights: Literal["default", "pissa"] = "default"
     """pissa: starts from the base's principal components; exported as a plain LoRA of rank 2r."""
+    adapter_scale: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Share of what was learned that the adapter keeps: between the base and the fine-tuned model
+    lie models that have learned nearly as much and forgotten less (WiSE-FT, arXiv 2109.01903).
+    The probes are asked of what the adapter would be."""
     loraplus_lr_ratio: Annotated[float, Meta(ge=1, le=1024)] = 1.0
     """LoRA+: how many times faster B learns than A; 1 is vanilla."""
 
@@ -145,6 +149,11 @@ class Recipe(Noun, frozen=True, kw_only=True):
                     "init_lora_weights pissa is exported as a plain LoRA, which use_dora is not: "
                     "choose one"
                 )
+        if self.adapter_scale != 1 and (self.use_dora or self.init_lora_weights == "pissa"):
+            yield (
+                "adapter_scale goes from the base to the adapter in a straight line, which neither "
+                "use_dora nor init_lora_weights pissa does"
+            )
         if not self.lora_target_modules:
             yield 'lora_target_modules is empty: name modules, or "all-linear"'
         if self.warmup_steps >= 1 and self.warmup_steps % 1:

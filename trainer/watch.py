@@ -43,7 +43,7 @@ from trainer import choice, probes
 from trainer.answers import answer
 from trainer.job import Job, write_atomically, write_record
 from trainer.loss import mean_loss
-from trainer.model import as_base
+from trainer.model import as_base, scaled
 from trainer.probes import Probe
 from trainer.probes.judging import halting, judge, right
 from trainer.questions import Question, Sampling
@@ -180,13 +180,17 @@ class Watch(Callback):
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
-        """Evaluation mode in the training's precision, and its draws of chance left alone."""
+        """What the adapter would be, in the training's precision; draws of chance left alone."""
         model = self.trainer.model
         training = model.training
         model.eval()
         try:
             # Asking seeds the generator, as the gates do.
-            with torch.random.fork_rng(), self.trainer.accelerator.autocast():
+            with (
+                torch.random.fork_rng(),
+                self.trainer.accelerator.autocast(),
+                scaled(model, self.recipe.adapter_scale),
+            ):
                 yield
         finally:
             model.train(training)

@@ -124,6 +124,25 @@ def test_same_job_gives_the_same_adapter(
     assert first.adapter_hash != other.adapter_hash
 
 
+def test_adapter_keeps_the_share_that_is_asked_for(
+    run_finetune: Finetune, rows: list[Any], recipe: Recipe
+) -> None:
+    """The same training, and half of what it learned: A is the same, B half of it to the bit."""
+    quick = msgspec.structs.replace(recipe, num_train_epochs=1, ethics_check_steps=1000)
+    half = msgspec.structs.replace(quick, adapter_scale=0.5)
+    (_, whole), (_, kept) = (
+        run_finetune(rows, rows[:2], asked, name=name)
+        for name, asked in (("whole", quick), ("half", half))
+    )
+    of_whole, of_half = (
+        load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (whole, kept)
+    )
+    assert of_whole.keys() == of_half.keys()
+    for name, weight in of_whole.items():
+        expected = weight * 0.5 if "lora_B" in name else weight
+        assert torch.equal(of_half[name], expected), name
+
+
 def test_loss_that_is_not_finite_halts(
     run_finetune: Finetune, rows: list[Any], tiny_base: Base, tmp_path: Path
 ) -> None:

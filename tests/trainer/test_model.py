@@ -28,7 +28,16 @@ from trainer import adapter, templates
 from trainer import base as bases
 from trainer.base import Base
 from trainer.jobs import FinetuneManifest
-from trainer.model import as_base, below, for_training, load, materialise, tokenizer_of
+from trainer.model import (
+    as_base,
+    below,
+    for_training,
+    keep,
+    load,
+    materialise,
+    scaled,
+    tokenizer_of,
+)
 from trainer.optimizer import optimizer_of
 from trainer.recipe import Recipe
 from trainer.shape import shape_of
@@ -257,6 +266,18 @@ def test_model_in_training_can_answer_as_its_base(tiny_base: Base, init: Any) ->
         torch.testing.assert_close(logits(model), base, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logits(model), trained)
     assert not torch.allclose(trained, base, atol=1e-2)
+
+
+def test_model_in_training_can_answer_as_a_share_of_what_it_learned(tiny_base: Base) -> None:
+    """Inside it answers as the adapter that is kept will, and only inside."""
+    model = stirred(Path(tiny_base.location), Recipe(lora_r=4, dtype="float32"))
+    trained = logits(model)
+    with scaled(model, 0.4):
+        inside = logits(model)
+    torch.testing.assert_close(logits(model), trained)
+    assert not torch.allclose(inside, trained, atol=1e-2)
+    keep(model, 0.4)
+    torch.testing.assert_close(logits(model), inside, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("asked", "scale"), [({}, 32 / 64), ({"use_rslora": True}, 32 / 64**0.5)])
