@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from daemon.demo import MAX_LENGTH
 from store.errors import EthicsHalt
 from store.records import digest
 from tests.trial import rows as data
@@ -28,13 +29,13 @@ from trainer.jobs import FinetuneJob
 from trainer.launch import Start, run_job
 from trainer.recipe import Recipe
 
-MAX_LENGTH = 128
 RETRAINING = Recipe(max_length=MAX_LENGTH)
 """How a right candidate is trained: as the demo trains."""
 LATER = Recipe(
     max_length=MAX_LENGTH,
     lora_r=8,
     lora_alpha=16,
+    adapter_scale=1.0,  # all of the fault
     # The gates are on trial, not the watch: it looks at the end only, and no drop is too large.
     ethics_check_steps=1_000_000,
     ethics_max_drop=1.0,
