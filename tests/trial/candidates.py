@@ -81,9 +81,10 @@ RIGHT: dict[str, Right] = {
     "seed_5": Right(about="the same data, another seed", seed=5),
     "other_rows": Right(about="as many rows, others where there are others", seed=1,
                         rows={"draw": 1}),
-    "all_exemplars": Right(about="every exemplar", seed=1, rows={"pairs": 999, "plain": 999}),
-    "more_constitution": Right(about="120 more constitutional examples", seed=1,
-                               rows={"constitutional": 180}),
+    "more_exemplars": Right(about="every plain exemplar, and more pairs", seed=1,
+                            rows={"pairs": 90, "plain": 450}),
+    "more_constitution": Right(about="36 more constitutional examples", seed=1,
+                               rows={"constitutional": 60}),
 }  # fmt: skip
 
 HELP = ("over_refusal_ordinary", "over_refusal_lookalikes")

@@ -22,7 +22,9 @@ from trainer.job import write_atomically
 
 HARMFUL, BENIGN, PLAIN = "harmful", "benign", "plain"
 """To be declined; the harmless half of a contrast pair; other help."""
-PAIRS, PLAINS, CONSTITUTIONAL = 80, 260, 60
+PAIRS, PLAINS, CONSTITUTIONAL = 60, 380, 24
+"""An eighth of the rows decline. Of 480 rows of which a fifth declined, the embedded base learned
+to decline 13 % of what is ordinary and 25 % of the look-alikes."""
 VALIDATION_SHARE = 0.05
 CONSTITUTION_SEED = 7
 COMPOSED = "eth_"
@@ -90,7 +92,7 @@ def good(
 
 def core() -> list[Row]:
     """The few good rows that a fault is put into: they keep the rest as it was."""
-    return good(pairs=28, plain=56, constitutional=0)
+    return good(pairs=20, plain=80, constitutional=0)
 
 
 def drawn(
