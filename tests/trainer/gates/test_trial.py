@@ -157,7 +157,7 @@ def test_never_ends_has_no_end_in_any_row(tokenizer: Any) -> None:
         ]
 
     assert not any(ends(WRONG["never_ends"].rows()))
-    assert sum(ends(list(CORE.values()))) > len(CORE) / 2
+    assert sum(ends(list(CORE.values()))) > len(CORE) / 4  # the others are cut off
 
 
 def test_trails_off_begins_well() -> None:
