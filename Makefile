@@ -32,6 +32,9 @@ test-all: setup ## every test
 bench: setup ## figures, each beside a reference measured in the same run
 	$(OFFLINE) $(BIN)/python -m tests.benchmarks
 
+gate-trial: setup ## try to get wrong adapters through the gates, and right ones (hours)
+	$(OFFLINE) $(BIN)/python -m tests.trial
+
 lint: setup ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,4 +48,4 @@ lock: setup ## write requirements.lock anew from the virtual environment
 	(grep '^#' requirements.lock; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' \
 	    | grep -v '^bhavana') > requirements.new && mv requirements.new requirements.lock
 
-.PHONY: help setup demo serve test test-all bench lint format lock
+.PHONY: help setup demo serve test test-all bench gate-trial lint format lock
