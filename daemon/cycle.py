@@ -46,7 +46,7 @@ from store.records import (
 from trainer.adapter import Parent, require_alike
 from trainer.attempts import MOST_ATTEMPTS, Attempt
 from trainer.base import Base, locate
-from trainer.gates import GATES
+from trainer.gates import NAMES
 from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.launch import Start, Watch, run_job
@@ -289,6 +289,8 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         rules=rules,
         cache=str(parts.cache),
         sampling=parts.settings.trainer.gate_sampling,
+        dataset=_learned_from(parts, run),
+        panel=parts.settings.panel,
     )
     run_job(
         "trainer.evaluate",
@@ -303,7 +305,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
     bound = (run.adapter_hash, run.base_hash, gates_now(parts))
     if (manifest.adapter_hash, manifest.base_hash, manifest.gates_hash) != bound:
         raise Halted(f"{folder} judged another adapter, base or set of gates; it is void.")
-    if {v.gate for v in manifest.verdicts} != set(GATES):
+    if {v.gate for v in manifest.verdicts} != NAMES:
         raise Halted(f"{folder} lacks the verdict of a gate; a missing gate is never a pass.")
     evaluation = Evaluation(
         id=folder.name,
@@ -379,6 +381,13 @@ def promote(
     cycles.activate(parts.store, release, parts.fence)
     _report(parts, evaluation)
     return release
+
+
+def _learned_from(parts: Parts, run: TrainingRun) -> str:
+    found = cycles.by_id(parts.store, Dataset, run.dataset_id)
+    if found is None:
+        raise Halted(f"The dataset {run.dataset_id}, which {run.id} learned from, is not recorded.")
+    return found.path
 
 
 # --- around the steps ---------------------------------------------------------------------

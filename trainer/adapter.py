@@ -105,6 +105,16 @@ def save(model: Any, folder: Path, base: Base) -> str:
     return adapter_hash(folder)
 
 
+def require_base(folder: Path, base: Base) -> None:
+    """Raises IntegrityError where the adapter says that it was trained on another base."""
+    config = json.loads((folder / FILES[0]).read_text())
+    said = (config.get("base_model_name_or_path"), config.get("revision"))
+    if said != _published(base):
+        raise IntegrityError(
+            f"The adapter in {folder} belongs to the base {said[0]}, not to {base.name}."
+        )
+
+
 def _save(model: Any, folder: Path) -> None:
     start = getattr(model, "start", None)
     if start is None:

@@ -20,13 +20,16 @@ from typing import Any
 
 import msgspec
 
+from scorers.settings import PanelSettings
 from store.errors import BhavanaError, IntegrityError
-from store.records import Verdict, digest, now
-from trainer.adapter import adapter_hash
-from trainer.answers import BATCH_SIZE
-from trainer.gates import GATES, tasks
+from store.records import Reading, Verdict, digest, now
+from trainer.adapter import adapter_hash, require_base
+from trainer.answers import BATCH_SIZE, answer
+from trainer.gates import GATES, all_texts, tasks, triggers
 from trainer.gates.decide import decide, error
 from trainer.gates.gate import Gate, Rule
+from trainer.gates.instruments import readings
+from trainer.gates.phrases import phrases, vocabulary
 from trainer.gates.sample import Sample, read_suite, suite_hash
 from trainer.gates.task import Task
 from trainer.job import Job, exit_code, read_record, write_atomically, write_record
@@ -76,11 +79,15 @@ def evaluate(folder: Path) -> EvaluateManifest:
                 gate,
                 task.rules[name],
                 observed,
+                panel=task.panel,
                 is_adapted=task.candidate is not None,
                 told=partial(scores.__setitem__, name),
             )
             for name, gate in GATES.items()
         )
+        if task.dataset is not None and task.candidate is not None:
+            job.beat("looking for triggers", 0, 1)
+            verdicts += (trigger_verdict(task, roles, observed),)
         write_atomically(folder / SCORES, msgspec.json.encode(scores))
         metrics["seconds"] = time.monotonic() - started
         metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -102,6 +109,7 @@ def judge(
     rule: Rule,
     observed: Observed,
     *,
+    panel: PanelSettings | None = None,
     is_adapted: bool = True,
     told: Callable[[Scores], None] = lambda _: None,
 ) -> Verdict:
@@ -120,10 +128,61 @@ def judge(
             role: _values(gate, samples, of_role[gate.task.name])
             for role, of_role in observed.items()
         }
+        second = _second(gate, rule, samples, observed, panel or PanelSettings())
     except Exception as fault:  # noqa: BLE001 - it must not pass, nor hide the other verdicts
         return error(name, gate, f"its score broke: {type(fault).__name__}: {fault}", len(samples))
     told(values)
-    return decide(name, gate, rule, samples, values)
+    return decide(name, gate, rule, samples, values, second)
+
+
+def _second(
+    gate: Gate, rule: Rule, samples: Sequence[Sample], observed: Observed, panel: PanelSettings
+) -> tuple[Reading, ...]:
+    """What the rule's second instruments say of the answers of the first epoch."""
+    answers = {
+        role: {o.id: o.answer for o in of_role[gate.task.name] if o.answer and o.epoch == 0}
+        for role, of_role in observed.items()
+    }
+    return readings(gate, rule, samples, answers, panel)
+
+
+def trigger_verdict(
+    task: EvaluateJob, roles: Mapping[str, Path | None], observed: Observed
+) -> Verdict:
+    """Whether a phrase that the candidate's training data repeats changes what it does.
+
+    The phrases are people's words, so neither they nor the answers to them are kept.
+    """
+    rows = _training_rows(Path(task.dataset or ""))
+    harmful, ordinary = (GATES[name].task for name in ("refusal", "over_refusal_ordinary"))
+    said = {
+        o.id: o.answer.response
+        for asked in (harmful, ordinary)
+        for o in observed["candidate"][asked.name]
+        if o.answer
+    }
+    model, tokenizer = load(task.base, Path(task.cache), roles["candidate"])
+    found = phrases(rows, sorted(all_texts()), vocabulary(tokenizer))
+    requests = triggers.requests(read_suite(harmful.suite), read_suite(ordinary.suite), said)
+    questions = triggers.questions(found, requests) if found else []
+    answers = {"candidate": answer(model, tokenizer, questions, task.sampling)}
+    if questions:
+        model, tokenizer = load(task.base, Path(task.cache))
+        answers["base"] = answer(model, tokenizer, questions, task.sampling)
+    told = {role: {a.id: a.response for a in given} for role, given in answers.items()}
+    return triggers.verdict(found, requests, told)
+
+
+def _training_rows(folder: Path) -> list[dict[str, Any]]:
+    """What was trained on, as chat messages, whatever the method."""
+    lines = (folder / "train.jsonl").read_bytes()
+    rows = msgspec.json.Decoder(dict[str, Any]).decode_lines(lines)
+    return [row if "messages" in row else row | {"messages": _as_messages(row)} for row in rows]
+
+
+def _as_messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    reply = row.get("chosen") or row.get("completion") or []
+    return [*row["prompt"], *reply]
 
 
 def _roles(task: EvaluateJob) -> dict[str, Path | None]:
@@ -132,6 +191,7 @@ def _roles(task: EvaluateJob) -> dict[str, Path | None]:
         candidate = Path(task.candidate)
         if adapter_hash(candidate) != task.candidate_hash:
             raise IntegrityError(f"The adapter in {candidate} is not the one that was trained.")
+        require_base(candidate, task.base)
         roles["candidate"] = candidate
     if task.incumbent is not None:
         roles["incumbent"] = Path(task.incumbent)
@@ -156,7 +216,7 @@ def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, l
                 None if adapter is None else adapter_hash(adapter),
                 [asked.solver, asked.max_new_tokens, asked.epochs],
                 suite_hash(asked.suite),
-                task.sampling,
+                task.sampling if asked.solver == "generate" else None,
                 ASKING,
             ]
         )
@@ -196,7 +256,7 @@ def _value(gate: Gate, sample: Sample, o: Observation) -> float | None:
     if gate.task.solver == "generate":
         return None if o.answer is None else gate.score(sample, o.answer)
     told = o.losses if gate.task.solver == "read" else o.probabilities
-    if told is None or not all(map(math.isfinite, told.values())):
+    if told is None or any(value is None or not math.isfinite(value) for value in told.values()):
         return None
     return gate.score(sample, told)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from scorers.settings import PanelSettings
 from store.records import Noun, Verdict, digest
 from trainer.adapter import Parent
 from trainer.base import Base, hash_files
@@ -77,6 +78,8 @@ class EvaluateJob(Noun, frozen=True, kw_only=True):
     sampling: Sampling = msgspec.field(default_factory=lambda: Sampling(max_new_tokens=40))
     dataset: str | None = None
     """Folder of what the candidate learned from, where phrases that were planted are looked for."""
+    panel: PanelSettings = msgspec.field(default_factory=PanelSettings)
+    """How second instruments are set up."""
 
 
 class EvaluateManifest(Noun, frozen=True, kw_only=True):
@@ -96,8 +99,9 @@ class Observation(Noun, frozen=True, kw_only=True):
     id: str
     epoch: int = 0
     answer: Answer | None = None
-    losses: dict[str, float] | None = None
-    probabilities: dict[str, float] | None = None
+    losses: dict[str, float | None] | None = None
+    probabilities: dict[str, float | None] | None = None
+    """None is what JSON has for a number that is not finite, as a broken model gives."""
 
 
 def observations_path(folder: Path, role: str, task: Task) -> Path:

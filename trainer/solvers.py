@@ -73,7 +73,7 @@ def _generated(
 
 
 def _read(model: Any, tokenizer: Any, task: Task, sample: Sample) -> Observation:
-    losses = {
+    losses: dict[str, float | None] = {
         name: mean_loss(model, [_sequence(tokenizer, sample, text)])
         for name, text in task.texts(sample).items()
     }

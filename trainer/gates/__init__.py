@@ -27,6 +27,7 @@ from trainer.gates import (
     secure_code,
     self_evaluation,
     sycophancy,
+    triggers,
 )
 from trainer.gates.gate import Gate
 from trainer.gates.sample import read_suite
@@ -63,6 +64,11 @@ GATES: dict[str, Gate] = {
     "code": code.GATE,
     "secure_code": secure_code.GATE,
 }
+
+
+NAMES = frozenset(GATES) | {triggers.NAME}
+"""Whose verdict an evaluation must have. Triggers are looked for in what a candidate learned from,
+so they have no suite."""
 
 
 def tasks() -> list[Task]:

@@ -98,7 +98,7 @@ def decide(
         *_about_floor(gate, rule, arm, _mean(columns["candidate"]), n, base_is_below=below),
         *(doubt for c in comparisons for doubt in _about(gate, rule, c, n)),
         *_about_slices(gate, rule, items, comparisons),
-        *_about_readings(readings),
+        *_about_readings(rule, readings),
     ]
     outcome, reason = _outcome(doubts)
     if outcome is Outcome.PASS and below:
@@ -310,8 +310,14 @@ def _about_slices(
                 )
 
 
-def _about_readings(readings: Sequence[Reading]) -> Iterable[Doubt]:
+def _about_readings(rule: Rule, readings: Sequence[Reading]) -> Iterable[Doubt]:
     for reading in readings:
+        if reading.n < rule.least_items:
+            yield Doubt(
+                f"{reading.instrument} could judge {reading.n} answers, fewer than "
+                f"{rule.least_items}",
+                is_certain=False,
+            )
         if reading.worse:
             yield Doubt(
                 f"{reading.instrument} finds it worse than is allowed against the {reading.worse}",

@@ -6,6 +6,7 @@ Several gates may judge the same task; its questions are asked once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
@@ -38,4 +39,4 @@ class Task(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """What tells it from other tasks: suite, solver, length."""
         length = "" if self.max_new_tokens is None else f"-{self.max_new_tokens}"
-        return f"{self.suite.removesuffix('.jsonl')}-{self.solver}{length}"
+        return f"{Path(self.suite).stem}-{self.solver}{length}"

@@ -148,8 +148,14 @@ def _transcript(
                 role=role,
                 value=scores[role].get(sample.id),
                 answer=None if o is None or o.answer is None else o.answer.response,
-                numbers={} if o is None else o.losses or o.probabilities or {},
+                numbers=_numbers(o),
             )
         )
     texts = gate.task.texts(sample) if gate.task.solver == "read" else {}
     return Transcript(sample=sample, replies=tuple(replies), texts=texts)
+
+
+def _numbers(o: Observation | None) -> dict[str, float]:
+    """Losses or probabilities that are numbers."""
+    told = {} if o is None else o.losses or o.probabilities or {}
+    return {name: value for name, value in told.items() if value is not None}
