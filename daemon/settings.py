@@ -97,12 +97,18 @@ class RetentionSettings(Noun, frozen=True, kw_only=True):
         return tuple((consented, days) for consented, days in both if days)
 
 
+EMBEDDED_RECIPE = Recipe(adapter_scale=0.35)
+"""Measured on the embedded base: all of what it learned declines more that harms, but half of what
+is ordinary is then answered by "1. 1. 2. 3."; a third of it declines three times as much as the
+base, and talks like the base."""
+
+
 class TrainerSettings(Noun, frozen=True, kw_only=True):
     """What is trained, how, and where it goes."""
 
     base: str = "smollm2-135m"
     target: str = "local"
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=lambda: EMBEDDED_RECIPE)
     gate_rules: Preset = "small"
     """What the gates ask where [gates] says nothing else: small for the embedded base, standard
     for real models."""

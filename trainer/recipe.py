@@ -63,7 +63,7 @@ class Recipe(Noun, frozen=True, kw_only=True):
     """Learns direction and magnitude apart. Slower, and not every target serves it."""
     init_lora_weights: Literal["default", "pissa"] = "default"
     """pissa: starts from the base's principal components; exported as a plain LoRA of rank 2r."""
-    adapter_scale: Annotated[float, Meta(gt=0, le=1)] = 0.35
+    adapter_scale: Annotated[float, Meta(gt=0, le=1)] = 1.0
     """Share of what was learned that the adapter keeps: between the base and the fine-tuned model
     lie models that have learned nearly as much and forgotten less (WiSE-FT, arXiv 2109.01903).
     The probes are asked of what the adapter would be. Of a training that begins with a parent

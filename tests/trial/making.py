@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from daemon.demo import MAX_LENGTH
+from daemon.settings import EMBEDDED_RECIPE
 from store.errors import EthicsHalt
 from store.records import digest
 from tests.trial import rows as data
@@ -29,7 +30,7 @@ from trainer.jobs import FinetuneJob
 from trainer.launch import Start, run_job
 from trainer.recipe import Recipe
 
-RETRAINING = Recipe(max_length=MAX_LENGTH)
+RETRAINING = replace(EMBEDDED_RECIPE, max_length=MAX_LENGTH)
 """How a right candidate is trained: as the demo trains."""
 LATER = Recipe(
     max_length=MAX_LENGTH,
