@@ -73,7 +73,8 @@ def configure(data: Path, base: Path) -> Path:
         "[trainer.gate_sampling]\nmax_new_tokens = 4",
     ]
     lines += [
-        f"[gates.{gate}]\nleast_gain_over_base = -100.0\nleast_gain_over_incumbent = -100.0"
+        f"[gates.{gate}]\nleast_gain_over_base = -100.0\nleast_gain_over_incumbent = -100.0\n"
+        "most_slice_drop = 100.0"
         for gate in GATES
     ]
     path = data.parent / "bhavana.toml"
