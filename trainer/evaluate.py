@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from converters.formats.turns import conversations
 from scorers.settings import PanelSettings
 from store.errors import BhavanaError, IntegrityError
 from store.records import Reading, Verdict, digest, now
@@ -177,12 +178,7 @@ def _training_rows(folder: Path) -> list[dict[str, Any]]:
     """What was trained on, as chat messages, whatever the method."""
     lines = (folder / "train.jsonl").read_bytes()
     rows = msgspec.json.Decoder(dict[str, Any]).decode_lines(lines)
-    return [row if "messages" in row else row | {"messages": _as_messages(row)} for row in rows]
-
-
-def _as_messages(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    reply = row.get("chosen") or row.get("completion") or []
-    return [*row["prompt"], *reply]
+    return [turns for row in rows for turns in conversations(row)]
 
 
 def _roles(task: EvaluateJob) -> dict[str, Path | None]:
