@@ -184,6 +184,7 @@ def test_gain_that_is_not_reached_is_not_a_failure() -> None:
     rule = Rule(least_gain_over_base=0.2, least_gain_over_incumbent=-0.05)
     verdict = judge({"base": ones(10), "candidate": ones(10)}, rule)
     assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.settles_with is None  # it is missed beyond doubt
     assert judge({"base": ones(30), "candidate": ones(10)}, rule).outcome is Outcome.FAIL
 
 
@@ -194,6 +195,15 @@ def test_inconclusive_says_how_many_items_would_settle_it() -> None:
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert verdict.settles_with is not None
     assert verdict.settles_with > 40
+
+
+def test_instrument_that_could_judge_little_holds_back() -> None:
+    """Nineteen readings where twenty are asked are no second word."""
+    readings = (Reading(instrument="other", n=19),)
+    values = {"base": ones(10), "candidate": ones(30)}
+    verdict = decide("a gate", gate(), STRICT, items(40), values, readings)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "could judge 19" in verdict.reason
 
 
 def test_power_is_told() -> None:

@@ -273,7 +273,8 @@ def _about(gate: Gate, rule: Rule, c: Comparison, n: int) -> Iterable[Doubt]:
     yield Doubt(
         f"{moved}; {asked}",
         best < min(least, 0.0) - ROUNDING,
-        stats.settles_with(n, interval, c.allowed),
+        # A gain that is missed beyond doubt no number of items would bring.
+        None if best < least - ROUNDING else stats.settles_with(n, interval, c.allowed),
     )
 
 
