@@ -35,7 +35,7 @@ DATA = ROOT / ".demo"
 EPISODES = 500
 ANSWER_TOKENS = 40
 CONSTITUTIONAL = 150
-MIXTURE = "{ exemplar = 65, practice = 25, constitution = 10 }"
+MIXTURE = "{ exemplar = 70, practice = 20, constitution = 10 }"
 """How much of the dataset each source should be; the card says what could not be met."""
 MAX_LENGTH = 128
 """Tokens of a training row, for the time it takes: the question and how the answer begins."""
