@@ -97,10 +97,11 @@ class RetentionSettings(Noun, frozen=True, kw_only=True):
         return tuple((consented, days) for consented, days in both if days)
 
 
-EMBEDDED_RECIPE = Recipe(adapter_scale=0.35)
-"""Measured on the embedded base: all of what it learned declines more that harms, but half of what
-is ordinary is then answered by "1. 1. 2. 3."; a third of it declines three times as much as the
-base, and talks like the base."""
+EMBEDDED_RECIPE = Recipe(adapter_scale=0.3)
+"""Measured on the embedded base, one training at several shares: all of what it learned declines
+45 % of what harms, and answers much of the rest by "1. 1. 2. 3."; at 0.4 a tenth of what is ordinary
+is declined; at 0.3 it declines nearly three times as much that harms as the base, no other dilemma
+is decided otherwise, and it talks like the base."""
 
 
 class TrainerSettings(Noun, frozen=True, kw_only=True):
