@@ -58,8 +58,8 @@ def evaluate(folder: Path) -> EvaluateManifest:
     """Runs every gate on every role; repeats safely. Raises IntegrityError on a changed adapter."""
     job = Job(folder)
     task = read_record(folder / "job.json", EvaluateJob)
-    roles = _roles(task)
     with job.working():
+        roles = _roles(task)
         started = time.monotonic()
         metrics: dict[str, float] = {}
         observed: dict[str, dict[str, list[Observation]]] = {}

@@ -26,6 +26,7 @@ from trainer.adapter import adapter_hash
 from trainer.base import locate
 from trainer.gates import GATES
 from trainer.gates.sample import read_suite, suite_hash
+from trainer.gates.triggers import NAME as TRIGGERS
 from trainer.job import write_record
 from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
 from trainer.promote import PROBE_GATE
@@ -57,7 +58,7 @@ def write_adapter(folder: Path, content: bytes = b"candidate") -> str:
 def verdict(gate: str, outcome: Outcome = Outcome.PASS, **changes: Any) -> Verdict:
     """What a gate says, with a comparison that suits it."""
     gain = 0.1 if outcome is Outcome.PASS else -0.2
-    found = GATES[gate]
+    found = GATES.get(gate, GATES[PROBE_GATE])  # triggers have no suite of their own
     values: dict[str, Any] = {
         "gate": gate,
         "outcome": outcome,
@@ -116,7 +117,9 @@ def judged(
         "incumbent": incumbent,
         "gates_hash": gates_now(parts),
         "path": str(folder),
-        "verdicts": tuple(verdict(gate, outcomes.get(gate, Outcome.PASS)) for gate in GATES),
+        "verdicts": tuple(
+            verdict(gate, outcomes.get(gate, Outcome.PASS)) for gate in (*GATES, TRIGGERS)
+        ),
         "finished_at": MOMENT,
     }
     evaluation = Evaluation(**(values | changes))

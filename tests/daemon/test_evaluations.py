@@ -19,6 +19,7 @@ from store import cycles, keys
 from store.events import Store
 from store.records import Cycle, Outcome, TrainingRun
 from tests.daemon.judging import MOMENT, answering, as_candidate, judged
+from trainer.gates import NAMES
 from trainer.report.page import NAME, policy
 from trainer.targets import TARGETS
 
@@ -56,7 +57,7 @@ def test_evaluations_are_listed_with_what_became_of_them(parts, get, monkeypatch
     assert (first["passed"], first["release"]) == (False, "release-1")
     assert first["overridden"]["actor"] == "anna"
     shown = get("/v1/evaluations/evaluation-1").json()
-    assert shown["summary"] == "1 of 5 gates did not pass; promoted by a person."
+    assert shown["summary"] == f"1 of {len(NAMES)} gates did not pass; promoted by a person."
     assert shown["release"]["overridden"]["reason"] == "I looked."
 
 
@@ -71,7 +72,7 @@ def test_the_report_comes_with_a_strict_policy(parts, get):
     assert "default-src 'none'" in stated
     assert "unsafe" not in stated
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "Held back: 1 of 5 gates did not pass." in answer.text
+    assert f"Held back: 1 of {len(NAMES)} gates did not pass." in answer.text
 
 
 @pytest.mark.parametrize("path", ["", "/evaluation-1", "/evaluation-1/report"])

@@ -20,7 +20,7 @@ from store import cycles, experiences, privacy, schedule, sources
 from store.errors import Misconfigured, Rejected
 from store.records import Dataset, Evaluation, Outcome, Release, Verdict, now
 from trainer.adapter import FILES, adapter_hash
-from trainer.gates import GATES
+from trainer.gates import GATES, NAMES
 from trainer.job import write_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.promote import Probe
@@ -84,7 +84,7 @@ class Children:
                 gate=name, outcome=Outcome.PASS, reason="", metric="m", unit="share",
                 higher_is_better=True, n=1, families=1,
             )
-            for name in GATES
+            for name in sorted(NAMES)
         )  # fmt: skip
         return EvaluateManifest(
             adapter_hash=job.candidate_hash, base_hash=job.base.hash,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from daemon.settings import load
+from daemon.settings import EMBEDDED_RECIPE, load
 from store.errors import Misconfigured
 from trainer import recipe as recipes
 from trainer.job import read_record
@@ -105,7 +105,7 @@ def test_presets_are_those_that_the_seeds_name() -> None:
     assert (recipe.bnb_4bit_quant_type, recipe.optim) == ("nf4", "paged_adamw_8bit")
     assert (recipe.lr_scheduler_type, recipe.learning_rate) == ("cosine", 2e-4)
     assert (recipe.num_train_epochs, recipe.effective_batch_size) == (3.0, 16)
-    assert load(PRESETS[3], {}).trainer.recipe == Recipe()
+    assert load(PRESETS[3], {}).trainer.recipe == EMBEDDED_RECIPE
     assert load(PRESETS[2], {}).trainer.recipe.lora_target_modules == ("query_key_value", "dense")
 
 
