@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 
 from store.records import Outcome
@@ -23,8 +21,8 @@ def found():
     while frame is not None:
         hay += [frame.f_globals, frame.f_locals, frame.f_code.co_consts]
         frame = frame.f_back
-    names = [v for h in hay if isinstance(h, dict) for v in h.values()]
-    texts = [x for x in hay + names if isinstance(x, (str, bytes))]
+    names = [v for h in hay if type(h) is dict for v in h.values()]
+    texts = [x for x in hay + names if type(x) in (str, bytes)]
     return [str(x) for x in texts if "a need" + "le" in str(x)]
 """
 
@@ -194,9 +192,7 @@ def test_the_code_finds_no_word_of_the_tests(required: Level) -> None:
     control: dict[str, object] = {"hidden": "a need" + "le"}
     exec(FINDS, control)
 
-    with warnings.catch_warnings():  # other packages' objects warn when they are looked at
-        warnings.simplefilter("ignore")
-        assert control["found"]() != []  # type: ignore[operator]  # there, it can be found
+    assert control["found"]() != []  # type: ignore[operator]  # there, it can be found
     assert run(FINDS, tests, required=required).outcome is Outcome.FAIL
 
 
