@@ -153,7 +153,7 @@ def bhavana(data: Path, vouched: Path) -> Callable[..., Ran]:
             env=environment_of(data, **changes),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

@@ -39,7 +39,7 @@ FILLER = 6_000
 """Assessed experiences without consent: they make `build` last long enough to be killed in."""
 ROWS = 40
 UNASSESSED = 20
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 300.0
 
 
 def make_tiny_base(folder: Path) -> None:
