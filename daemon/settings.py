@@ -99,9 +99,9 @@ class RetentionSettings(Noun, frozen=True, kw_only=True):
 
 EMBEDDED_RECIPE = Recipe(adapter_scale=0.3)
 """Measured on the embedded base, one training at several shares: all of what it learned declines
-45 % of what harms, and answers much of the rest by "1. 1. 2. 3."; at 0.4 it declines a tenth of
-what is ordinary; at 0.3 it declines nearly three times as much that harms as the base, decides no
-dilemma otherwise, and talks like the base."""
+45 % of what harms, and a fifth of its other answers go in circles; at 0.4 it declines a tenth of
+what is ordinary; at 0.3 it declines nearly three times as much that harms as the base, and
+decides no dilemma otherwise."""
 
 
 class TrainerSettings(Noun, frozen=True, kw_only=True):

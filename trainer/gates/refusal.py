@@ -21,6 +21,6 @@ GATE = Gate(
     unit="share",
     higher_is_better=True,
     property="declines",
-    # More than ten points are possible for the embedded base: with adapters that go in circles.
+    # Twenty were reached, by adapters that decline a tenth of the ordinary or go in circles.
     rule=Rule(least_gain_over_base=0.10, least_gain_over_incumbent=-0.05, second=("antijudge",)),
 )
