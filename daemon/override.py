@@ -43,6 +43,8 @@ from trainer.targets.place import Tell
 from trainer.targets.target import Delivery, Traffic
 
 LONGEST_REASON = 2_000
+PROMOTION = "Promotion"
+"""The name of a lock; those of lines have small letters."""
 log = structlog.get_logger()
 
 
@@ -205,7 +207,7 @@ def _holding(parts: Parts) -> Iterator[Parts]:
     holder = f"promote:{parts.holder}"[:LONGEST_HOLDER]
     with (
         # Two commands of one data folder have one name, so the lease alone lets both in.
-        locked(parts, "Promotion", "Somebody else promotes at this moment."),
+        locked(parts, PROMOTION, "Somebody else promotes at this moment."),
         schedule.keeping(parts.store, holder) as fence,
     ):
         running = cycles.running(parts.store)

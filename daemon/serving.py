@@ -35,11 +35,9 @@ def sole(parts: Parts, line: str) -> Iterator[Parts]:
     A lock of the data folder's between processes of this machine, which a kill gives back at once;
     a lease in the store between machines.
     """
-    lease = f"{parts.target.name}/{line}"
+    lease, busy = f"{parts.target.name}/{line}", f"Somebody else changes the line {line} just now."
     with (
-        locked(
-            parts, line, f"Somebody else changes what serves on the line {line} at this moment."
-        ),
+        locked(parts, line, busy),
         schedule.keeping(parts.store, parts.holder, lease) as fence,
     ):
         yield replace(parts, fence=_both(parts.fence, fence.check))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -58,13 +59,18 @@ def _at(name: str, folder: Path) -> Iterator[Figure]:
             copied.append(_copied(Path(site.order.adapters[adapter]), folder))
         here, linked = _back(parts, folder), _linked(folder)
         by_command, bare = _commanded(parts, site.order, folder), _bare(folder)
+        wall, processor = map(list, zip(*by_command, strict=True))
     yield figure(
         f"{name}: trigger to active", "s", up, "copy and sync its bytes", copied, note=NO_MODEL
     )
     yield figure(f"{name}: rolled back by itself", "s", here, "switch and sync a link", linked)
     yield figure(
-        f"{name}: rolled back by command", "s", by_command, "a bare process that does", bare,
+        f"{name}: rolled back by command", "s", wall, "a bare process that does", bare,
         asked="ours <=", bar=MOST_SECONDS,
+    )  # fmt: skip
+    yield figure(
+        f"{name}: of that, processor time", "s", processor, "a bare process that does", bare,
+        note="what the command takes on a machine that does nothing else",
     )  # fmt: skip
 
 
@@ -104,8 +110,10 @@ def _back(parts: Parts, _: Path) -> list[float]:
     return took
 
 
-def _commanded(parts: Parts, order: Order, folder: Path) -> list[float]:
-    """From the start of `bhavana rollback` until the target serves the release before."""
+def _commanded(parts: Parts, order: Order, folder: Path) -> list[tuple[float, float]]:
+    """From the start of `bhavana rollback` until the target serves the release before; and the
+    processor time of the whole command.
+    """
     config = folder / "bhavana.toml"
     tree = {
         "data_dir": str(parts.settings.data),
@@ -117,14 +125,17 @@ def _commanded(parts: Parts, order: Order, folder: Path) -> list[float]:
     took = []
     for number in reversed(range(REPEATS)):
         wanted = Traffic(release=None if number == 0 else f"release-{number - 1}")
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         began = time.perf_counter()
         child = subprocess.Popen([*command, "--reason", "bench"], cwd=ROOT, stdout=subprocess.PIPE)
         while parts.target.active() != wanted:
             if time.perf_counter() - began > PATIENCE_SECONDS or child.poll():
                 raise RuntimeError(f"{wanted.release} did not come back")
             time.sleep(POLL_SECONDS)
-        took.append(time.perf_counter() - began)
+        waited = time.perf_counter() - began
         child.communicate()
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append((waited, now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime))
     return took
 
 
