@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -125,6 +126,17 @@ def write_base(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(TINY_BASE))
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
+
+
+@contextmanager
+def taking_files_up_to(size: int) -> Iterator[None]:
+    """The kernel refuses what would make a file longer than so many bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from daemon.wiring import Parts, open_target
 from store import cycles, journal
 from store.errors import Busy, Halted, NotFound, Rejected, Unavailable
 from store.projections import Activation
-from tests.contracts.targets import write_base
+from tests.contracts.targets import taking_files_up_to, write_adapter, write_base
 from tests.daemon.judging import answering, as_candidate, judged
 from trainer.targets.local import LocalTarget
 from trainer.targets.target import Traffic, traffic_of
@@ -130,6 +130,20 @@ def test_two_promotions_at_once_end_in_one(parts, promote, patient):
     release = promote(says)
     assert refused
     assert served(parts) == release.id
+
+
+def test_a_full_disk_leaves_the_old_release_serving(parts, promote, monkeypatch, tmp_path):
+    """What to do is said, half an adapter is not left, and when there is room it goes on."""
+    first = promote()
+    large = write_adapter(tmp_path / "large", "two", 4_000_000)
+    judged(parts, {}, name="2", incumbent=first.id, ended="failed", adapter=large)
+    answering(monkeypatch, as_candidate)
+    with taking_files_up_to(2_000_000), pytest.raises(Unavailable, match=r"written.*Make room"):
+        by_hand.finish(parts, "evaluation-2")
+    assert served(parts) == first.id
+    assert not list((parts.settings.data / "releases").glob("*release-2*"))
+    by_hand.finish(parts, "evaluation-2")
+    assert served(parts) == "release-2"
 
 
 def test_who_goes_back_need_not_wait_for_a_probe(parts, promote):
