@@ -28,7 +28,9 @@ def main() -> None:
     arguments = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = arguments.model or locate("smollm2-135m").location
-    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in arguments.adapter]
+    params.lora_adapters = [
+        xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in arguments.adapter
+    ]
     params.n_ctx = 16_384
     params.n_parallel = 2
     params.cache_ram_mib = 0  # it hands prompts read under one adapter to requests under another
