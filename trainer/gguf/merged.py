@@ -8,9 +8,8 @@ stays byte for byte as the base has it. One tensor is in memory at a time.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,21 +20,19 @@ from gguf.quants import dequantize, quantize
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from store.errors import DoesNotFit, IntegrityError, Misconfigured, Rejected, Unavailable
+from store.errors import IntegrityError, Misconfigured, Rejected
 from store.records import Noun
 from trainer.adapter import adapter_hash, require_base
 from trainer.base import Base, hash_files, locate
 from trainer.gguf.architectures import ARCHITECTURES
+from trainer.gguf.files import gguf_file, require_bytes
 from trainer.gguf.pairs import Matrix, Pair, read_pairs
-from trainer.job import whole
 from trainer.shape import Shape, shape_of
 
 Type = Literal["Q8_0", "F16"]
 FILE_TYPES = {"Q8_0": LlamaFileType.MOSTLY_Q8_0, "F16": LlamaFileType.MOSTLY_F16}
 WRITERS_OWN = ("GGUF.", Keys.General.ARCHITECTURE)
 """Keys that the library writes by itself."""
-SPARE_BYTES = 64_000_000
-"""Kept free on the disk, and for the keys, of which a vocabulary takes a few megabytes."""
 
 
 class GgufModel(Noun, frozen=True, kw_only=True):
@@ -70,17 +67,12 @@ def write_merged(
     pairs = {pair.tensor: pair for pair in read_pairs(adapter, shape)}
     reader = _reader(source, shape, pairs)
     types = {t.name: _type(t, type) if t.name in pairs else t.tensor_type for t in reader.tensors}
-    _require_space(destination, reader.tensors, types)
-    try:
-        with whole(destination) as partial:
-            keys = _keys(reader, type, types)
-            hashes = _write(partial, ARCHITECTURES[shape.model_type], reader, keys, types, pairs)
-            _require_same(partial, keys, hashes)
-    except OSError as error:
-        raise Unavailable(
-            f"{destination} cannot be written: {error}.",
-            hint="Look at the disk and the folder; nothing of the file was left.",
-        ) from error
+    size = sum(_bytes(tensor, types[tensor.name]) for tensor in reader.tensors)
+    with gguf_file(destination, size) as partial:
+        keys = _keys(reader, type, types)
+        hashes = _write(partial, ARCHITECTURES[shape.model_type], reader, keys, types, pairs)
+        require_bytes(partial, size)
+        _require_same(partial, keys, hashes)
     return GgufModel(
         path=str(destination),
         sha256=hash_files([destination]),
@@ -126,18 +118,6 @@ def _type(tensor: ReaderTensor, type: Type) -> GGMLQuantizationType:
     wanted = GGMLQuantizationType[type]
     fits = int(tensor.shape[0]) % GGML_QUANT_SIZES[wanted][0] == 0
     return wanted if fits else GGMLQuantizationType.F16
-
-
-def _require_space(
-    destination: Path, tensors: Sequence[ReaderTensor], types: Mapping[str, GGMLQuantizationType]
-) -> None:
-    needed = sum(_bytes(tensor, types[tensor.name]) for tensor in tensors) + SPARE_BYTES
-    free = shutil.disk_usage(destination.parent).free
-    if free < needed:
-        raise DoesNotFit(
-            f"{destination} needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free.",
-            hint="Free space on the disk, or serve the adapter beside its base.",
-        )
 
 
 def _bytes(tensor: ReaderTensor, type: GGMLQuantizationType) -> int:
