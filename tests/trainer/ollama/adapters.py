@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from tests.trainer.tiny_gguf import write_base
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base, locate
-from trainer.jobs import ForcedJob, Position
 from trainer.job import write_record
+from trainer.jobs import ForcedJob, Position
 from trainer.questions import Answer, Question
 from trainer.targets.archive import Archive
 from trainer.targets.ollama.settings import OllamaSettings
@@ -27,7 +27,9 @@ HIDDEN, HEADS, KV_HEADS, INNER, LAYERS = 64, 4, 2, 128, 2
 RANK, ALPHA = 4, 8.0
 QUESTIONS = tuple(
     Question(id=f"q-{n}", prompt=f"{word} {n}?")
-    for n, word in enumerate("What How Why When Where Who Which Whose May Can Will Shall".split() * 2)
+    for n, word in enumerate(
+        ["What", "How", "Why", "When", "Where", "Who", "Which", "Whose", "May", "Can"]
+    )
 )
 
 
@@ -145,9 +147,7 @@ class TorchReferences:
             return forced_job(folder).positions
 
 
-def place(
-    folder: Path, settings: OllamaSettings, notes: Notes, tell: Tell | None = None
-) -> Place:
+def place(folder: Path, settings: OllamaSettings, notes: Notes, tell: Tell | None = None) -> Place:
     """Where a target works in a test."""
     return Place(
         folder=folder / "releases",

@@ -256,7 +256,7 @@ class Ollama:
                 hint="These are the last words of its log, which knows more.",
             )
         if status >= 500:
-            return self._failed(path, words)
+            return self._failed(path, words or f"HTTP {status}")
         return Rejected(said)
 
     def _failed(self, doing: str, words: str) -> BhavanaError:
@@ -265,9 +265,7 @@ class Ollama:
                 f"The disk of {self.name} is full ({doing}): {words}",
                 hint="Free some space there; targets.ollama.keep says how many releases stay.",
             )
-        return Unavailable(
-            f"{self.name} failed at {doing}: {words or 'without a word'}", hint="Look at its log."
-        )
+        return Unavailable(f"{self.name} failed at {doing}: {words}", hint="Look at its log.")
 
     def _ended(self, model: str, words: str) -> BhavanaError:
         """An error in the middle of a stream, whose status was 200 by then."""
