@@ -25,12 +25,8 @@ from trainer.targets.target import Delivery, Judged
 
 HIDDEN, HEADS, KV_HEADS, INNER, LAYERS = 64, 4, 2, 128, 2
 RANK, ALPHA = 4, 8.0
-QUESTIONS = tuple(
-    Question(id=f"q-{n}", prompt=f"{word} {n}?")
-    for n, word in enumerate(
-        ["What", "How", "Why", "When", "Where", "Who", "Which", "Whose", "May", "Can"]
-    )
-)
+WORDS = ("What", "How", "Why", "When", "Where", "Who", "Which", "Whose", "May", "Can")
+QUESTIONS = tuple(Question(id=f"q-{n}", prompt=f"{word} {n}?") for n, word in enumerate(WORDS))
 
 
 def tiny_base(folder: Path, tokenizer: Any, seed: int = 1) -> Base:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,9 +34,9 @@ from trainer.targets.place import Place
 from trainer.targets.target import Delivery, References, Traffic
 
 ALIAS = "latest"
-COPIES = 5
+LOOKS = 5
 """A copy is no single step on the server's disk: it is looked at, and made again if need be."""
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class OllamaTarget:
 
         with self._server() as ollama:
             era = looked(ollama.era)
-            looked(lambda: self._serving(ollama, ollama.tags(), delivery.line))
+            looked(lambda: self._serving(ollama, delivery.line))
         looked(lambda: bare_base(delivery.base, self._settings))
         adapter = looked(lambda: self._adapter(delivery))
         if era and adapter and not era.serves_adapters_of(adapter.architecture):
@@ -131,7 +131,7 @@ class OllamaTarget:
         Raises IntegrityError where it is nothing of ours, and Unavailable.
         """
         with self._server() as ollama:
-            return Traffic(release=self._serving(ollama, ollama.tags(), line))
+            return Traffic(release=self._serving(ollama, line))
 
     def restore(self, release: str | None, line: str = MAIN) -> None:
         """Copies the earlier name back."""
@@ -143,7 +143,7 @@ class OllamaTarget:
         Only what says of itself that we made it: models that people made by hand stay.
         """
         with self._server() as ollama, self._nobody_deletes():
-            serving = self._serving(ollama, ollama.tags(), line)
+            serving = self._serving(ollama, line)
             spare = [r for r in self._releases(ollama, line) if r not in {*keep, serving}]
             gone = spare[self._settings.keep :]
             for release in gone:
@@ -175,20 +175,27 @@ class OllamaTarget:
         bases = [t for t in tags.values() if t.name.startswith(self._model(BASE, MAIN))]
         return max(bases, key=lambda t: t.modified_at).name if bases else None
 
-    def _serving(self, ollama: Ollama, tags: Mapping[str, Tag], line: str) -> str | None:
-        """The release of which the line's alias is a copy; None for the base, or for no alias."""
-        alias = self._alias(line)
+    def _serving(self, ollama: Ollama, line: str) -> str | None:
+        """The release of which the line's alias is a copy; None for the base, or for no alias.
+
+        Looked at more than once where it makes no sense: somebody may be switching just now.
+        """
+        alias, tags = self._alias(line), dict[str, Tag]()
+        for attempt in range(LOOKS):
+            time.sleep(PAUSE_SECONDS * attempt)
+            tags = ollama.tags()
+            with suppress(NotFound):
+                made = provenance.read(ollama.show(alias).license)
+                source = self._model(made.release, line) if made.release else made.base_tag
+                if source and _digest(tags, source) in ("", _digest(tags, alias)):
+                    return made.release or None
         if alias not in tags:
             return None
-        made = provenance.read(ollama.show(alias).license)
-        source = self._model(made.release, line) if made.release else made.base_tag
-        if not source or _digest(tags, source) not in ("", _digest(tags, alias)):
-            raise IntegrityError(
-                f"{alias} on {ollama.name} is not what we made: somebody else named a model so.",
-                hint=f"Give that one another name (`ollama cp`, `ollama rm {alias}`), or set "
-                "targets.ollama.name.",
-            )
-        return made.release or None
+        raise IntegrityError(
+            f"{alias} on {ollama.name} is not what we made: somebody else named a model so.",
+            hint=f"Give that one another name (`ollama cp`, `ollama rm {alias}`), or set "
+            "targets.ollama.name.",
+        )
 
     # --- doing ----------------------------------------------------------------------------
 
@@ -216,7 +223,7 @@ class OllamaTarget:
         if ollama.dry:
             ollama.copy(source, alias)
             return
-        for attempt in range(COPIES):
+        for attempt in range(LOOKS):
             time.sleep(PAUSE_SECONDS * attempt)
             ollama.copy(source, alias)
             tags = ollama.tags()
@@ -224,7 +231,7 @@ class OllamaTarget:
                 break
         else:
             raise Unavailable(
-                f"{alias} on {ollama.name} did not become {source}, in {COPIES} tries.",
+                f"{alias} on {ollama.name} did not become {source}, in {LOOKS} tries.",
                 hint="Look at its disk and its log, and promote or roll back again.",
             )
         ollama.load(alias)
