@@ -30,7 +30,7 @@ PLUMBING = {"host", "accept", "accept-encoding", "connection", "user-agent", "co
 """Headers that a dry run does not show: nobody chose them."""
 
 Tell = Callable[[str], None]
-"""Where a dry run says what would be sent."""
+"""Where a dry run says what would be sent; trainer.targets.place has it, too, and stands on us."""
 
 
 class Connection(Noun, frozen=True, kw_only=True):

@@ -87,8 +87,8 @@ class References(Protocol):
     def answers(self, questions: Collection[Question], adapter: Path | None) -> tuple[Answer, ...]:
         """What an adapter (None: the base) answers now, on this machine."""
 
-    def forced(self, questions: Collection[Question], adapter: Path) -> tuple[Position, ...]:
-        """What the adapter's model and the base would say next, at places of its answers."""
+    def forced(self, adapter: Path) -> tuple[Position, ...]:
+        """What the evaluated candidate and the base would say next, at places of its answers."""
 
 
 class Target(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,52 +9,51 @@ from typing import Any
 import pytest
 
 from tests.ollama_stand_in.server import StandIn
-from tests.trainer.ollama.adapters import (
-    Notes,
-    TorchReferences,
-    adapter,
-    delivery,
-    place,
-    tiny_base,
-)
+from tests.tiny_releases import Foretold, Prepared, delivery, place, prepared
 from trainer.base import Base
-from trainer.targets.http import Tell
+from trainer.journal import UnwrittenJournal
 from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.ollama.target import OllamaTarget
+from trainer.targets.place import Tell
 from trainer.targets.target import Delivery
 
-REAL = os.environ.get("BHAVANA_TEST_OLLAMA", "")
 MakeTarget = Callable[..., OllamaTarget]
 
 
 @pytest.fixture(scope="session")
-def base(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Base:
+def ready(cache_home: Path) -> Prepared:
+    """Two bases, three adapters, and what their models say."""
+    return prepared()
+
+
+@pytest.fixture(scope="session")
+def base(ready: Prepared) -> Base:
     """A tiny base in a GGUF file."""
-    return tiny_base(tmp_path_factory.mktemp("tiny-gguf"), tokenizer)
+    return ready.base
 
 
 @pytest.fixture(scope="session")
-def other_base(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Base:
+def other_base(ready: Prepared) -> Base:
     """Another one of the same shape."""
-    return tiny_base(tmp_path_factory.mktemp("other-gguf"), tokenizer, seed=2)
+    return ready.other_base
 
 
 @pytest.fixture(scope="session")
-def references(base: Base, tmp_path_factory: pytest.TempPathFactory) -> TorchReferences:
-    """What the trained models say."""
-    return TorchReferences(base, tmp_path_factory.mktemp("references"))
+def references(ready: Prepared) -> Foretold:
+    """What the first release should say."""
+    return Foretold(ready.positions["one"])
 
 
 @pytest.fixture(scope="session")
-def first(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Delivery:
+def first(ready: Prepared) -> Delivery:
     """A release."""
-    return delivery("release-1", adapter(tmp_path_factory.mktemp("first"), base, 1), base)
+    return delivery("release-1", Path(ready.adapters["one"]), ready.base)
 
 
 @pytest.fixture(scope="session")
-def second(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Delivery:
+def second(ready: Prepared) -> Delivery:
     """The next one."""
-    return delivery("release-2", adapter(tmp_path_factory.mktemp("second"), base, 2), base)
+    return delivery("release-2", Path(ready.adapters["two"]), ready.base)
 
 
 @pytest.fixture
@@ -66,13 +64,13 @@ def stand_in(tmp_path: Path) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def notes() -> Notes:
+def notes() -> UnwrittenJournal:
     """What targets of this test noted."""
-    return Notes()
+    return UnwrittenJournal()
 
 
 @pytest.fixture
-def make(stand_in: StandIn, tmp_path: Path, notes: Notes) -> MakeTarget:
+def make(stand_in: StandIn, tmp_path: Path, notes: UnwrittenJournal) -> MakeTarget:
     """Opens the target, each time anew; it does not wait long for a server."""
 
     def target(tell: Tell | None = None, **changes: Any) -> OllamaTarget:

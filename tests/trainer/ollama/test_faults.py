@@ -17,7 +17,7 @@ from store.errors import (
     Unavailable,
 )
 from tests.ollama_stand_in.server import StandIn
-from tests.trainer.ollama.adapters import TorchReferences, adapter, delivery
+from tests.tiny_releases import Foretold, adapter, delivery
 from trainer.base import Base
 from trainer.targets.ollama.target import OllamaTarget
 from trainer.targets.target import Delivery, Traffic
@@ -142,7 +142,7 @@ def test_the_servers_disk_is_full(
 
 def test_a_model_that_cannot_be_loaded(
     serving: OllamaTarget, stand_in: StandIn, make: MakeTarget, second: Delivery,
-    references: TorchReferences,
+    references: Foretold,
 ) -> None:  # fmt: skip
     """The server's last words are in the error."""
     target = make()
@@ -154,7 +154,7 @@ def test_a_model_that_cannot_be_loaded(
 
 def test_an_adapter_of_another_shape_of_base(
     serving: OllamaTarget, make: MakeTarget, stand_in: StandIn, second: Delivery,
-    references: TorchReferences, base: Base, monkeypatch: pytest.MonkeyPatch,
+    references: Foretold, base: Base, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A server looks at it at the first load only: then it is a load failure, with real words."""
     monkeypatch.setattr("trainer.gguf.lora.ARCHITECTURES", {"llama": "qwen2"})

@@ -9,7 +9,7 @@ import pytest
 
 from store.errors import ProbeFailed
 from tests.ollama_stand_in.server import StandIn
-from tests.trainer.ollama.adapters import QUESTIONS, RANK, TorchReferences, delivery
+from tests.tiny_releases import RANK, Foretold, Prepared, delivery
 from trainer.base import Base
 from trainer.gguf import lora
 from trainer.jobs import Position
@@ -34,9 +34,9 @@ def ollama(stand_in: StandIn) -> Iterator[Ollama]:
 
 
 @pytest.fixture(scope="session")
-def positions(references: TorchReferences, first: Delivery) -> tuple[Position, ...]:
+def positions(ready: Prepared) -> tuple[Position, ...]:
     """What the first release should say."""
-    return references.forced(QUESTIONS, Path(first.adapter))
+    return ready.positions["one"]
 
 
 Planted = Callable[[pytest.MonkeyPatch], None]
@@ -79,7 +79,7 @@ def model_with(
 
 @pytest.mark.parametrize("version", ["0.24.0", "0.33.0-rc2", "0.34.1"])
 def test_a_sound_release_passes_in_every_era(
-    version: str, tmp_path: Path, make: MakeTarget, first: Delivery, references: TorchReferences
+    version: str, tmp_path: Path, make: MakeTarget, first: Delivery, references: Foretold
 ) -> None:
     """It is as near to the trained model as rounding lets it be, and far from the base."""
     with StandIn(tmp_path / "era", version) as server:
@@ -116,7 +116,7 @@ def test_catches_a_missing_adapter(
 
 
 def test_catches_a_server_that_ignores_adapters(
-    stand_in: StandIn, make: MakeTarget, first: Delivery, references: TorchReferences
+    stand_in: StandIn, make: MakeTarget, first: Delivery, references: Foretold
 ) -> None:
     """It has it, says so, and does not add it."""
     target = make()
@@ -152,7 +152,7 @@ def test_catches_a_wrong_base(
 
 def test_compares_first_tokens_where_a_server_tells_no_more(
     tmp_path: Path, make: MakeTarget, first: Delivery, second: Delivery,
-    references: TorchReferences,
+    references: Foretold,
 ) -> None:  # fmt: skip
     """Before 0.12.11: the release passes, another release under its name does not."""
     with StandIn(tmp_path / "old", OLD.version) as server:
@@ -169,7 +169,7 @@ def test_compares_first_tokens_where_a_server_tells_no_more(
 
 
 def test_asks_one_question_at_a_time_and_as_people_do_not(
-    stand_in: StandIn, make: MakeTarget, first: Delivery, references: TorchReferences
+    stand_in: StandIn, make: MakeTarget, first: Delivery, references: Foretold
 ) -> None:
     """Greedy, without penalty, raw: what it measures is the model, not the server's settings."""
     target = make()
@@ -182,3 +182,13 @@ def test_asks_one_question_at_a_time_and_as_people_do_not(
     options = {"temperature": 0, "repeat_penalty": 1.0, "seed": 0, "num_predict": 1}
     assert all(d["raw"] and d["options"] == options and d["top_logprobs"] == 20 for d in asked)
     assert stand_in.runners.loads == ["bhavana:release-1"]  # no option of ours loads it anew
+
+
+def test_catches_another_template_than_was_trained_with(
+    make: MakeTarget, first: Delivery, references: Foretold
+) -> None:
+    """People would be answered by a model that was asked in another way than it learned."""
+    target = make(template="zephyr")
+    target.publish(first)
+    with pytest.raises(ProbeFailed, match=r"chat template.*Set targets\.ollama\.template"):
+        target.probe(first, references)

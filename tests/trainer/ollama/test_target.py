@@ -9,8 +9,9 @@ import pytest
 
 from store.errors import IntegrityError, NotFound, Rejected, Unavailable
 from tests.ollama_stand_in.server import StandIn
-from tests.trainer.ollama.adapters import Notes, adapter, delivery
+from tests.tiny_releases import adapter, delivery
 from trainer.base import Base
+from trainer.journal import UnwrittenJournal
 from trainer.targets.ollama.client import Ollama
 from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.ollama.target import OllamaTarget
@@ -25,7 +26,7 @@ def names(stand_in: StandIn) -> set[str]:
 
 
 def test_makes_a_release_of_the_bare_base_and_one_adapter(
-    target: OllamaTarget, stand_in: StandIn, first: Delivery, notes: Notes
+    target: OllamaTarget, stand_in: StandIn, first: Delivery, notes: UnwrittenJournal
 ) -> None:
     """The release has our base, our adapter alone and our template; its digests are noted."""
     target.publish(first)
@@ -245,7 +246,7 @@ def test_preflight_changes_nothing(
 ) -> None:
     """It only looks."""
     target.preflight(first)
-    assert stand_in.sent() == ["GET /api/version", "GET /api/tags"]
+    assert set(stand_in.sent()) == {"GET /api/version", "GET /api/tags"}
 
 
 def test_preflight_tells_all_faults_together(

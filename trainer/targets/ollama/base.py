@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.errors import IntegrityError, Misconfigured
-from store.records import Noun
+from store.records import Noun, digest
 from trainer.base import Base, hash_files
 from trainer.targets.ollama import provenance
 from trainer.targets.ollama.client import Ollama, Shown
 from trainer.targets.ollama.provenance import Provenance
-from trainer.targets.ollama.settings import OllamaSettings
+from trainer.targets.ollama.settings import Number, OllamaSettings
 
 PREFIX = "base-"
 
@@ -27,8 +27,7 @@ class BareBase(Noun, frozen=True, kw_only=True):
     trained_on: str
     """Hash of the base in training: the file's own where that is what was trained on."""
     template: str
-    stop: tuple[str, ...]
-    parameters: dict[str, int | float]
+    parameters: dict[str, Number | list[str]]
 
     def ensure(self, ollama: Ollama) -> None:
         """Has it on the server. Raises IntegrityError where something else has its name."""
@@ -42,7 +41,7 @@ class BareBase(Noun, frozen=True, kw_only=True):
         return {
             "files": {"base.gguf": f"sha256:{self.sha256}"},
             "template": self.template,
-            "parameters": {**self.parameters, "stop": list(self.stop)},
+            "parameters": self.parameters,
             "license": provenance.written(Provenance(base=self.trained_on, base_tag=self.tag)),
         }
 
@@ -73,13 +72,13 @@ def bare_base(base: Base, settings: OllamaSettings) -> BareBase:
             f"Ollama serves GGUF files, and the base {base.name} is none.",
             hint="Name a GGUF of it in targets.ollama.base_gguf, or better train on that file.",
         )
-    text, stop = settings.layout
+    template, parameters = settings.template_text, settings.all_parameters
+    made_of = digest([sha256, template, parameters])[:16]
     return BareBase(
-        tag=settings.base_tag(sha256),
+        tag=f"{settings.name}:{PREFIX}{made_of}",
         file=str(file),
         sha256=sha256,
         trained_on=base.hash,
-        template=text,
-        stop=stop,
-        parameters=settings.parameters,
+        template=template,
+        parameters=parameters,
     )

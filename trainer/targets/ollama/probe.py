@@ -13,6 +13,7 @@ from trainer.jobs import Position
 from trainer.targets.agreement import CLEAR_NATS, LEAST_GREEDY, TOP, by_text, compare
 from trainer.targets.ollama.client import Ollama
 from trainer.targets.ollama.era import Era
+from trainer.targets.target import Judged
 
 END = ""
 """As a token's text: the answer ends here."""
@@ -38,6 +39,24 @@ def probe(
         "kl": agreement.kl,
         "kl_base": agreement.kl_base,
     }
+
+
+def require_template(
+    ollama: Ollama, model: str, judged: Sequence[Judged], positions: Sequence[Position]
+) -> None:
+    """Raises ProbeFailed where the server makes another prompt of a conversation than training did.
+
+    Looked at where the server tells its prompts: our places begin with the right ones.
+    """
+    for question in (j.question for j in judged):
+        texts = [p.text for p in positions if p.question == question.id]
+        prompt = ollama.rendered(model, question.conversation()) if texts else None
+        if prompt is not None and not all(prompt in text for text in texts):
+            raise ProbeFailed(
+                f"{ollama.name} makes of question {question.id} {prompt[:200]!r}, and the base's "
+                f"own chat template {texts[0][:200]!r}.",
+                hint="Set targets.ollama.template to the base's family, or to a template of its.",
+            )
 
 
 def _top(ollama: Ollama, model: str, position: Position) -> dict[str, float] | None:

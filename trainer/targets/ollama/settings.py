@@ -6,18 +6,14 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from store.records import MAIN, digest
+from store.records import MAIN
 from trainer.targets.http import Connection
-from trainer.targets.ollama.templates import GO, Template
+from trainer.targets.ollama.templates import GO
 
 ModelName = Annotated[
     str, Meta(pattern=r"^([a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]{0,79}$(?!\n)")
 ]
 Number = int | float
-
-
-def _parameters() -> dict[str, Number]:
-    return {"num_ctx": 4096, "repeat_penalty": 1.0}  # 1.1 is the default up to 0.24
 
 
 class OllamaSettings(Connection, frozen=True, kw_only=True):
@@ -32,24 +28,26 @@ class OllamaSettings(Connection, frozen=True, kw_only=True):
     """A family of trainer/targets/ollama/templates.py, or a template in Go's language."""
     stop: tuple[str, ...] = ()
     """What ends an answer; empty: as the family does."""
-    parameters: dict[str, Number] = field(default_factory=_parameters)
-    """Fixed in the base, for every release on it. Whoever sends another num_ctx makes the server
-    load the model anew."""
+    num_ctx: Annotated[int, Meta(ge=256)] = 4096
+    """Tokens of a conversation. Whoever sends another number makes the server load anew."""
+    parameters: dict[str, Number] = field(default_factory=dict)
+    """What else is fixed, for every release, as Ollama calls it; such as temperature."""
     keep_alive: str = "30m"
     """How long the server keeps a release loaded after we touched it; -1 is for ever."""
     keep: Annotated[int, Meta(ge=0)] = 3
     """Earlier releases that stay on the server, beside the one in service and the one before."""
 
     @property
-    def layout(self) -> Template:
-        """The template and what ends an answer."""
-        known = GO.get(self.template, Template(self.template, ()))
-        return Template(known.text, self.stop or known.stop)
+    def template_text(self) -> str:
+        """The template in Go's language."""
+        return GO[self.template].text if self.template in GO else self.template
 
-    def base_tag(self, base_hash: str) -> str:
-        """The name of the bare base; another one for each way to serve it, so none changes."""
-        text, stop = self.layout
-        return f"{self.name}:base-{digest([base_hash, text, stop, self.parameters])[:16]}"
+    @property
+    def all_parameters(self) -> dict[str, Number | list[str]]:
+        """What is fixed in the base. Penalties are none of ours: 1.1 is the default up to 0.24."""
+        known = GO[self.template].stop if self.template in GO else ()
+        usual = {"num_ctx": self.num_ctx, "repeat_penalty": 1.0, **self.parameters}
+        return {**usual, "stop": list(self.stop or known)}
 
     def repository(self, line: str) -> str:
         """The name of a line's releases, without a tag."""

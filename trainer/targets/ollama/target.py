@@ -28,7 +28,7 @@ from trainer.targets.ollama import provenance
 from trainer.targets.ollama.base import PREFIX as BASE
 from trainer.targets.ollama.base import BareBase, bare_base
 from trainer.targets.ollama.client import Ollama, Tag
-from trainer.targets.ollama.probe import probe
+from trainer.targets.ollama.probe import probe, require_template
 from trainer.targets.ollama.provenance import Provenance
 from trainer.targets.place import Place
 from trainer.targets.target import Delivery, References, Traffic
@@ -100,10 +100,10 @@ class OllamaTarget:
     def probe(self, delivery: Delivery, references: References) -> Mapping[str, float]:
         """Loads the release and compares its next tokens with the trained model's."""
         model = self._model(delivery.release, delivery.line)
-        questions = [judged.question for judged in references.judged()]
-        positions = references.forced(questions, Path(delivery.adapter))
+        positions = references.forced(Path(delivery.adapter))
         with self._server() as ollama:
             ollama.load(model)
+            require_template(ollama, model, references.judged(), positions)
             return probe(ollama, model, positions, ollama.era())
 
     def activate(self, traffic: Traffic, line: str = MAIN) -> None:
@@ -180,17 +180,19 @@ class OllamaTarget:
 
         Looked at more than once where it makes no sense: somebody may be switching just now.
         """
-        alias, tags = self._alias(line), dict[str, Tag]()
+        alias = self._alias(line)
         for attempt in range(LOOKS):
             time.sleep(PAUSE_SECONDS * attempt)
             tags = ollama.tags()
+            if alias not in tags:
+                if attempt:
+                    return None
+                continue
             with suppress(NotFound):
                 made = provenance.read(ollama.show(alias).license)
                 source = self._model(made.release, line) if made.release else made.base_tag
                 if source and _digest(tags, source) in ("", _digest(tags, alias)):
                     return made.release or None
-        if alias not in tags:
-            return None
         raise IntegrityError(
             f"{alias} on {ollama.name} is not what we made: somebody else named a model so.",
             hint=f"Give that one another name (`ollama cp`, `ollama rm {alias}`), or set "

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
+from store.records import Noun
 from tests.trainer.tiny_gguf import write_base
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base, locate
-from trainer.job import write_record
-from trainer.jobs import ForcedJob, Position
+from trainer.job import read_record, write_record
+from trainer.jobs import ForcedJob, Observation, Position
 from trainer.questions import Answer, Question
 from trainer.targets.archive import Archive
 from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.place import Place, Tell
 from trainer.targets.settings import TargetsSettings
-from trainer.targets.target import Delivery, Judged
+from trainer.targets.target import Delivery, Journal, Judged
 
 HIDDEN, HEADS, KV_HEADS, INNER, LAYERS = 64, 4, 2, 128, 2
 RANK, ALPHA = 4, 8.0
+SEEDS = {"one": 1, "two": 2, "three": 3}
 WORDS = ("What", "How", "Why", "When", "Where", "Who", "Which", "Whose", "May", "Can")
 QUESTIONS = tuple(Question(id=f"q-{n}", prompt=f"{word} {n}?") for n, word in enumerate(WORDS))
 
@@ -90,66 +94,92 @@ def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.3) -> P
     return folder
 
 
-class Notes:
-    """A journal in memory."""
+class Prepared(Noun, frozen=True, kw_only=True):
+    """What several tests need, and whose making takes torch and half a minute."""
 
-    def __init__(self) -> None:
-        self.facts: dict[tuple[str, str], dict[str, str]] = {}
-
-    def note(self, release: str, step: str, facts: Mapping[str, str]) -> None:
-        """Kept as long as the object."""
-        self.facts.setdefault((release, step), {}).update(facts)
-
-    def noted(self, release: str, step: str) -> Mapping[str, str]:
-        """What was noted."""
-        return self.facts.get((release, step), {})
+    base: Base
+    other_base: Base
+    adapters: dict[str, str]
+    """Folders, by name; each says something else than the others and the base."""
+    positions: dict[str, tuple[Position, ...]]
+    """What each adapter's model should say next."""
 
 
-class TorchReferences:
-    """The trained model's next tokens, computed in this process, once for each adapter."""
+def prepared() -> Prepared:
+    """Made once for all test processes of a run, in their common cache; read-only."""
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "tiny-releases"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        record = folder / "prepared.json"
+        if not record.exists():
+            write_record(record, _prepare(folder))
+        return read_record(record, Prepared)
 
-    def __init__(self, base: Base, folder: Path) -> None:
-        self._base = base
-        self._folder = folder
+
+def _prepare(folder: Path) -> Prepared:
+    from transformers import AutoTokenizer
+
+    embedded = Path(locate("smollm2-135m").location)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = AutoTokenizer.from_pretrained(embedded.parent, gguf_file=embedded.name)
+    base = tiny_base(folder / "base", tokenizer)
+    adapters = {
+        n: adapter(folder / n, base, seed) for seed, n in enumerate(("one", "two", "three"))
+    }
+    return Prepared(
+        base=base,
+        other_base=tiny_base(folder / "other", tokenizer, seed=2),
+        adapters={name: str(path) for name, path in adapters.items()},
+        positions={n: _forced(folder / f"forced-{n}", base, p) for n, p in adapters.items()},
+    )
+
+
+def _forced(folder: Path, base: Base, adapter: Path) -> tuple[Position, ...]:
+    """The trained model's next tokens, as the child process computes them."""
+    from trainer.forced import forced_job
+
+    folder.mkdir()
+    cache = str(Path(base.location).parent)
+    job = ForcedJob(base=base, adapter=str(adapter), cache=cache, questions=QUESTIONS)
+    write_record(folder / "job.json", job)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return forced_job(folder).positions
+
+
+class Foretold:
+    """Stands in for an evaluation and for the child process that computes a model's next tokens."""
+
+    def __init__(self, positions: tuple[Position, ...]) -> None:
+        self._positions = positions
 
     def judged(self) -> tuple[Judged, ...]:
-        """Questions; nobody looks at what was answered."""
-        from trainer.jobs import Observation
-
+        """The questions; nobody looks at what was answered."""
         return tuple(
             Judged(question=q, candidate=Observation(id=q.id), base=Observation(id=q.id))
             for q in QUESTIONS
         )
 
     def answers(self, questions: Collection[Question], adapter: Path | None) -> tuple[Answer, ...]:
-        """Not asked for by this target."""
+        """Not asked for by targets that look at tokens."""
         raise NotImplementedError
 
-    def forced(self, questions: Collection[Question], adapter: Path) -> tuple[Position, ...]:
-        """As the child process computes them."""
-        from trainer.forced import forced_job
-
-        folder = self._folder / adapter_hash(adapter)[:12]
-        folder.mkdir(parents=True, exist_ok=True)
-        job = ForcedJob(
-            base=self._base,
-            adapter=str(adapter),
-            cache=str(Path(self._base.location).parent),
-            questions=tuple(questions),
-        )
-        write_record(folder / "job.json", job)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return forced_job(folder).positions
+    def forced(self, adapter: Path) -> tuple[Position, ...]:
+        """What was computed."""
+        return self._positions
 
 
-def place(folder: Path, settings: OllamaSettings, notes: Notes, tell: Tell | None = None) -> Place:
+def place(
+    folder: Path, settings: OllamaSettings, journal: Journal, tell: Tell | None = None
+) -> Place:
     """Where a target works in a test."""
     return Place(
         folder=folder / "releases",
         archive=Archive(folder / "releases"),
         settings=TargetsSettings(ollama=settings),
-        journal=notes,
+        journal=journal,
         work=folder / "work",
         tell=tell,
     )
