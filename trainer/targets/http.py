@@ -139,6 +139,7 @@ class Server:
         self._connection = connection
         self._fault = fault
         try:
+            _require_address(connection.url)
             transport: httpx.BaseTransport = httpx.HTTPTransport(
                 verify=_trust(connection), proxy=connection.proxy or None, trust_env=False
             )
@@ -250,6 +251,13 @@ class Server:
 
 def _authorization(connection: Connection) -> dict[str, str]:
     return {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
+
+
+def _require_address(url: str) -> None:
+    """httpx would say so at the first request only."""
+    parts = httpx.URL(url)
+    if parts.scheme not in ("http", "https") or not parts.host.strip("["):
+        raise ValueError(f"{url!r} is no address such as http://localhost:11434")
 
 
 def _trust(connection: Connection) -> ssl.SSLContext | bool:

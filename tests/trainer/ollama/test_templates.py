@@ -10,8 +10,7 @@ from trainer import templates
 from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.ollama.templates import GO
 
-JINJA = {"mistral": "mistral-v0.1"} | {name: name for name in GO if name != "mistral"}
-ENDS = {"zephyr": "</s>", "mistral": "</s>"}
+ENDS = {name: "</s>" for name in GO if name == "zephyr" or name.startswith("mistral")}
 SYSTEM = {"role": "system", "content": "Be brief."}
 TURNS = [
     {"role": "user", "content": "Hello,\nyou."},
@@ -23,7 +22,7 @@ TURNS = [
 def prompt(family: str, messages: list[dict[str, str]]) -> str:
     """As the family's own template has it, without the beginning that tokenizers put there."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(templates.untagged(templates.TAGGED[JINJA[family]]))
+    template = environment.from_string(templates.untagged(templates.TAGGED[family]))
     return template.render(
         messages=messages, add_generation_prompt=True, bos_token="", eos_token=ENDS.get(family, "")
     )

@@ -43,9 +43,15 @@ GO: dict[str, Template] = {
         "{{ .Role }}{{ end }}\n{{ .Content }}<end_of_turn>\n{{ end }}<start_of_turn>model\n",
         ("<end_of_turn>",),
     ),
-    "mistral": Template(
+    "mistral-v0.1": Template(
         '{{ range .Messages }}{{ if eq .Role "user" }}[INST] {{ .Content }} [/INST]'
+        '{{ else if eq .Role "assistant" }}{{ .Content }}</s> {{ end }}{{ end }}',
+        ("</s>",),
+    ),
+    "mistral-v0.3": Template(
+        '{{ range .Messages }}{{ if eq .Role "user" }}[INST] {{ .Content }}[/INST]'
         '{{ else if eq .Role "assistant" }} {{ .Content }}</s>{{ end }}{{ end }}',
         ("</s>",),
     ),
 }
+"""Of Mistral without system messages, whose place differs from one make to the next."""
