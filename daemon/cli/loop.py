@@ -1,4 +1,4 @@
-"""Verbs of the loop: cycle, rollback, practice."""
+"""Verbs of the loop: cycle, practice."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ import typer
 from converters.constitution.compose import examples
 from converters.constitution.exports import experience as as_experience
 from daemon import logs, practice, report
-from daemon.cli.app import AsJson, OfLine, ProgressLine, Reviewer, app, login, settings, show
+from daemon.cli.app import (
+    AsJson,
+    OfLine,
+    ProgressLine,
+    app,
+    settings,
+    show,
+)
 from daemon.cycle import turn
-from daemon.rollback import roll_back
 from daemon.service import Address, running_daemon, sole_daemon
 from daemon.settings import Settings
 from daemon.wiring import Parts, wire
@@ -64,24 +70,6 @@ def cycle(line: OfLine = MAIN, as_json: AsJson = False) -> None:
     show(ended, as_json, text)
     if ended.state not in ("promoted", "unchanged"):
         raise typer.Exit(3)
-
-
-@app.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
-    line: OfLine = MAIN,
-    by: Reviewer = None,
-    as_json: AsJson = False,
-) -> None:
-    """Put the release before the current one back into service, or the untouched base."""
-    logs.set_up()
-    parts = wire(settings())
-    gone = roll_back(parts, reason=reason, actor=by or login(), line=line)
-    show(
-        {"line": line, "was": gone.id, "serves": gone.previous},
-        as_json,
-        lambda: f"{gone.previous or 'The untouched base'} serves again on {line}, not {gone.id}.",
-    )
 
 
 def _here(parts: Parts, line: str) -> Cycle:
