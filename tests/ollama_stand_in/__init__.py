@@ -1,7 +1,9 @@
 """A stand-in for an Ollama server: its /api with its semantics, over llama.cpp's real numbers.
 
-    library.py   blobs, manifests, create, copy, delete: what lies on its disk
+    library.py   blobs and manifests, copy and delete: what lies on its disk
+    making.py    create: what it takes, by its era
     runners.py   models in memory, through xllamacpp, one for each base file
+    answers.py   generate and chat
     golang.py    the part of Go's template language that our templates use
     server.py    the HTTP edge, and faults on demand
 

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from store.errors import Misconfigured, Rejected, Unavailable
-from trainer.targets.http import Connection, Server, Upload, told
+from trainer.targets.http import Connection, Server, Upload
+from trainer.targets.told import told
 
 TOKEN = "key-0123456789"
 Make = Callable[..., Server]

@@ -19,18 +19,11 @@ from msgspec import Meta
 
 from store.errors import Misconfigured, Unavailable
 from store.records import Noun
+from trainer.targets.told import SECRET, Tell, Told, address, only_reads, short
 
 CHUNK_BYTES = 1 << 20
-WORDS = 600
-"""Characters of what a server said, or is sent, that we repeat."""
 MOST_WAIT = 60.0
 """Seconds; a server that asks for more patience is not waited for."""
-SECRET = "[secret]"  # noqa: S105  # what stands in its place
-PLUMBING = {"host", "accept", "accept-encoding", "connection", "user-agent", "content-length"}
-"""Headers that a dry run does not show: nobody chose them."""
-
-Tell = Callable[[str], None]
-"""Where a dry run says what would be sent; trainer.targets.place has it, too, and stands on us."""
 
 
 class Connection(Noun, frozen=True, kw_only=True):
@@ -64,57 +57,6 @@ class Upload:
         with self._path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
-
-
-class Told(httpx.BaseTransport):
-    """Sends what only reads; tells what would change something, and makes its success up."""
-
-    def __init__(
-        self,
-        sends: httpx.BaseTransport,
-        tell: Tell,
-        reads: Callable[[httpx.Request], bool],
-        success: Callable[[httpx.Request], httpx.Response],
-    ) -> None:
-        self._sends, self._tell, self._reads, self._success = sends, tell, reads, success
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """The server's answer to a read; a made-up one to the rest."""
-        if self._reads(request):
-            return self._sends.handle_request(request)
-        self._tell(told(request))
-        return self._success(request)
-
-    def close(self) -> None:
-        """Closes the connections that reads were sent over."""
-        self._sends.close()
-
-
-def only_reads(request: httpx.Request) -> bool:
-    """Whether a request changes nothing, by its method."""
-    return request.method in ("GET", "HEAD", "OPTIONS")
-
-
-def told(request: httpx.Request) -> str:
-    """A request in a few lines: method, address, headers without secrets, its body in short."""
-    lines = [f"{request.method} {_address(request.url)}"]
-    lines += [f"  {name}: {value}" for name, value in redacted(request.headers).items()]
-    try:
-        body = request.read().decode()
-        lines += [f"  {_short(body)}"] if body else []
-    except (UnicodeDecodeError, httpx.RequestNotRead, httpx.StreamConsumed):
-        lines.append(f"  ({request.headers.get('Content-Length', 'some')} bytes)")
-    return "\n".join(lines)
-
-
-def redacted(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that somebody chose, without what is secret in them."""
-    secret = ("authorization", "cookie", "key", "token", "secret")
-    return {
-        name: SECRET if any(word in name.lower() for word in secret) else value
-        for name, value in headers.items()
-        if name.lower() not in PLUMBING
-    }
 
 
 class Server:
@@ -158,7 +100,7 @@ class Server:
                 f"{name} cannot be reached as it is configured: {error}.",
                 hint="Look at url, token, proxy and ca_file in the target's section.",
             ) from error
-        self.name = f"{name} at {_address(self._client.base_url)}"
+        self.name = f"{name} at {address(self._client.base_url)}"
 
     def close(self) -> None:
         """Closes the connections."""
@@ -197,7 +139,7 @@ class Server:
     def clean(self, text: str) -> str:
         """In short and without our token."""
         token = self._connection.token
-        return _short(text.replace(token, SECRET) if token else text)
+        return short(text.replace(token, SECRET) if token else text)
 
     def _patiently(
         self, method: str, path: str, *, again: bool, whole: bool, parts: dict[str, Any]
@@ -254,7 +196,7 @@ def _authorization(connection: Connection) -> dict[str, str]:
 
 
 def _require_address(url: str) -> None:
-    """httpx would say so at the first request only."""
+    """Httpx would say so at the first request only."""
     parts = httpx.URL(url)
     if parts.scheme not in ("http", "https") or not parts.host.strip("["):
         raise ValueError(f"{url!r} is no address such as http://localhost:11434")
@@ -271,13 +213,3 @@ def _asked_for(response: httpx.Response, otherwise: float) -> float:
         return max(0.0, float(response.headers["Retry-After"]))
     except (KeyError, ValueError):
         return otherwise
-
-
-def _address(url: httpx.URL) -> str:
-    """Without a name and password that it may hold."""
-    return str(url.copy_with(userinfo=b"") if url.userinfo else url).rstrip("/")
-
-
-def _short(text: str) -> str:
-    joined = " ".join(text.split())
-    return joined if len(joined) <= WORDS else f"{joined[:WORDS]} …"

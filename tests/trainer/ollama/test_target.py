@@ -97,7 +97,7 @@ def test_the_alias_has_the_digest_of_what_serves(
         target.restore(release)
         digest = stand_in.library.model(f"bhavana:{release}").digest
         assert stand_in.library.model("bhavana:latest").digest == digest
-        assert [loaded["digest"] for loaded in stand_in.processes()] == [digest]
+        assert [loaded["digest"] for loaded in stand_in.answers.processes()] == [digest]
         assert target.active() == Traffic(release=release)
 
 

@@ -11,7 +11,8 @@ from store.errors import IntegrityError, Misconfigured
 from store.records import Noun, digest
 from trainer.base import Base, hash_files
 from trainer.targets.ollama import provenance
-from trainer.targets.ollama.client import Ollama, Shown
+from trainer.targets.ollama.client import Ollama
+from trainer.targets.ollama.documents import Shown
 from trainer.targets.ollama.provenance import Provenance
 from trainer.targets.ollama.settings import Number, OllamaSettings
 

@@ -6,7 +6,6 @@ Not the `ollama` package: it sends blobs that are there already, misses a stream
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
-from msgspec import Struct
 
 from store.errors import (
     BhavanaError,
@@ -25,84 +23,18 @@ from store.errors import (
     Rejected,
     Unavailable,
 )
-from trainer.targets.http import Server, Tell, Upload, only_reads
+from trainer.targets.http import Server, Upload
+from trainer.targets.ollama.documents import Generated, Progress, Shown, Tag, Tags, Version
 from trainer.targets.ollama.era import Era, era_of
 from trainer.targets.ollama.settings import OllamaSettings
+from trainer.targets.told import Tell, only_reads
 
-LAYER = re.compile(r"^(FROM|ADAPTER) .*sha256[-:]([0-9a-f]{64})\s*$", re.MULTILINE)
 FULL = ("no space left", "disk quota", "not enough space")
 READS = ("/api/show",)
 """POSTs that change nothing."""
 ANSWERS = ("/api/generate", "/api/chat")
 
 T = TypeVar("T")
-
-
-class Tag(Struct, frozen=True):
-    """A model on the server. The digest is its manifest's: a copy has the same."""
-
-    name: str
-    digest: str = ""
-    modified_at: str = ""
-
-
-class _Tags(Struct, frozen=True):
-    models: list[Tag] = []
-
-
-class Shown(Struct, frozen=True):
-    """What a model is made of."""
-
-    modelfile: str = ""
-    template: str = ""
-    license: str = ""
-
-    @property
-    def bases(self) -> list[str]:
-        """SHA-256 of each model layer; one in a sound model."""
-        return [digest for kind, digest in LAYER.findall(self.modelfile) if kind == "FROM"]
-
-    @property
-    def adapters(self) -> list[str]:
-        """SHA-256 of each adapter, all of which are added up."""
-        return [digest for kind, digest in LAYER.findall(self.modelfile) if kind == "ADAPTER"]
-
-
-class Alternative(Struct, frozen=True):
-    """A token with its log-probability."""
-
-    token: str = ""
-    logprob: float = 0.0
-    raw: list[int] | None = msgspec.field(default=None, name="bytes")
-
-    @property
-    def text(self) -> bytes | str:
-        """Its bytes where the server tells them: a token can be a part of a character."""
-        return self.token if self.raw is None else bytes(self.raw)
-
-
-class Token(Alternative, frozen=True):
-    """A token of an answer, and what else it might have been."""
-
-    top_logprobs: list[Alternative] = []
-
-
-class Generated(Struct, frozen=True):
-    """An answer."""
-
-    response: str = ""
-    done: bool = False
-    done_reason: str = ""
-    logprobs: list[Token] | None = None
-
-
-class _Version(Struct, frozen=True):
-    version: str
-
-
-class _Progress(Struct, frozen=True):
-    status: str = ""
-    error: str = ""
 
 
 class Ollama:
@@ -133,11 +65,11 @@ class Ollama:
             raise Misconfigured(
                 f"{self.name} has no /api/version.", hint="Is targets.ollama.url an Ollama?"
             ) from error
-        return era_of(self._read(response, _Version).version)
+        return era_of(self._read(response, Version).version)
 
     def tags(self) -> dict[str, Tag]:
         """Every model on the server, by name."""
-        models = self._read(self._server.ask("GET", "/api/tags"), _Tags).models
+        models = self._read(self._server.ask("GET", "/api/tags"), Tags).models
         return {model.name: model for model in models}
 
     def show(self, model: str) -> Shown:
@@ -146,7 +78,7 @@ class Ollama:
 
     def loaded(self) -> list[Tag]:
         """The models in memory, under the names by which they were loaded."""
-        return self._read(self._server.ask("GET", "/api/ps"), _Tags).models
+        return self._read(self._server.ask("GET", "/api/ps"), Tags).models
 
     # --- what changes it ------------------------------------------------------------------
 
@@ -229,12 +161,12 @@ class Ollama:
                 hint="Is targets.ollama.url an Ollama, and nothing in between?",
             ) from error
 
-    def _lines(self, response: httpx.Response) -> Iterator[_Progress]:
+    def _lines(self, response: httpx.Response) -> Iterator[Progress]:
         for line in response.iter_lines():
             if not line.strip():
                 continue
             try:
-                yield msgspec.json.decode(line, type=_Progress)
+                yield msgspec.json.decode(line, type=Progress)
             except msgspec.MsgspecError as error:
                 raise Unavailable(
                     f"{self.name} broke off in the middle of a line: {self._server.clean(line)!r}.",

@@ -17,21 +17,23 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from store.errors import IntegrityError, NotFound, ProbeFailed, Rejected, Unavailable
 from store.records import MAIN
 from trainer.adapter import adapter_hash
-from trainer.gguf.lora import GgufAdapter, write_lora
 from trainer.targets.limits import OLLAMA
 from trainer.targets.ollama import provenance
 from trainer.targets.ollama.base import PREFIX as BASE
 from trainer.targets.ollama.base import BareBase, bare_base
-from trainer.targets.ollama.client import Ollama, Tag
-from trainer.targets.ollama.probe import probe, require_template
+from trainer.targets.ollama.client import Ollama
+from trainer.targets.ollama.documents import Tag
 from trainer.targets.ollama.provenance import Provenance
 from trainer.targets.place import Place
 from trainer.targets.target import Delivery, References, Traffic
+
+if TYPE_CHECKING:
+    from trainer.gguf.lora import GgufAdapter
 
 ALIAS = "latest"
 LOOKS = 5
@@ -100,6 +102,8 @@ class OllamaTarget:
     def probe(self, delivery: Delivery, references: References) -> Mapping[str, float]:
         """Loads the release and compares its next tokens with the trained model's."""
         model = self._model(delivery.release, delivery.line)
+        from trainer.targets.ollama.probe import probe, require_template
+
         positions = references.forced(Path(delivery.adapter))
         with self._server() as ollama:
             ollama.load(model)
@@ -206,6 +210,8 @@ class OllamaTarget:
 
     def _adapter(self, delivery: Delivery) -> GgufAdapter:
         """The adapter as GGUF, in the scratch folder. Raises what `write_lora` does."""
+        from trainer.gguf.lora import write_lora  # loads numpy, which no rollback waits for
+
         folder = Path(delivery.adapter)
         if adapter_hash(folder) != delivery.adapter_hash:
             raise IntegrityError(f"{folder} is not the adapter that was evaluated.")
