@@ -20,6 +20,7 @@ from trainer.base import Base, locate
 from trainer.job import read_record, write_record
 from trainer.jobs import ForcedJob, Observation, Position
 from trainer.questions import Answer, Question
+from trainer.shape import shape_of
 from trainer.targets.archive import Archive
 from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.place import Place, Tell
@@ -28,6 +29,7 @@ from trainer.targets.target import Delivery, Journal, Judged
 
 HIDDEN, HEADS, KV_HEADS, INNER, LAYERS = 64, 4, 2, 128, 2
 RANK, ALPHA = 4, 8.0
+MODULES = ("q_proj", "k_proj", "o_proj")
 SEEDS = {"one": 1, "two": 2, "three": 3}
 WORDS = ("What", "How", "Why", "When", "Where", "Who", "Which", "Whose", "May", "Can")
 QUESTIONS = tuple(Question(id=f"q-{n}", prompt=f"{word} {n}?") for n, word in enumerate(WORDS))
@@ -69,14 +71,14 @@ def tiny_base(folder: Path, tokenizer: Any, seed: int = 1) -> Base:
 
 
 def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.3) -> Path:
-    """Random matrices on every layer's attention and q, k above all: PEFT's layout."""
-    random = np.random.default_rng(seed)
-    sizes = {"q_proj": HIDDEN, "k_proj": HIDDEN * KV_HEADS // HEADS, "o_proj": HIDDEN}
+    """Random matrices on the attention of every layer, in PEFT's layout."""
+    random, shape = np.random.default_rng(seed), shape_of(base)
     weights = {}
-    for layer in range(LAYERS):
-        for module, out in sizes.items():
+    for layer in range(shape.layers):
+        for module in MODULES:
+            size_in, size_out = shape.modules[module]
             name = f"base_model.model.model.layers.{layer}.self_attn.{module}.lora"
-            a, b = random.normal(size=(RANK, HIDDEN)), random.normal(size=(out, RANK))
+            a, b = random.normal(size=(RANK, size_in)), random.normal(size=(size_out, RANK))
             weights[f"{name}_A.weight"] = a.astype(np.float32)
             weights[f"{name}_B.weight"] = (strength * b).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,7 @@ def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.3) -> P
         "revision": None,
         "r": RANK,
         "lora_alpha": ALPHA,
-        "target_modules": sorted(sizes),
+        "target_modules": sorted(MODULES),
     }
     (folder / FILES[0]).write_text(json.dumps(config))
     return folder
@@ -105,10 +107,13 @@ class Prepared(Noun, frozen=True, kw_only=True):
     """What each adapter's model should say next."""
 
 
-def prepared() -> Prepared:
-    """Made once for all test processes of a run, in their common cache; read-only."""
-    folder = Path(os.environ["XDG_CACHE_HOME"]) / "tiny-releases"
-    folder.mkdir(exist_ok=True)
+def prepared(otherwise: Path) -> Prepared:
+    """Made once for all test processes of a run, in their common cache, which they only read.
+
+    `otherwise`: where it is made outside of tests.
+    """
+    folder = Path(os.environ.get("XDG_CACHE_HOME", otherwise)) / "tiny-releases"
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         record = folder / "prepared.json"
@@ -132,17 +137,19 @@ def _prepare(folder: Path) -> Prepared:
         base=base,
         other_base=tiny_base(folder / "other", tokenizer, seed=2),
         adapters={name: str(path) for name, path in adapters.items()},
-        positions={n: _forced(folder / f"forced-{n}", base, p) for n, p in adapters.items()},
+        positions={n: forced(folder / f"forced-{n}", base, p) for n, p in adapters.items()},
     )
 
 
-def _forced(folder: Path, base: Base, adapter: Path) -> tuple[Position, ...]:
+def forced(
+    folder: Path, base: Base, adapter: Path, cache: Path | None = None
+) -> tuple[Position, ...]:
     """The trained model's next tokens, as the child process computes them."""
     from trainer.forced import forced_job
 
     folder.mkdir()
-    cache = str(Path(base.location).parent)
-    job = ForcedJob(base=base, adapter=str(adapter), cache=cache, questions=QUESTIONS)
+    cache = cache or Path(base.location).parent
+    job = ForcedJob(base=base, adapter=str(adapter), cache=str(cache), questions=QUESTIONS)
     write_record(folder / "job.json", job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

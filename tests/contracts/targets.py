@@ -182,7 +182,7 @@ def _whole(release: Path) -> bool:
 @contextmanager
 def with_ollama(folder: Path) -> Iterator[Site]:
     """A stand-in for the server, in this process; the adapters are real, on a tiny base."""
-    ready = prepared()
+    ready = prepared(folder)
     with StandIn(folder / "ollama") as server:
 
         def left_over(keep: Collection[str]) -> list[str]:

@@ -23,7 +23,7 @@ MakeTarget = Callable[..., OllamaTarget]
 @pytest.fixture(scope="session")
 def ready(cache_home: Path) -> Prepared:
     """Two bases, three adapters, and what their models say."""
-    return prepared()
+    return prepared(cache_home)
 
 
 @pytest.fixture(scope="session")

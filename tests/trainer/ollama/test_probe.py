@@ -9,8 +9,8 @@ import pytest
 
 from store.errors import ProbeFailed
 from tests.ollama_stand_in.server import StandIn
-from tests.tiny_releases import RANK, Foretold, Prepared, delivery
-from trainer.base import Base
+from tests.tiny_releases import RANK, Foretold, Prepared, adapter, delivery, forced
+from trainer.base import Base, locate
 from trainer.gguf import lora
 from trainer.jobs import Position
 from trainer.targets.ollama.base import bare_base
@@ -63,13 +63,13 @@ def _write_alpha(patch: pytest.MonkeyPatch, wrong: Callable[[float], float]) -> 
 
 
 def model_with(
-    ollama: Ollama, folder: Path, made: Delivery, *, parent: str = "", adapter: bool = True
+    ollama: Ollama, folder: Path, made: Delivery, *, parent: str = "", adapted: bool = True
 ) -> str:
     """Makes a model by hand: of the bare base or of a parent, with the adapter or without."""
     bare = bare_base(made.base, OllamaSettings())
     bare.ensure(ollama)
     document: dict[str, object] = {"from": parent or bare.tag}
-    if adapter:
+    if adapted:
         file = lora.write_lora(Path(made.adapter), made.base, folder / "planted.gguf")
         ollama.upload(Path(file.path), file.sha256)
         document["adapters"] = {"adapter.gguf": f"sha256:{file.sha256}"}
@@ -91,6 +91,7 @@ def test_a_sound_release_passes_in_every_era(
     assert figures["positions"] >= 50
     assert figures["greedy"] >= 0.98
     assert figures["kl"] < 0.003 < 0.1 < figures["kl_base"]
+    assert 0.95 < figures["strength"] < 1.05
 
 
 @pytest.mark.parametrize("planted", [wrong_rows, no_alpha, alpha_as_scale])
@@ -110,8 +111,8 @@ def test_catches_a_missing_adapter(
     ollama: Ollama, tmp_path: Path, first: Delivery, positions: tuple[Position, ...]
 ) -> None:
     """The bare base under the release's name."""
-    model = model_with(ollama, tmp_path, first, adapter=False)
-    with pytest.raises(ProbeFailed, match="does not show that the adapter is served whole"):
+    model = model_with(ollama, tmp_path, first, adapted=False)
+    with pytest.raises(ProbeFailed, match=r"served at -?0\.0\d of its strength"):
         probe(ollama, model, positions, ollama.era())
 
 
@@ -192,3 +193,25 @@ def test_catches_another_template_than_was_trained_with(
     target.publish(first)
     with pytest.raises(ProbeFailed, match=r"chat template.*Set targets\.ollama\.template"):
         target.probe(first, references)
+
+
+@pytest.mark.slow
+def test_the_embedded_base_goes_its_whole_way(
+    make: MakeTarget, stand_in: StandIn, tmp_path: Path
+) -> None:
+    """SmolLM2 in its 4 bits, with grouped queries: served as trained, and told from wrong rows."""
+    base = locate("smollm2-135m")
+    folder = adapter(tmp_path / "adapter", base, strength=0.01)
+    positions = forced(tmp_path / "forced", base, folder, cache=tmp_path / "cache")
+    target, made = make(), delivery("release-1", folder, base)
+    target.publish(made)
+    figures = target.probe(made, Foretold(positions))
+    assert figures["kl"] < 0.01
+    assert abs(figures["strength"] - 1) < 0.05
+
+    with pytest.MonkeyPatch.context() as patch:
+        wrong_rows(patch)
+        other = delivery("release-2", folder, base)
+        target.publish(other)
+    with pytest.raises(ProbeFailed):
+        target.probe(other, Foretold(positions))

@@ -15,9 +15,6 @@ from trainer.targets.ollama.client import Ollama
 from trainer.targets.ollama.era import Era
 from trainer.targets.target import Judged
 
-END = ""
-"""As a token's text: the answer ends here."""
-
 
 def probe(
     ollama: Ollama, model: str, positions: Sequence[Position], era: Era
@@ -28,9 +25,7 @@ def probe(
     """
     if not era.log_probabilities:
         return _by_first_tokens(ollama, model, positions)
-    told = [(position, _top(ollama, model, position)) for position in positions]
-    compared = [(position, top) for position, top in told if top is not None]
-    agreement = compare([p for p, _ in compared], [top for _, top in compared])
+    agreement = compare(positions, [_top(ollama, model, position) for position in positions])
     if faults := agreement.faults():
         raise _unlike(ollama, model, faults)
     return {
@@ -38,6 +33,7 @@ def probe(
         "greedy": agreement.greedy,
         "kl": agreement.kl,
         "kl_base": agreement.kl_base,
+        "strength": agreement.strength,
     }
 
 
@@ -59,12 +55,10 @@ def require_template(
             )
 
 
-def _top(ollama: Ollama, model: str, position: Position) -> dict[str, float] | None:
-    """What it would say next; None where both end, of which some servers tell no number."""
-    answer = ollama.next_token(model, position.text, top=TOP)
-    if answer.logprobs:
-        return by_text((t.text, t.logprob) for t in answer.logprobs[0].top_logprobs)
-    return None if _first(position.trained) == END else {END: 0.0}
+def _top(ollama: Ollama, model: str, position: Position) -> dict[str, float]:
+    """What it would say next; empty where it does not tell."""
+    tokens = ollama.next_token(model, position.text, top=TOP).logprobs or ()
+    return by_text((t.text, t.logprob) for token in tokens[:1] for t in token.top_logprobs)
 
 
 def _by_first_tokens(
