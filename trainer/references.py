@@ -11,13 +11,23 @@ from trainer.base import Base
 from trainer.gates import GATES
 from trainer.gates.sample import read_suite
 from trainer.job import read_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation, read_observations
+from trainer.jobs import (
+    AnswerJob,
+    AnswerManifest,
+    ForcedJob,
+    ForcedManifest,
+    Observation,
+    Position,
+    read_observations,
+)
 from trainer.launch import Watch, run_job
 from trainer.questions import Answer, Question, Sampling
 from trainer.targets.target import Judged
 
 PROBE_GATE = "refusal"  # where a candidate must differ from the base
 PROBE_BATCH = 0
+FORCED_QUESTIONS = 20
+"""With eight places in each answer about as many as tell a wrong adapter from rounding."""
 
 
 class EvaluatedReferences:
@@ -69,6 +79,19 @@ class EvaluatedReferences:
         folder = self._folder / digest(job)[:12]
         run_job("trainer.answers", folder, job, stop=self._stop, watch=self._watch)
         return read_record(folder / "manifest.json", AnswerManifest).answers
+
+    def forced(self, adapter: Path) -> tuple[Position, ...]:
+        """Asks a child process, about the first questions of the same suite."""
+        samples = read_suite(GATES[PROBE_GATE].task.suite)[:FORCED_QUESTIONS]
+        job = ForcedJob(
+            base=self._base,
+            adapter=str(adapter),
+            cache=str(self._cache),
+            questions=tuple(sample.question() for sample in samples),
+        )
+        folder = self._folder / digest(job)[:12]
+        run_job("trainer.forced", folder, job, stop=self._stop, watch=self._watch)
+        return read_record(folder / "manifest.json", ForcedManifest).positions
 
     def _observed(self, role: str) -> dict[str, Observation]:
         found = read_observations(self._evaluation, role, GATES[PROBE_GATE].task)

@@ -22,7 +22,7 @@ from daemon.rollback import roll_back
 from daemon.wiring import Parts
 from tests.benchmarks.figures import REPEATS, Figure, figure
 from tests.contracts.promoting import parts_of
-from tests.contracts.targets import ADAPTERS, Order, Site, on_this_machine
+from tests.contracts.targets import ADAPTERS, Order, Site, on_this_machine, with_ollama
 from tests.daemon.judging import judged
 from trainer.adapter import FILES
 from trainer.targets.archive import sync
@@ -38,6 +38,7 @@ PATIENCE_SECONDS = 60.0
 NO_MODEL = "the probe's answers are given: what a model needs for them comes on top"
 SITES: dict[str, Callable[[Path], AbstractContextManager[Site]]] = {
     "local": partial(on_this_machine, size=WEIGHTS_BYTES),
+    "ollama's stand-in": with_ollama,
 }
 """Where it is measured; a stand-in of a server says so in its name."""
 SWITCH = "import os,sys; os.symlink('x',sys.argv[1]+'.n'); os.replace(sys.argv[1]+'.n',sys.argv[1])"

@@ -7,7 +7,7 @@ would leave something else behind the child counts, and at the one it was told i
 
     before and after each line of the journal, and each other record
     before and after each change of a file of the releases
-    before and after each request to a server
+    before and after each request that changes something on a server
 
 Its end is told: the points it passed, or the signal that ended it.
 """
@@ -43,6 +43,8 @@ CHANGES = (
     "shutil.rmtree",
 )
 """What Python tells of, before it does it."""
+READS = ("/api/show", "/api/generate", "/api/chat")
+"""POSTs that change nothing that lasts."""
 
 
 class Points:
@@ -69,6 +71,22 @@ class Points:
             return found
 
         setattr(owner, name, outer)
+
+    def around_requests(self) -> None:
+        """A point before and after each; what only reads, or only talks, leaves nothing behind."""
+        send = httpx.Client.send
+
+        def outer(client: httpx.Client, request: httpx.Request, **more: Any) -> httpx.Response:
+            said = f"{request.method} {request.url.path}"
+            changes = request.method not in ("GET", "HEAD") and not said.endswith(READS)
+            if changes:
+                self.pass_by(f"before {said}")
+            response = send(client, request, **more)
+            if changes:
+                self.pass_by(f"after {said}")
+            return response
+
+        httpx.Client.send = outer  # type: ignore[method-assign]
 
     def watch_files(self, folder: Path) -> None:
         """A point before each change in this folder."""
@@ -124,9 +142,7 @@ def child(order: dict[str, Any]) -> list[str]:
     cycle._references = lambda *_: where.references(adapter)  # type: ignore[assignment]
     cycle._report = lambda *_: None  # a page for people, made anew whenever it is asked for
     points.around(Store, "append", lambda _, facts, **__: ", ".join(map(_said, facts)))
-    points.around(
-        httpx.Client, "send", lambda _, request, **__: f"{request.method} {request.url.path}"
-    )
+    points.around_requests()
     points.watch_files(Path(order["data"]) / "releases")
     VERBS[order["verb"]](parts, order["name"])
     parts.store.close()

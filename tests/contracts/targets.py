@@ -15,11 +15,14 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from store.records import MAIN, Noun
+from tests.ollama_stand_in.server import StandIn
+from tests.tiny_releases import prepared
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base, locate
-from trainer.jobs import Observation
+from trainer.jobs import Observation, Position
 from trainer.questions import Answer, Question
 from trainer.targets.archive import Archive
+from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.settings import TargetsSettings
 from trainer.targets.target import Delivery, Judged, References
 
@@ -42,6 +45,8 @@ class Order(Noun, frozen=True, kw_only=True):
     """Folders, by ADAPTERS."""
     said: Said
     """What each answers to each question: by adapter, "" for the base, and the question's id."""
+    forced: dict[str, tuple[Position, ...]] = field(default_factory=dict)
+    """What each adapter's model says next."""
     settings: TargetsSettings = field(default_factory=TargetsSettings)
 
     def located(self) -> Base:
@@ -73,7 +78,8 @@ class GivenReferences:
 
     def __init__(self, order: Order, adapter: str) -> None:
         self._order = order
-        self._said = order.said[adapter]
+        self._said = order.said.get(adapter, {})
+        self._forced = order.forced.get(adapter, ())
 
     def judged(self) -> tuple[Judged, ...]:
         """Every question, with what adapter and base were said to answer."""
@@ -92,6 +98,10 @@ class GivenReferences:
         folders = {adapter_hash(Path(f)): name for name, f in self._order.adapters.items()}
         said = self._order.said["" if adapter is None else folders[adapter_hash(adapter)]]
         return tuple(_answer(q.id, said[q.id]) for q in questions)
+
+    def forced(self, adapter: Path) -> tuple[Position, ...]:
+        """What the evaluated one's model says next, whatever is published."""
+        return self._forced
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -169,6 +179,31 @@ def _whole(release: Path) -> bool:
     return {p.name for p in release.iterdir()} == set(FILES)
 
 
+@contextmanager
+def with_ollama(folder: Path) -> Iterator[Site]:
+    """A stand-in for the server, in this process; the adapters are real, on a tiny base."""
+    ready = prepared(folder)
+    with StandIn(folder / "ollama") as server:
+
+        def left_over(keep: Collection[str]) -> list[str]:
+            names = (str(tag["name"]).partition(":")[2] for tag in server.library.tags())
+            ours = {n for n in names if n != "latest" and not n.startswith("base-")}
+            return sorted(ours - set(keep))
+
+        yield Site(
+            order=Order(
+                target="ollama",
+                base=ready.base.name,
+                adapters=ready.adapters,
+                said={},
+                forced=ready.positions,
+                settings=TargetsSettings(ollama=OllamaSettings(url=server.url, keep=0)),
+            ),
+            left_over=left_over,
+        )
+
+
 SITES: dict[str, Callable[[Path], AbstractContextManager[Site]]] = {
     "local": on_this_machine,
+    "ollama": with_ollama,
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trainer.targets.local import LocalTarget
+from trainer.targets.ollama.target import OllamaTarget
 from trainer.targets.place import Place
 from trainer.targets.target import Target
 
 TARGETS: dict[str, Callable[[Place], Target]] = {
     "local": LocalTarget,
+    "ollama": OllamaTarget,
 }

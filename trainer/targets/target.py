@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from store.records import MAIN, Identifier, Line, Noun, Release, Step
 from trainer.base import Base
-from trainer.jobs import Observation
+from trainer.jobs import Observation, Position
 from trainer.questions import Answer, Question
 from trainer.targets.limits import Limits
 
@@ -86,6 +86,9 @@ class References(Protocol):
 
     def answers(self, questions: Collection[Question], adapter: Path | None) -> tuple[Answer, ...]:
         """What an adapter (None: the base) answers now, on this machine."""
+
+    def forced(self, adapter: Path) -> tuple[Position, ...]:
+        """What the evaluated candidate and the base would say next, at places of its answers."""
 
 
 class Target(Protocol):

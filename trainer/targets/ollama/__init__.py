@@ -1,0 +1,1 @@
+"""Serves releases through an Ollama server."""
