@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from store.records import MAIN, Message
 from tests.cloudflare_stand_in import Finetune, StandIn
+from tests.cloudflare_stand_in.adapters import matrices, write_lora
 from tests.trainer.cloudflare import conformity
-from trainer.adapter import FILES, adapter_hash
+from trainer.adapter import adapter_hash
 from trainer.base import Base
 from trainer.jobs import Observation
 from trainer.questions import Answer, Question
@@ -33,44 +31,10 @@ BASE = Base(
     location="mistralai/Mistral-7B-Instruct-v0.2@0123456789012345678901234567890123456789",
     hash="base-hash",
 )
-CONFIG = {
-    "peft_type": "LORA",
-    "task_type": "CAUSAL_LM",
-    "base_model_name_or_path": BASE.name,
-    "r": 4,
-    "lora_alpha": 8,
-    "target_modules": ["q_proj", "v_proj"],
-    "bias": "none",
-    "use_dora": False,
-    "use_rslora": False,
-    "modules_to_save": None,
-    "rank_pattern": {},
-}
-PREFIX = "base_model.model.model.layers.0.self_attn"
 QUESTIONS = tuple(
     Question(id=f"q{n}", messages=(Message(role="user", content=f"What of number {n}?"),))
     for n in range(6)
 )
-
-
-def matrices(rank: int = 4, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """The matrices of a small adapter."""
-    chance = np.random.default_rng(seed)
-    return {
-        f"{PREFIX}.{module}.lora_{side}.weight": chance.normal(0, 0.02, shape).astype(np.float32)
-        for module in ("q_proj", "v_proj")
-        for side, shape in (("A", (rank, 16)), ("B", (16, rank)))
-    }
-
-
-def write_adapter(
-    folder: Path, weights: Mapping[str, np.ndarray[Any, Any]] | None = None, **config: Any
-) -> Path:
-    """An adapter in PEFT's layout."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILES[0]).write_text(json.dumps(CONFIG | config))
-    save_file(dict(weights or matrices()), folder / FILES[1], metadata={"format": "pt"})
-    return folder
 
 
 def as_candidate(prompt: str) -> str:
@@ -200,7 +164,7 @@ def deliver(tmp_path: Path) -> Callable[..., Delivery]:
         release: str = "release-1", line: str = MAIN, base: Base = BASE, **config: Any
     ) -> Delivery:
         weights = config.pop("weights", None) or matrices(seed=len(release) + sum(release.encode()))
-        folder = write_adapter(tmp_path / "releases" / release, weights, **config)
+        folder = write_lora(tmp_path / "releases" / release, weights, **config)
         return Delivery(
             release=release,
             line=line,

@@ -365,6 +365,33 @@ def test_the_next_release_falls_back_to_the_one_before(
     assert len(stand_in.asked("asset", "create", "run")) == uploads
 
 
+@pytest.mark.parametrize("verb", ["activate", "restore"])
+def test_what_was_left_on_the_way_back_is_no_fallback(
+    target: CloudflareTarget, deliver: Deliver, stand_in: StandIn, verb: str
+) -> None:
+    """Else a release that did harm would answer again where the old one fails."""
+    for release in ("release-1", "release-2", "release-3"):
+        promoted(target, deliver(release))
+    if verb == "activate":
+        target.activate(Traffic(release="release-2"))
+    else:
+        target.restore("release-1")
+    assert pointer(stand_in)["previous"] is None
+
+
+def test_a_release_whose_finetune_is_gone_is_published_again(
+    target: CloudflareTarget, deliver: Deliver, stand_in: StandIn
+) -> None:
+    """From the archive, as a new finetune with both files."""
+    promoted(target, deliver("release-1"))
+    stand_in.account.finetunes.clear()
+    target.publish(deliver("release-1"))
+    target.activate(Traffic(release="release-1"))
+    (finetune,) = stand_in.account.finetunes
+    assert finetune.files.keys() == set(FILES)
+    assert pointer(stand_in)["finetune_id"] == finetune.id
+
+
 def test_a_canary_answers_a_share(
     target: CloudflareTarget, deliver: Deliver, stand_in: StandIn
 ) -> None:
@@ -374,7 +401,7 @@ def test_a_canary_answers_a_share(
     trial = Traffic(release=None, canary="release-1", share=0.25)
     target.activate(trial)
     assert target.active() == trial
-    assert pointer(stand_in)["canary"]["percent"] == 25
+    assert pointer(stand_in)["canary"]["share"] == 0.25
     target.activate(Traffic(release="release-1"))
     trial = Traffic(release="release-1", canary="release-2", share=0.05)
     target.activate(trial)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import Rejected
-from trainer.adapter import FILES
+from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base
 from trainer.targets.cloudflare.settings import CloudflareSettings, Quotas
 from trainer.targets.cloudflare.weights import (
@@ -21,6 +21,7 @@ from trainer.targets.cloudflare.weights import (
     sixteen_bits,
     tensors_of,
 )
+from trainer.targets.target import Delivery
 
 CONFIG, WEIGHTS = FILES
 RANK_SIDE = {"lora_A": 0, "lora_B": 1, "lora_embedding_A": 0, "lora_embedding_B": 1}
@@ -28,24 +29,27 @@ RANK_SIDE = {"lora_A": 0, "lora_B": 1, "lora_embedding_A": 0, "lora_embedding_B"
 RESERVED = "cf-public-"
 
 
-def finetune_name(release: str, line: str, adapter_hash: str) -> str:
+def finetune_name(delivery: Delivery) -> str:
     """`<line>-<release>-<first of the hash>`: letters and digits in lower case, and hyphens."""
-    letters = f"{line}-{release}-{adapter_hash[:8]}".lower()
+    letters = f"{delivery.line}-{delivery.release}-{delivery.adapter_hash[:8]}".lower()
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in letters)
 
 
-def faults(folder: Path, base: Base, name: str, settings: CloudflareSettings) -> Iterator[str]:
-    """What keeps the adapter in this folder from being served there, in words."""
+def faults(delivery: Delivery, settings: CloudflareSettings) -> Iterator[str]:
+    """What keeps a release from being served there, in words."""
+    folder, name = Path(delivery.adapter), finetune_name(delivery)
     if name.startswith(RESERVED):
         yield f"names that begin with {RESERVED} are Cloudflare's own, and this is {name}"
     missing = [each for each in FILES if not (folder / each).is_file()]
     if missing:
         yield f"{folder} lacks {' and '.join(missing)}"
         return
+    if adapter_hash(folder) != delivery.adapter_hash:
+        yield f"{folder} is not the adapter that was evaluated"
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
         yield from _of_config(config, settings)
-        yield from _of_base(config, base, settings)
+        yield from _of_base(config, delivery.base, settings)
     except (ValueError, AttributeError):
         yield f"{CONFIG} is no JSON object"
     try:

@@ -125,13 +125,8 @@ class Client:
     def finetunes(self) -> tuple[Finetune, ...]:
         """All of the account's. Raises Unavailable for a list in no form that we know."""
         result = self._ask("GET", f"{self._account}/ai/finetunes", Any)
-        # The schema says one object, a sample in the docs a list in a list, wrangler a list.
-        if isinstance(result, dict):
-            result = [result]
-        elif isinstance(result, list) and result and all(isinstance(r, list) for r in result):
-            result = [finetune for inner in result for finetune in inner]
         try:
-            return tuple(msgspec.convert(result, list[Finetune]))
+            return tuple(msgspec.convert(_flat(result), list[Finetune]))
         except msgspec.ValidationError as error:
             raise Unavailable(
                 f"Cloudflare lists the finetunes in a form that is not known: {error}.",
@@ -249,6 +244,15 @@ class Client:
 
     def _fault(self, response: httpx.Response, _: str) -> BhavanaError:
         return errors.fault(response, self._server.clean)
+
+
+def _flat(result: Any) -> Any:
+    """The schema says one object, a sample in the docs a list in a list, wrangler a list."""
+    if isinstance(result, dict):
+        return [result]
+    if isinstance(result, list) and all(isinstance(inner, list) for inner in result):
+        return [finetune for inner in result for finetune in inner]
+    return result
 
 
 def _day(value: Any) -> date | None:

@@ -39,7 +39,7 @@ class Voice(Noun, frozen=True, kw_only=True):
 class Canary(Voice, frozen=True, kw_only=True):
     """The release on trial."""
 
-    percent: Annotated[float, Meta(ge=0, le=100)]
+    share: Annotated[float, Meta(ge=0, le=1)]
     """Of the conversations; one stays with whom it began."""
 
 
@@ -57,9 +57,16 @@ class Pointer(Voice, frozen=True, kw_only=True):
         canary = self.canary
         return Traffic(
             release=self.release,
-            canary=canary and canary.version,
-            share=canary.percent / 100 if canary else 0.0,
+            canary=canary.version if canary else None,
+            share=canary.share if canary else 0.0,
         )
+
+
+def voices_in(pointer: Pointer | None) -> list[Voice]:
+    """All who answer by it, or did before."""
+    if pointer is None:
+        return []
+    return [v for v in (pointer, pointer.previous, pointer.canary) if v is not None]
 
 
 def voice_of(pointer: Pointer) -> Voice:

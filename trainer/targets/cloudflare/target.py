@@ -6,7 +6,7 @@ pointer, and the way back is the pointer alone. The journal knows which finetune
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from store.errors import IntegrityError, Misconfigured, NotFound, ProbeFailed, R
 from store.records import MAIN, now
 from trainer.adapter import adapter_hash
 from trainer.targets.cloudflare import checks, looks, probing, upload
-from trainer.targets.cloudflare.client import Client
-from trainer.targets.cloudflare.pointer import Canary, Pointer, Voice, voice_of
+from trainer.targets.cloudflare.client import Client, Finetune
+from trainer.targets.cloudflare.pointer import Canary, Pointer, Voice, voice_of, voices_in
 from trainer.targets.cloudflare.switch import Switch
 from trainer.targets.place import Place
 from trainer.targets.target import Delivery, References, Traffic
@@ -41,14 +41,13 @@ class CloudflareTarget:
 
     def preflight(self, delivery: Delivery) -> None:
         """Looks at the files here, and at token, model, slots, name and KV there."""
-        name, adapter = _name(delivery), Path(delivery.adapter)
-        faults = list(checks.faults(adapter, delivery.base, name, self._settings))
+        faults = list(checks.faults(delivery, self._settings))
         try:
             with self._api() as api:
                 seen = looks.look(
                     api,
                     self._settings,
-                    name=name,
+                    name=checks.finetune_name(delivery),
                     description=_description(delivery),
                     line=delivery.line,
                 )
@@ -70,12 +69,14 @@ class CloudflareTarget:
         adapter = Path(delivery.adapter)
         if adapter_hash(adapter) != delivery.adapter_hash:
             raise IntegrityError(f"{adapter} is not the adapter that was evaluated.")
+        copy = self._work / delivery.release
         with self._api() as api:
             voice = self._made(api, delivery)
-            copy = self._work / delivery.release
-            upload.prepare(adapter, self._settings.expects.model_type, copy)
-            upload.send(api, self._journal, delivery.release, str(voice.finetune_id), copy)
+            if not upload.is_sent(self._journal.noted(delivery.release, "publish")):
+                upload.prepare(adapter, self._settings.expects.model_type, copy)
+                upload.send(api, self._journal, delivery.release, str(voice.finetune_id), copy)
             upload.await_ready(api, voice, self._settings)
+        shutil.rmtree(copy, ignore_errors=True)
         return f"{voice.model}#{voice.finetune_id}"
 
     def probe(self, delivery: Delivery, references: References) -> Mapping[str, float]:
@@ -91,20 +92,11 @@ class CloudflareTarget:
             return probing.weigh(probing.listen(api, voice, judged), self._settings.least_agreement)
 
     def activate(self, traffic: Traffic, line: str = MAIN) -> None:
-        """Moves the line's pointer and waits until that is seen. Raises Unavailable."""
-        with self._api() as api:
-            switch = Switch(api, self._settings, line)
-            there = switch.read()
-            canary = None if traffic.canary is None else self._voice(traffic.canary)
-            main = self._main(traffic.release, canary or there)
-            looks.require_served(api, [v for v in (main, canary) if v and v.finetune_id])
-            fallback = None if there is None else voice_of(there)
-            if there is not None and there.version == main.version:
-                fallback = there.previous
-            trial = None
-            if canary is not None:
-                trial = Canary(**asdict(canary), percent=100 * traffic.share)
-            switch.move(_pointer(main, fallback, trial), there)
+        """Moves the line's pointer and waits until that is seen.
+
+        Raises NotFound for a finetune that is gone, Rejected for a deprecated model, Unavailable.
+        """
+        self._switch(traffic, line, back=False)
 
     def active(self, line: str = MAIN) -> Traffic:
         """What the line's pointer says; the untouched base where there is none yet."""
@@ -113,29 +105,31 @@ class CloudflareTarget:
         return Traffic(release=None) if there is None else there.traffic
 
     def restore(self, release: str | None, line: str = MAIN) -> None:
-        """Moves the pointer back. Who answered until now never becomes the fallback.
-
-        Raises NotFound for a finetune that is gone, and Rejected for a deprecated model.
-        """
-        with self._api() as api:
-            switch = Switch(api, self._settings, line)
-            there = switch.read()
-            main = self._main(release, there)
-            if release is not None:
-                with contextlib.suppress(Unavailable):  # no look does not hold up a rollback
-                    looks.require_served(api, [main])
-            stayed = there is not None and there.version == main.version
-            fallback = there.previous if there is not None and stayed else None
-            switch.move(_pointer(main, fallback, None), there)
+        """The same for an earlier release; who answered until now is no fallback for it."""
+        self._switch(Traffic(release=release), line, back=True)
 
     def retire(self, keep: Collection[str], line: str = MAIN) -> tuple[str, ...]:
         """Nothing goes, for Cloudflare has no delete; the journal is told what is left."""
         with self._api() as api:
             left = sorted(f.name for f in api.finetunes() if f.name.startswith(f"{line}-"))
+        said = f"{looks.NO_DELETE}: {len(left)} stay: {', '.join(left)}"
+        if self._tell is not None:
+            self._tell(said)
         for release in sorted(keep)[-1:]:
-            said = f"{looks.NO_DELETE}: {len(left)} stay: {', '.join(left)}"
             self._journal.note(release, "retire", {"left": said})
         return ()
+
+    def _switch(self, traffic: Traffic, line: str, *, back: bool) -> None:
+        with self._api() as api:
+            switch = Switch(api, self._settings, line)
+            there = switch.read()
+            canary = None if traffic.canary is None else self._voice(traffic.canary)
+            main = self._main(traffic.release, canary or there)
+            self._require_served(api, [v for v in (main, canary) if v and v.finetune_id], there)
+            trial = None
+            if canary is not None:
+                trial = Canary(**asdict(canary), share=traffic.share)
+            switch.move(_pointer(main, _fallback(main, there, back=back), trial), there)
 
     def _api(self) -> Client:
         return Client(self._settings, self._tell)
@@ -146,16 +140,32 @@ class CloudflareTarget:
         Its id is noted before anything is uploaded. Raises IntegrityError for other bytes.
         """
         noted = self._journal.noted(delivery.release, "publish")
-        if "finetune_id" not in noted:
-            noted = self._found_or_created(api, delivery)
-            self._journal.note(delivery.release, "publish", noted)
-        if noted["adapter_sha256"] != delivery.adapter_hash:
+        if noted.get("adapter_sha256", delivery.adapter_hash) != delivery.adapter_hash:
             raise IntegrityError(f"{delivery.release} is published with another adapter.")
+        finetunes = api.finetunes()
+        if noted.get("finetune_id") not in {finetune.id for finetune in finetunes}:
+            noted = self._found_or_created(api, delivery, finetunes)
+            self._journal.note(delivery.release, "publish", noted | upload.UNSENT)
         return _voice(delivery.release, noted)
 
-    def _found_or_created(self, api: Client, delivery: Delivery) -> dict[str, str]:
-        name, description, model = _name(delivery), _description(delivery), self._settings.model
-        found = api.named(name) or api.create(model, name, description)
+    def _require_served(
+        self, api: Client, voices: Collection[Voice], there: Pointer | None
+    ) -> None:
+        try:
+            looks.require_served(api, voices)
+        except Unavailable:
+            known = {voice.finetune_id for voice in voices_in(there)}
+            if not {voice.finetune_id for voice in voices} <= known:
+                raise
+            # Who answers here already, or did before, was seen then: a rollback waits for no look.
+
+    def _found_or_created(
+        self, api: Client, delivery: Delivery, finetunes: Collection[Finetune]
+    ) -> dict[str, str]:
+        name, description = checks.finetune_name(delivery), _description(delivery)
+        model = self._settings.model
+        found = next((each for each in finetunes if each.name == name), None)
+        found = found or api.create(model, name, description)
         if not api.dry and not looks.is_ours(found, model, description):
             raise Rejected(f"The name {name} is taken by a finetune of something else.")
         return {
@@ -211,8 +221,12 @@ def _pointer(main: Voice, previous: Voice | None, canary: Canary | None) -> Poin
     return Pointer(**asdict(main), promoted_at=now(), previous=previous, canary=canary)
 
 
-def _name(delivery: Delivery) -> str:
-    return checks.finetune_name(delivery.release, delivery.line, delivery.adapter_hash)
+def _fallback(main: Voice, there: Pointer | None, *, back: bool) -> Voice | None:
+    """Who answers where `main` cannot be run: never one that was left on a way back."""
+    if there is None or there.version == main.version:
+        return there.previous if there else None
+    is_return = there.previous is not None and there.previous.version == main.version
+    return None if back or is_return else voice_of(there)
 
 
 def _description(delivery: Delivery) -> str:

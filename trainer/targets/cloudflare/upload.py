@@ -20,6 +20,8 @@ from trainer.targets.target import Journal
 
 CONFIG, WEIGHTS = FILES
 BEGUN, SENT = "begun", "sent"
+UNSENT = dict.fromkeys(FILES, "")
+"""What is noted of a finetune that is new."""
 
 
 def prepare(adapter: Path, model_type: str, folder: Path) -> None:
@@ -36,12 +38,17 @@ def prepare(adapter: Path, model_type: str, folder: Path) -> None:
 
 def send(api: Client, journal: Journal, release: str, finetune: str, folder: Path) -> None:
     """Uploads what the journal does not call sent, the config first. Raises Unavailable."""
-    noted: Mapping[str, str] = journal.noted(release, "publish")
+    noted = journal.noted(release, "publish")
     for name in FILES:
         if noted.get(name) != SENT:
             journal.note(release, "publish", {name: BEGUN})
-            api.upload(finetune, folder / name, name, begun=name in noted)
+            api.upload(finetune, folder / name, name, begun=noted.get(name) == BEGUN)
             journal.note(release, "publish", {name: SENT})
+
+
+def is_sent(noted: Mapping[str, str]) -> bool:
+    """Whether both files are there, by the journal."""
+    return all(noted.get(name) == SENT for name in FILES)
 
 
 def await_ready(api: Client, voice: Voice, settings: CloudflareSettings) -> None:

@@ -29,7 +29,7 @@ class Tensor(NamedTuple):
     """Of its bytes, from the file's beginning."""
 
     @property
-    def count(self) -> int:
+    def numbers(self) -> int:
         """How many numbers it has."""
         return int(np.prod(self.shape))
 
@@ -60,7 +60,7 @@ def sixteen_bits(path: Path, tensor: Tensor) -> Numbers:
     if tensor.dtype not in STORED:
         raise Rejected(f"weights in {tensor.dtype}; F32, F16 and BF16 can be published")
     stored: Numbers = np.fromfile(
-        path, dtype=STORED[tensor.dtype], count=tensor.count, offset=tensor.start
+        path, dtype=STORED[tensor.dtype], count=tensor.numbers, offset=tensor.start
     )
     if tensor.dtype == "BF16":
         is_finite = ((stored & BFLOAT16_EXPONENT) != BFLOAT16_EXPONENT).all()
@@ -99,7 +99,7 @@ def _head(tensors: Mapping[str, Tensor]) -> tuple[bytes, int]:
     end = 0
     for name in sorted(tensors):
         tensor = tensors[name]
-        start, end = end, end + 2 * tensor.count
+        start, end = end, end + 2 * tensor.numbers
         dtype = "BF16" if tensor.dtype == "BF16" else "F16"
         entries[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]}
     head = json.dumps(entries, separators=(",", ":")).encode()
