@@ -89,9 +89,8 @@ def _of_base(config: Mapping[str, Any], base: Base, settings: CloudflareSettings
     expected = settings.expects.base
     trained_on = str(config.get("base_model_name_or_path"))
     # A folder has no repository to compare; its name is all that there is.
-    wanted = expected if base.kind == "hub" else expected.rpartition("/")[2]
-    found = trained_on if base.kind == "hub" else Path(trained_on).name
-    if expected not in (trained_on, base.name) and found.lower() != wanted.lower():
+    same_name = Path(trained_on).name.lower() == expected.rpartition("/")[2].lower()
+    if trained_on != expected and (base.kind == "hub" or not same_name):
         yield (
             f"it was trained on {trained_on}, and {settings.model} is made of {expected} "
             "(targets.cloudflare.base says otherwise where that is wrong)"
