@@ -69,7 +69,7 @@ class Account:
     """Properties by model. Values come in mixed types, as the real ones."""
     finetunes: list[Finetune] = field(default_factory=list)
     list_shape: str = "flat"
-    """`flat`, `nested`, or `object` (the published schema's), which can only show one."""
+    """`flat`, `nested`, or `object` (the published schema's), which can only show the last."""
     values: dict[str, list[bytes]] = field(default_factory=dict)
     """Every value that a key ever had."""
     stale_reads: int = 0
@@ -91,7 +91,7 @@ class Account:
         """All finetunes, in one of the three shapes that are known."""
         shown = [finetune.listed() for finetune in self.finetunes]
         if self.list_shape == "object":
-            return shown[0] if shown else {}
+            return shown[-1] if shown else {}
         return [shown] if self.list_shape == "nested" else shown
 
     def keep(self, id_or_name: str, file_name: str, content: bytes) -> None:

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import httpx
+
 from tests.cloudflare_stand_in.account import Account, Refused
 
 CODES = {
@@ -76,6 +78,8 @@ class StandIn(ThreadingHTTPServer):
         self.late = threading.Event()
         """Set when the late answers may come."""
         self.retry_after = "300"
+        self.kv_upstream = ""
+        """Where KV requests are passed on to, as to wrangler's own KV."""
         self.exchanges: list[Exchange] = []
         self.lock = threading.Lock()
 
@@ -172,6 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refused(404, 7003, "Could not route to the path")
             if parts.get("ns", account.namespace) != account.namespace:
                 raise Refused(404, 10013, "namespace not found")
+            if operation in ("read", "write") and self.server.kv_upstream:
+                return self._passed_on(parts, body)
             result = self._do(operation, parts, query, body)
         except Refused as refused:
             return refused.status, _problem(operation, refused), "application/json"
@@ -207,6 +213,14 @@ class _Handler(BaseHTTPRequestHandler):
             return account.read(parts["key"])
         account.values.setdefault(parts["key"], []).append(body)
         return None
+
+    def _passed_on(self, parts: dict[str, str], body: bytes) -> tuple[int, bytes, str]:
+        address = f"{self.server.kv_upstream}/{parts['ns']}/values/{parts['key']}"
+        media = {"Content-Type": "application/octet-stream"}
+        with httpx.Client(trust_env=False, timeout=60) as client:
+            told = client.request(self.command, address, content=body, headers=media)
+        said = told.headers.get("content-type", "application/octet-stream")
+        return told.status_code, told.content, said.partition(";")[0]
 
     def _send(self, status: int, body: bytes, media: str, *, torn: bool) -> None:
         self.send_response(status)

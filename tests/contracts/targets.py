@@ -198,6 +198,7 @@ def at_cloudflare(folder: Path) -> Iterator[Site]:
                         api=stand_in.url,
                         kv_namespace=stand_in.account.namespace,
                         poll_seconds=0.01,
+                        probes=2,
                     )
                 ),
             ),
