@@ -380,9 +380,10 @@ def test_what_was_left_on_the_way_back_is_no_fallback(
 
 
 def test_a_release_whose_finetune_is_gone_is_published_again(
-    target: CloudflareTarget, deliver: Deliver, stand_in: StandIn
+    make: Make, deliver: Deliver, stand_in: StandIn
 ) -> None:
     """From the archive, as a new finetune with both files."""
+    target = make(ready_seconds=0)
     promoted(target, deliver("release-1"))
     stand_in.account.finetunes.clear()
     target.publish(deliver("release-1"))
@@ -390,6 +391,20 @@ def test_a_release_whose_finetune_is_gone_is_published_again(
     (finetune,) = stand_in.account.finetunes
     assert finetune.files.keys() == set(FILES)
     assert pointer(stand_in)["finetune_id"] == finetune.id
+
+
+def test_a_finetune_that_is_not_listed_yet_is_not_made_twice(
+    make: Make, deliver: Deliver, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list that lags behind would else cost a slot."""
+    stand_in.faults["asset"] = [500] * 3
+    target = make(ready_seconds=600)
+    with pytest.raises(Unavailable):
+        target.publish(deliver())
+    with monkeypatch.context() as lagging:
+        lagging.setattr(stand_in.account, "listed", list)
+        target.publish(deliver())
+    assert len(stand_in.account.finetunes) == 1
 
 
 def test_a_canary_answers_a_share(

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
-from msgspec import Struct
 
 from store.errors import BhavanaError, NotFound, Rejected, Unavailable
-from store.records import Noun
 from trainer.targets.cloudflare import errors
+from trainer.targets.cloudflare.replies import (
+    Answer,
+    CatalogEntry,
+    Envelope,
+    Finetune,
+    Model,
+    Token,
+    catalog_entry,
+    finetunes_in,
+)
 from trainer.targets.cloudflare.settings import CloudflareSettings
 from trainer.targets.http import Connection, Server, Tell
 
@@ -29,46 +36,6 @@ NOWHERE = "00000000-0000-0000-0000-000000000000"
 """The id of what a dry run makes."""
 SENDING = 10
 """A file may take so many times as long as an answer."""
-
-
-class Finetune(Noun, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """One of the account's adapters, as Cloudflare lists it."""
-
-    id: str
-    model: str
-    name: str
-    description: str = ""
-
-
-class _Envelope(Struct):
-    success: bool
-    result: Any = None
-
-
-class _Token(Struct):
-    status: str
-
-
-class _Property(Struct):
-    property_id: str = ""
-    value: Any = None
-
-
-class _Model(Struct):
-    name: str = ""
-    properties: list[_Property] = []
-
-
-class _Answer(Struct):
-    response: str
-
-
-class CatalogEntry(Noun, frozen=True, kw_only=True):
-    """What the model catalog says of a model."""
-
-    serves_lora: bool
-    deprecated_on: date | None
-    """Planned or past."""
 
 
 class Client:
@@ -106,32 +73,19 @@ class Client:
 
     def token_status(self) -> str:
         """`active`, or why it is not. Raises Misconfigured, for a token of an account, too."""
-        return self._ask("GET", "user/tokens/verify", _Token).status
+        return self._ask("GET", "user/tokens/verify", Token).status
 
     def catalog_entry(self, model: str) -> CatalogEntry | None:
         """What the catalog says of a model; None where it is not in it."""
         wanted = {"search": model, "include_deprecated": "true"}
         path = f"{self._account}/ai/models/search"
-        found = self._ask("GET", path, list[_Model], params=wanted)
+        found = self._ask("GET", path, list[Model], params=wanted)
         entry = next((each for each in found if each.name == model), None)
-        if entry is None:
-            return None
-        said = {each.property_id: each.value for each in entry.properties}
-        return CatalogEntry(
-            serves_lora=str(said.get("lora")).lower() == "true",
-            deprecated_on=_day(said.get("planned_deprecation_date")),
-        )
+        return None if entry is None else catalog_entry(entry)
 
     def finetunes(self) -> tuple[Finetune, ...]:
         """All of the account's. Raises Unavailable for a list in no form that we know."""
-        result = self._ask("GET", f"{self._account}/ai/finetunes", Any)
-        try:
-            return tuple(msgspec.convert(_flat(result), list[Finetune]))
-        except msgspec.ValidationError as error:
-            raise Unavailable(
-                f"Cloudflare lists the finetunes in a form that is not known: {error}.",
-                hint="Nothing is uploaded while it is not clear what is there already.",
-            ) from error
+        return finetunes_in(self._ask("GET", f"{self._account}/ai/finetunes", Any))
 
     def named(self, name: str) -> Finetune | None:
         """The finetune of this name, if the account has it."""
@@ -206,8 +160,8 @@ class Client:
         if self._settings.gateway:
             options = {"gateway": {"id": self._settings.gateway, "skipCache": True}}
             whole = {"model": model, "input": asked, "options": options}
-            return self._ask("POST", path, _Answer, json=whole).response
-        return self._ask("POST", f"{path}/{model}", _Answer, json=asked).response
+            return self._ask("POST", path, Answer, json=whole).response
+        return self._ask("POST", f"{path}/{model}", Answer, json=asked).response
 
     def read(self, key: str) -> bytes | None:
         """What lies in KV under a key; None for nothing."""
@@ -231,7 +185,7 @@ class Client:
         """The result of a success."""
         response = self._server.ask(method, path, again=again, **parts)
         try:
-            envelope = msgspec.json.decode(response.content, type=_Envelope)
+            envelope = msgspec.json.decode(response.content, type=Envelope)
             if envelope.success:
                 return msgspec.convert(envelope.result, kind)
         except msgspec.DecodeError as error:
@@ -244,25 +198,6 @@ class Client:
 
     def _fault(self, response: httpx.Response, _: str) -> BhavanaError:
         return errors.fault(response, self._server.clean)
-
-
-def _flat(result: Any) -> Any:
-    """The schema says one object, a sample in the docs a list in a list, wrangler a list."""
-    if isinstance(result, dict):
-        return [result]
-    if isinstance(result, list) and all(isinstance(inner, list) for inner in result):
-        return [finetune for inner in result for finetune in inner]
-    return result
-
-
-def _day(value: Any) -> date | None:
-    """Of a moment or a day as the catalog writes them; a word that is none counts as past."""
-    if not value:
-        return None
-    try:
-        return date.fromisoformat(str(value)[:10])
-    except ValueError:
-        return date.min
 
 
 def _made_up(request: httpx.Request) -> httpx.Response:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
 from store.errors import Halted, NotFound, Rejected
-from trainer.targets.cloudflare.client import CatalogEntry, Client, Finetune
+from trainer.targets.cloudflare.client import Client
 from trainer.targets.cloudflare.pointer import Voice, decoded
+from trainer.targets.cloudflare.replies import CatalogEntry, Finetune
 from trainer.targets.cloudflare.settings import CloudflareSettings
 
 NO_DELETE = "Cloudflare has no delete for finetunes (workers-sdk#14450)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from msgspec.structs import asdict
@@ -16,8 +17,9 @@ from store.errors import IntegrityError, Misconfigured, NotFound, ProbeFailed, R
 from store.records import MAIN, now
 from trainer.adapter import adapter_hash
 from trainer.targets.cloudflare import checks, looks, probing, upload
-from trainer.targets.cloudflare.client import Client, Finetune
+from trainer.targets.cloudflare.client import Client
 from trainer.targets.cloudflare.pointer import Canary, Pointer, Voice, voice_of, voices_in
+from trainer.targets.cloudflare.replies import Finetune
 from trainer.targets.cloudflare.switch import Switch
 from trainer.targets.place import Place
 from trainer.targets.target import Delivery, References, Traffic
@@ -143,10 +145,18 @@ class CloudflareTarget:
         if noted.get("adapter_sha256", delivery.adapter_hash) != delivery.adapter_hash:
             raise IntegrityError(f"{delivery.release} is published with another adapter.")
         finetunes = api.finetunes()
-        if noted.get("finetune_id") not in {finetune.id for finetune in finetunes}:
+        is_there = noted.get("finetune_id") in {finetune.id for finetune in finetunes}
+        if not is_there and not self._is_new(noted):
             noted = self._found_or_created(api, delivery, finetunes)
             self._journal.note(delivery.release, "publish", noted | upload.UNSENT)
         return _voice(delivery.release, noted)
+
+    def _is_new(self, noted: Mapping[str, str]) -> bool:
+        """Made so lately that a list may not show it yet: another one would use up a slot."""
+        if "made_at" not in noted:
+            return False
+        age = now() - datetime.fromisoformat(noted["made_at"])
+        return age.total_seconds() < self._settings.ready_seconds
 
     def _require_served(
         self, api: Client, voices: Collection[Voice], there: Pointer | None
@@ -170,6 +180,7 @@ class CloudflareTarget:
             raise Rejected(f"The name {name} is taken by a finetune of something else.")
         return {
             "finetune_id": found.id,
+            "made_at": now().isoformat(),
             "name": name,
             "model": model,
             "base": delivery.base.name,

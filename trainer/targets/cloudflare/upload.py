@@ -56,7 +56,11 @@ def await_ready(api: Client, voice: Voice, settings: CloudflareSettings) -> None
 
     Raises UnknownFinetune where it still does not know it, and what else a run can raise.
     """
-    greeting = render(voice.prompt_template, [{"role": "user", "content": "Hello"}])
+    greeting = render(
+        voice.prompt_template,
+        [{"role": "user", "content": "Hello"}],
+        begins_with_bos=voice.begins_with_bos,
+    )
     deadline = time.monotonic() + settings.ready_seconds
     while True:
         try:
