@@ -235,6 +235,8 @@ def load(
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if "judge" in settings.panel.scorers:
         problems += settings.panel.judge.faults()
+    if settings.trainer.target == "cloudflare":
+        problems += settings.targets.cloudflare.faults()
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import os
 import resource
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, field
 
 from store.records import MAIN, Noun
+from tests.cloudflare_stand_in import Finetune
+from tests.cloudflare_stand_in import StandIn as CloudflareStandIn
+from tests.cloudflare_stand_in.adapters import write_lora
 from tests.ollama_stand_in.server import StandIn
 from tests.tiny_releases import prepared
 from trainer.adapter import FILES, adapter_hash
@@ -22,6 +26,7 @@ from trainer.base import Base, locate
 from trainer.jobs import Observation, Position
 from trainer.questions import Answer, Question
 from trainer.targets.archive import Archive
+from trainer.targets.cloudflare.settings import CloudflareSettings
 from trainer.targets.ollama.settings import OllamaSettings
 from trainer.targets.settings import TargetsSettings
 from trainer.targets.target import Delivery, Judged, References
@@ -203,7 +208,58 @@ def with_ollama(folder: Path) -> Iterator[Site]:
         )
 
 
+@contextmanager
+def at_cloudflare(folder: Path) -> Iterator[Site]:
+    """A stand-in of Cloudflare, which speaks as the uploaded adapter's lora_alpha says."""
+    questions = [f"question-{n}" for n in range(10)]
+    said = {n: {q: f"{n} to {q}" for q in questions} for n in ("", *ADAPTERS)}
+    base = write_base(folder / "Mistral-7B-Instruct-v0.2")
+
+    def speak(prompt: str, finetune: Finetune | None, _: Mapping[str, Any]) -> str:
+        question = prompt.partition("[INST] ")[2].partition(" [/INST]")[0]
+        alpha = json.loads(finetune.files[FILES[0]])["lora_alpha"] if finetune else 0
+        return said[("", *ADAPTERS)[alpha]].get(question, "")
+
+    with CloudflareStandIn() as stand_in:
+        stand_in.account.speak = speak
+
+        def left_over(keep: Collection[str]) -> list[str]:
+            kept = [f for f in stand_in.account.finetunes if any(r in f.name for r in keep)]
+            others = [f for f in stand_in.account.finetunes if f not in kept]
+            return sorted(f.name for f in (*others, *(f for f in kept if len(f.files) < 2)))
+
+        yield Site(
+            order=Order(
+                target="cloudflare",
+                base=str(base),
+                adapters={
+                    name: str(
+                        write_lora(
+                            folder / "adapters" / name,
+                            base_model_name_or_path=str(base),
+                            lora_alpha=alpha,
+                        )
+                    )
+                    for alpha, name in enumerate(ADAPTERS, start=1)
+                },
+                said=said,
+                settings=TargetsSettings(
+                    cloudflare=CloudflareSettings(
+                        account_id=stand_in.account.id,
+                        token=stand_in.account.token,
+                        api=stand_in.url,
+                        kv_namespace=stand_in.account.namespace,
+                        poll_seconds=0.01,
+                        probes=2,
+                    )
+                ),
+            ),
+            left_over=left_over,
+        )
+
+
 SITES: dict[str, Callable[[Path], AbstractContextManager[Site]]] = {
+    "cloudflare": at_cloudflare,
     "local": on_this_machine,
     "ollama": with_ollama,
 }

@@ -236,3 +236,20 @@ def test_unknown_preset_of_gates_is_told() -> None:
     """A preset that there is not, is a problem of the configuration."""
     with pytest.raises(Misconfigured, match=r"trainer\.gate_rules"):
         load(None, {"BHAVANA_TRAINER__GATE_RULES": "lenient"})
+
+
+def test_a_target_that_is_not_set_up_is_told(written, tmp_path):
+    """With every key that lacks a value; a token from a file is one."""
+    path = written('[trainer]\ntarget = "cloudflare"\n[targets.cloudflare]\nkey = "b"\n')
+    said = _refused(path, {})
+    for key in ("account_id", "token", "kv_namespace"):
+        assert f"targets.cloudflare.{key} is empty" in said
+    secret = tmp_path / "token"
+    secret.write_text("secret\n")
+    name = "BHAVANA_TARGETS__CLOUDFLARE__"
+    told = {
+        f"{name}TOKEN_FILE": str(secret),
+        f"{name}ACCOUNT_ID": "a1",
+        f"{name}KV_NAMESPACE": "n1",
+    }
+    assert load(path, told).targets.cloudflare.token == "secret"

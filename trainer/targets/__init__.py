@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from trainer.targets.cloudflare.target import CloudflareTarget
 from trainer.targets.local import LocalTarget
 from trainer.targets.ollama.target import OllamaTarget
 from trainer.targets.place import Place
 from trainer.targets.target import Target
 
 TARGETS: dict[str, Callable[[Place], Target]] = {
+    "cloudflare": CloudflareTarget,
     "local": LocalTarget,
     "ollama": OllamaTarget,
 }

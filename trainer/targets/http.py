@@ -1,8 +1,8 @@
 """HTTP for targets: one server, asked with patience, in whose own words every error speaks.
 
 What is repeated, and when: a request that never reached the server always; one that broke later,
-or was answered with 429 or 5xx, only where the caller says that doing it twice is the same as
-doing it once (`again`). In a dry run what changes something is told and not sent.
+or was answered with what passes (429, 5xx), only where the caller says that doing it twice is the
+same as doing it once (`again`). In a dry run what changes something is told and not sent.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,14 +73,19 @@ class Server:
         tell: Tell | None = None,
         reads: Callable[[httpx.Request], bool] = only_reads,
         success: Callable[[httpx.Request], httpx.Response] = lambda _: httpx.Response(200, json={}),
+        passes: Callable[[httpx.Response], bool] = lambda response: (
+            response.status_code == 429 or response.status_code >= 500
+        ),
     ) -> None:
         """Connects to nothing yet. `fault` makes the error of a response that is not 2xx and of
-        the server's words; `tell`, `reads` and `success` are a dry run's. Raises Misconfigured.
+        the server's words; `passes` says after which of them to ask again; `tell`, `reads` and
+        `success` are a dry run's. Raises Misconfigured.
         """
         self.dry = tell is not None
         """Nothing is changed on it: what would be sent is told."""
         self._connection = connection
         self._fault = fault
+        self._passes = passes
         try:
             _require_address(connection.url)
             transport: httpx.BaseTransport = httpx.HTTPTransport(
@@ -164,9 +170,8 @@ class Server:
                 if good:
                     return response
                 response.close()
-                passing = response.status_code == 429 or response.status_code >= 500
                 pause = _asked_for(response, pause)
-                if last or not again or not passing or pause > MOST_WAIT:
+                if last or not again or not self._passes(response) or pause > MOST_WAIT:
                     raise self._fault(response, self.words(response))
             time.sleep(pause)
         raise AssertionError("the last try returns or raises")
@@ -205,7 +210,13 @@ def _require_address(url: str) -> None:
 def _trust(connection: Connection) -> ssl.SSLContext | bool:
     if connection.verify and connection.ca_file:
         return ssl.create_default_context(cafile=str(Path(connection.ca_file).expanduser()))
-    return connection.verify
+    return connection.verify and _usual_trust()
+
+
+@cache
+def _usual_trust() -> ssl.SSLContext:
+    """Reading all the usual certificates takes longer than most requests: once is enough."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _asked_for(response: httpx.Response, otherwise: float) -> float:
