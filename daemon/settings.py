@@ -12,13 +12,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field, structs
 
+from daemon.canary.settings import CanarySettings
 from daemon.limits import LimitSettings
 from daemon.lines import RELEASE, LineSettings, before_its_own, circular, mixture_of
+from daemon.webhooks.settings import WebhookSettings
 from scorers import SCORERS
 from scorers.oversight import OversightSettings
 from scorers.settings import PanelSettings
@@ -97,6 +99,23 @@ class RetentionSettings(Noun, frozen=True, kw_only=True):
         return tuple((consented, days) for consented, days in both if days)
 
 
+Remedy = Literal["warn", "retrain", "roll_back"]
+
+
+class RevocationSettings(Noun, frozen=True, kw_only=True):
+    """What is done about a release in service that learned from what it should not have.
+
+    warn: it is marked, for all to see. retrain: a cycle is due at once, which begins from the
+    untouched base. roll_back: its line serves the newest release before it that is not marked,
+    or the base, at once. Whatever is chosen, nothing is trained on from a marked release.
+    """
+
+    on_erasure: Remedy = "warn"
+    """Words that it learned from were erased."""
+    on_poison: Remedy = "warn"
+    """A person found that a source or what came with a key is poison."""
+
+
 EMBEDDED_RECIPE = Recipe(adapter_scale=0.3)
 """Measured on the embedded base, one training at several shares: all of what it learned declines
 45 % of what harms, and a fifth of its other answers go in circles; at 0.4 it declines a tenth of
@@ -140,6 +159,9 @@ class Settings(Noun, frozen=True, kw_only=True):
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
     lines: dict[Line, LineSettings] = field(default_factory=dict)
+    canary: CanarySettings = field(default_factory=CanarySettings)
+    revocation: RevocationSettings = field(default_factory=RevocationSettings)
+    webhook: WebhookSettings = field(default_factory=WebhookSettings)
 
     @property
     def line_names(self) -> tuple[str, ...]:
@@ -233,6 +255,7 @@ def load(
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if "judge" in settings.panel.scorers:
         problems += settings.panel.judge.faults()
+    problems += settings.webhook.faults()
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)
