@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from store import tables
+from sqlalchemy import Connection
+
+from store import log, tables
 from store.engine import in_our_words
-from store.events import StoreReader, bodies
+from store.errors import Conflict
+from store.events import Store, StoreReader, bodies
 from store.log import Fact
-from store.records import MAIN, Canary, CanaryState
+from store.records import MAIN, Canary, CanaryState, to_json
 
 OPEN: tuple[CanaryState, ...] = ("watching", "extended", "asked")
 """The states in which it is still to be decided."""
@@ -48,3 +51,18 @@ def of_release(store: StoreReader, release: str) -> Canary | None:
     with in_our_words(), store.reading.connect() as connection:
         body = connection.execute(query).scalar()
     return None if body is None else msgspec.json.decode(body, type=Canary)
+
+
+def change(store: Store, canary: Canary, *, was: Canary, actor: str = "bhavana") -> None:
+    """Records how a trial goes on, without a change of who serves.
+
+    Raises Conflict where it went on otherwise meanwhile.
+    """
+
+    def guard(connection: Connection) -> None:
+        log.head_of(connection, lock=True)  # nobody changes it between this look and the record
+        table = tables.canaries
+        if connection.execute(bodies(table).where(table.c.id == was.id)).scalar() != to_json(was):
+            raise Conflict(f"{was.id} is not {was.state} as it was: it was changed meanwhile.")
+
+    store.append_one(changed(canary), actor=actor, fence=guard)
