@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -160,10 +160,12 @@ def _overriding(release: Release) -> list[Fact]:
     return [Fact(type=kind, stream=stream, key=f"{stream}/{kind}", noun=release.overridden)]
 
 
-def roll_back(store: Store, release: Release, *, reason: str, actor: str) -> None:
+def roll_back(
+    store: Store, release: Release, *, reason: str, actor: str, also: Sequence[Fact] = ()
+) -> None:
     """Notes that the line of this release serves its predecessor again.
 
-    Raises Conflict when the line serves another one than this release.
+    `also`: what else follows, in the same transaction. Raises Conflict when the line serves another one than this release.
     """
     fact = Fact(
         type="release.activated",
@@ -173,7 +175,7 @@ def roll_back(store: Store, release: Release, *, reason: str, actor: str) -> Non
             target=release.target, line=release.line, release_id=release.previous, reason=reason
         ),
     )
-    store.append_one(fact, actor=actor, fence=_serving(release, {release.id}))
+    store.append([fact, *also], actor=actor, fence=_serving(release, {release.id}))
 
 
 def _serving(release: Release, expected: set[str | None], fence: Guard | None = None) -> Guard:
