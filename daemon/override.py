@@ -7,24 +7,24 @@ another person comes in between.
 from __future__ import annotations
 
 import shutil
-import threading
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import structlog
 from msgspec.structs import replace
 
+from daemon.canary.watch import require_no_trial
 from daemon.cycle import (
     gates_now,
     promote,
     release_name,
     require_unerased,
-    serve_what_is_recorded,
 )
+from daemon.serving import settle
 from daemon.wiring import LONGEST_HOLDER, Parts
 from store import cycles, schedule
-from store.errors import Busy, IntegrityError, NotFound, Rejected, Unavailable
+from store.errors import Busy, IntegrityError, NotFound, Rejected
 from store.records import (
     Cycle,
     Dataset,
@@ -125,14 +125,14 @@ def _promoted(parts: Parts, evaluation: Evaluation, word: Override | None) -> Re
                 f"The gates are no longer those of {evaluation.id}: its verdicts are void.",
                 hint="Turn a cycle: the gates of today judge anew.",
             )
+        require_no_trial(held, cycle.line)
         require_unerased(held, dataset)
         # What a probe of an earlier try found says nothing of this one.
         shutil.rmtree(held.settings.data / "probes" / release_name(cycle), ignore_errors=True)
         try:
             return promote(held, cycle, run, evaluation, word)
-        except BaseException:
-            serve_what_is_recorded(held)
-            raise
+        finally:
+            settle(held, cycle.line, release_name(cycle))
 
 
 def _lineage(parts: Parts, evaluation: Evaluation) -> tuple[Cycle, TrainingRun, Dataset]:
@@ -150,24 +150,11 @@ def _holding(parts: Parts) -> Iterator[Parts]:
     """The parts with a fence, while nobody else may turn the loop. Raises Busy."""
     # Not the daemon's own name, which would be let in while it turns.
     holder = f"promote:{parts.holder}"[:LONGEST_HOLDER]
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(schedule.LEASE_SECONDS / 3):
-            with suppress(Unavailable):  # the fence refuses what comes of a lost lease
-                schedule.acquire(parts.store, holder)
-
-    with schedule.holding(parts.store, holder) as fence:
+    with schedule.keeping(parts.store, holder) as fence:
         running = cycles.running(parts.store)
         if running is not None:
             raise Busy(
                 f"{running.id} is under way, and compares with what serves now.",
                 hint="Wait until it has ended: `bhavana status`.",
             )
-        renewing = threading.Thread(target=renew, name="lease", daemon=True)
-        renewing.start()
-        try:
-            yield replace(parts, fence=fence.check)
-        finally:
-            done.set()
-            renewing.join()
+        yield replace(parts, fence=fence.check)

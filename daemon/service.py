@@ -27,6 +27,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from daemon import metrics, sockets
 from daemon.api import Front, make_app
+from daemon.canary.watch import look
 from daemon.connections import Server
 from daemon.cycle import give_up, turn
 from daemon.erasure import retain_daily
@@ -34,10 +35,12 @@ from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.oversight import health
 from daemon.refit import nightly, withdraw_unlearnable
+from daemon.revocation import follow
 from daemon.settings import ServerSettings, Settings
 from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
+from daemon.webhooks.delivery import Courier
 from scorers.standing import StandingWorker
-from store import cycles, schedule
+from store import canaries, cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
 from store.records import MAIN, Noun, now
 from trainer.job import write_record
@@ -48,6 +51,8 @@ RETENTION_SECONDS = 600.0
 """How often is looked whether what is too old is due to be erased."""
 OVERSIGHT_SECONDS = 600.0
 """How often the panel's health is looked at, and whether a refit is due."""
+FOLLOW_SECONDS = 5.0
+"""How often is looked whether there is something to revoke, or to tell."""
 LOCK_SECONDS = 0.5
 MOST_FAILURES = 5
 """A cycle that an unforeseen error ends this often is given up, so that others can run."""
@@ -137,6 +142,8 @@ class Service:
             lambda: self.parts.settings.panel,
             vouch=lambda stop: vouch_for_panel(self.parts.settings, stop),
         )
+        self._courier = Courier()
+        self._next_look = 0.0
         self._storage_fault: StorageFault | None = None
         parts.store.writer.on_storage_fault = self._end_for_storage
 
@@ -213,6 +220,9 @@ class Service:
         every(schedule.LEASE_SECONDS / 3, self._renew)
         every(KEY_USES_SECONDS, self._note_key_uses)
         every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
+        every(FOLLOW_SECONDS, lambda: follow(self.parts))
+        every(FOLLOW_SECONDS, lambda: self._courier.deliver(self.parts))
+        every(TICK_SECONDS, self._watch)
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
         every(OVERSIGHT_SECONDS, self._oversee, next_run_time=now())
@@ -230,6 +240,15 @@ class Service:
         else:
             metrics.PANEL_TRUSTED.set(1)
             log.info("panel_trusted", cases=verdict.cases, panel=verdict.panel[:12])
+
+    def _watch(self) -> None:
+        """Looks at the releases on trial, beside a cycle: harm does not wait for a training."""
+        if time.monotonic() >= self._next_look and not self.parts.stop.is_set():
+            self._next_look = time.monotonic() + 60 * self.parts.settings.canary.look_minutes
+            try:
+                look(self.parts)
+            except BhavanaError as error:
+                log.warning("canaries_not_looked_at", error=str(error))
 
     def _oversee(self) -> None:
         """Shows how the panel does, and fits its heads anew where that is due."""
@@ -307,13 +326,16 @@ class Service:
         """Why a cycle should turn now, on which line, and whether its turn was taken for it.
 
         None where nothing is due. Each line has a schedule of its own; those that are due together
-        take turns in order.
+        take turns in order. A line whose release is on trial waits for the end of it.
         """
         store = self.parts.store
         interrupted = cycles.running(store)
         if interrupted is not None:
             return interrupted.reason, interrupted.line, False
+        on_trial = {(c.target, c.line) for c in canaries.undecided(store)}
         for line in self.parts.settings.line_names:
+            if (self.parts.target.name, line) in on_trial:
+                continue
             if self._take_due(schedule.of_line(line)):
                 return "schedule", line, True
         return None

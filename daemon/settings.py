@@ -37,6 +37,7 @@ from trainer.recipe import not_installed as method_not_installed
 from trainer.reporters import Reporter, not_installed
 from trainer.stages import STAGES
 from trainer.targets import TARGETS
+from trainer.targets.settings import TargetsSettings
 
 PREFIX = "BHAVANA_"
 FILE_SUFFIX = "_file"
@@ -157,6 +158,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     limits: LimitSettings = field(default_factory=LimitSettings)
     redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    targets: TargetsSettings = field(default_factory=TargetsSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
     lines: dict[Line, LineSettings] = field(default_factory=dict)
     canary: CanarySettings = field(default_factory=CanarySettings)

@@ -8,13 +8,13 @@ from typing import TypeVar
 import msgspec
 from sqlalchemy import Connection, Select, Table, select
 
-from store import log, tables
+from store import canaries, log, tables
 from store.engine import in_our_words
 from store.errors import Conflict
 from store.events import Store, StoreReader, bodies
 from store.log import Fact, Guard
 from store.projections import Activation
-from store.records import MAIN, Cycle, Dataset, Evaluation, Noun, Release, TrainingRun, new_id
+from store.records import MAIN, Canary, Cycle, Dataset, Evaluation, Noun, Release, TrainingRun, new_id
 
 Record = TypeVar("Record", Dataset, TrainingRun, Evaluation, Release)
 
@@ -119,15 +119,26 @@ def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
     return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
-def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:
+def activate(
+    store: Store,
+    release: Release,
+    fence: Guard | None = None,
+    *,
+    canary: Canary | None = None,
+) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction.
 
-    With it the override that let it in, where there is one.
+    With it the override that let it in, where there is one, and the trial that it begins with,
+    which says how much of its line's traffic it answers for now.
 
     Raises Conflict when its line has meanwhile come to serve another one than its predecessor.
     """
     activation = Activation(
-        target=release.target, line=release.line, release_id=release.id, reason="promoted"
+        target=release.target,
+        line=release.line,
+        release_id=release.id,
+        reason="promoted",
+        share=1.0 if canary is None else canary.share,
     )
     stream = f"cycle/{release.cycle_id}"
     published, *_ = store.append(
@@ -145,6 +156,7 @@ def activate(store: Store, release: Release, fence: Guard | None = None) -> Rele
                 noun=activation,
             ),
             *_overriding(release),
+            *(() if canary is None else (canaries.changed(canary),)),
         ],
         fence=_serving(release, {release.previous, release.id}, fence),
     )
@@ -165,7 +177,8 @@ def roll_back(
 ) -> None:
     """Notes that the line of this release serves its predecessor again.
 
-    `also`: what else follows, in the same transaction. Raises Conflict when the line serves another one than this release.
+    `also`: what else follows, in the same transaction. Raises Conflict when the line serves another
+    one than this release.
     """
     fact = Fact(
         type="release.activated",
@@ -176,6 +189,24 @@ def roll_back(
         ),
     )
     store.append([fact, *also], actor=actor, fence=_serving(release, {release.id}))
+
+
+def settle(
+    store: Store, release: Release, passed: Fact, *, actor: str, fence: Guard | None = None
+) -> None:
+    """Notes that the release's trial is over and all of its line's traffic is its own.
+
+    Raises Conflict when the line serves another one than this release.
+    """
+    fact = Fact(
+        type="release.activated",
+        stream=f"target/{release.target}",
+        key=f"release/{release.id}/settled",
+        noun=Activation(
+            target=release.target, line=release.line, release_id=release.id, reason="passed"
+        ),
+    )
+    store.append([fact, passed], actor=actor, fence=_serving(release, {release.id}, fence))
 
 
 def _serving(release: Release, expected: set[str | None], fence: Guard | None = None) -> Guard:
@@ -237,6 +268,13 @@ def current_release(store: StoreReader, target: str, line: str = MAIN) -> Releas
     with in_our_words(), store.reading.connect() as connection:
         release_id = connection.execute(_current(target, line)).scalar()
     return None if release_id is None else by_id(store, Release, release_id)
+
+
+def activation(store: StoreReader, target: str, line: str = MAIN) -> Activation | None:
+    """The last word on what a target serves on a line; None before the first."""
+    table = tables.current_releases
+    where = (table.c.target == target, table.c.line == line)
+    return _newest(store, table, Activation, *where)
 
 
 def _current(target: str, line: str) -> Select[str]:

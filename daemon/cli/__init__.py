@@ -9,6 +9,7 @@ import click
 from daemon.cli import (
     agreement,
     answers,
+    canary,
     copies,
     counts,
     datasets,
@@ -38,6 +39,7 @@ VERBS = (
     loop,
     train,
     evaluations,
+    canary,
     answers,
     scoring,
     search,
