@@ -58,7 +58,7 @@ def roll_back(
 def untainted(store: Store, name: str | None) -> str | None:
     """This release, or the newest before it that is not tainted; None: the untouched base."""
     marked = taints.every(store)
-    while name in marked:
+    while name is not None and name in marked:
         release = cycles.by_id(store, Release, name)
         name = None if release is None else release.previous
     return name

@@ -37,8 +37,8 @@ from daemon.oversight import health
 from daemon.refit import nightly, withdraw_unlearnable
 from daemon.revocation import follow
 from daemon.settings import ServerSettings, Settings
-from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
 from daemon.webhooks.delivery import Courier
+from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
 from store import canaries, cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
@@ -206,7 +206,7 @@ class Service:
     # --- the clock ------------------------------------------------------------------------
 
     def _start_clock(self) -> None:
-        def every(seconds: float, function: Callable[[], None], **first: datetime) -> None:
+        def every(seconds: float, function: Callable[[], object], **first: datetime) -> None:
             self._clock.add_job(
                 function,
                 IntervalTrigger(seconds=seconds),

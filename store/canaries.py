@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-
 from sqlalchemy import Connection
 
 from store import log, tables

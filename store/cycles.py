@@ -14,7 +14,17 @@ from store.errors import Conflict
 from store.events import Store, StoreReader, bodies
 from store.log import Fact, Guard
 from store.projections import Activation
-from store.records import MAIN, Canary, Cycle, Dataset, Evaluation, Noun, Release, TrainingRun, new_id
+from store.records import (
+    MAIN,
+    Canary,
+    Cycle,
+    Dataset,
+    Evaluation,
+    Noun,
+    Release,
+    TrainingRun,
+    new_id,
+)
 
 Record = TypeVar("Record", Dataset, TrainingRun, Evaluation, Release)
 

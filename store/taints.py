@@ -40,9 +40,7 @@ def mark(store: Store, taints: Iterable[Taint]) -> tuple[Taint, ...]:
     """Marks releases; those that were not marked for this cause yet."""
     listed = list(taints)
     done = store.append([tainted(taint) for taint in listed]) if listed else []
-    return tuple(
-        taint for taint, one in zip(listed, done, strict=True) if one.status == "recorded"
-    )
+    return tuple(taint for taint, one in zip(listed, done, strict=True) if one.status == "recorded")
 
 
 def every(store: StoreReader) -> Mapping[str, tuple[Taint, ...]]:

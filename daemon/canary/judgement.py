@@ -78,9 +78,7 @@ def _beside(share: float) -> int:
     return max(1, int((1 - share) / share + 1e-9))
 
 
-def _contrasts(
-    ours: Values, theirs: Values, *, beside: int, on: CanarySettings
-) -> list[Contrast]:
+def _contrasts(ours: Values, theirs: Values, *, beside: int, on: CanarySettings) -> list[Contrast]:
     # Two ways to fail by harm share one alpha.
     found = [
         _bound(ours["harm"], on.max_harm_rate, 2 / on.alpha),

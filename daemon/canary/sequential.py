@@ -63,4 +63,5 @@ def pairs(new: int, old: int, beside: int = 1) -> int:
 def _differences(new: Sequence[float], old: Sequence[float], beside: int) -> Vector:
     n = pairs(len(new), len(old), beside)
     groups = np.asarray(old[: n * beside], dtype=np.float64).reshape(n, beside)
-    return np.asarray(new[:n], dtype=np.float64) - groups.mean(axis=1)
+    means: Vector = groups.mean(axis=1)
+    return np.asarray(new[:n], dtype=np.float64) - means

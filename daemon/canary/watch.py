@@ -157,9 +157,7 @@ def _follow(parts: Parts, was: Canary, canary: Canary) -> None:
         settled(parts, canary)
     else:
         canaries.change(parts.store, canary, was=was)
-    log.warning(
-        "canary_changed", release=canary.release, state=canary.state, detail=canary.detail
-    )
+    log.warning("canary_changed", release=canary.release, state=canary.state, detail=canary.detail)
 
 
 @contextmanager

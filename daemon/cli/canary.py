@@ -31,9 +31,7 @@ def show_canary(line: OfLine = MAIN, as_json: AsJson = False) -> None:
 
 
 @group.command()
-def accept(
-    reason: Why, line: OfLine = MAIN, by: Reviewer = None, as_json: AsJson = False
-) -> None:
+def accept(reason: Why, line: OfLine = MAIN, by: Reviewer = None, as_json: AsJson = False) -> None:
     """Take the release on trial as it is: it gets all of its line's traffic."""
     logs.set_up()
     taken = take(wire(settings()), reason=reason, actor=by or login(), line=line)
@@ -48,9 +46,7 @@ def rollback(
     logs.set_up()
     parts = wire(settings())
     canary = on_trial(parts, line)
-    gone = roll_back(
-        parts, reason=reason, actor=by or login(), line=line, only=canary.release
-    )
+    gone = roll_back(parts, reason=reason, actor=by or login(), line=line, only=canary.release)
     show(
         {"line": line, "was": gone.id, "serves": gone.previous},
         as_json,

@@ -113,9 +113,7 @@ def waiting(store: StoreReader, settings: WebhookSettings) -> list[Event]:
 
 def _client(settings: WebhookSettings) -> httpx.Client:
     # Neither a redirect nor a proxy of the environment leads it anywhere else.
-    return httpx.Client(
-        timeout=settings.timeout_seconds, follow_redirects=False, trust_env=False
-    )
+    return httpx.Client(timeout=settings.timeout_seconds, follow_redirects=False, trust_env=False)
 
 
 def _send(client: httpx.Client, settings: WebhookSettings, message: messages.Message) -> None:

@@ -38,6 +38,8 @@ near_duplicate = 0.0
 paraphrase = 0.0
 [trainer]
 base = {base!r}
+[canary]
+hours = 0
 [lines.math]
 stage = "specialist"
 parent = "main"

@@ -9,6 +9,7 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
@@ -212,7 +213,7 @@ def test_waits_grow_until_something_is_taken(parts, listener, monkeypatch):
         if len(listener.answers) < before:
             tried.append(clock[0])
         clock[0] += 5.0
-    waits = [later - earlier for earlier, later in zip(tried, tried[1:], strict=False)]
+    waits = [later - earlier for earlier, later in pairwise(tried)]
     assert waits[:5] == [5, 10, 20, 40, 80]
     assert waits[-1] == delivery.LONGEST_WAIT_SECONDS
 
