@@ -7,6 +7,7 @@ point only repeats it. What words were erased for their age leaves no mark: nobo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 import structlog
@@ -18,7 +19,8 @@ from daemon.wiring import Parts
 from store import cursors, cycles, privacy, schedule, taints
 from store.errors import BhavanaError
 from store.events import Store
-from store.records import Dataset, Erasure, Event, Poison, Release, Taint, now
+from store.records import Dataset, Erasure, Event, Poison, Release, Taint, new_id, now
+from store.redaction import redact_text
 
 NAME = "revocation"
 SEEN = ("experience.erased", "poison.found", "release.published")
@@ -57,6 +59,24 @@ def catch_up(parts: Parts) -> tuple[Taint, ...]:
     if end > after + FAR:
         cursors.advance(store, NAME, end)
     return tuple(marked)
+
+
+def tell_poison(
+    parts: Parts, scope: Literal["source", "key"], name: str, *, reason: str, actor: str
+) -> tuple[Taint, ...]:
+    """Records that what came from a source, or with a key, is poison; returns what it marked.
+
+    Raises what `catch_up` raises: the record stands then, and the daemon does the rest.
+    """
+    poison = Poison(
+        id=new_id("poison"),
+        scope=scope,
+        name=name,
+        reason=redact_text(reason).value,  # kept for ever, where no erasure reaches
+        found_at=now(),
+    )
+    taints.tell_poison(parts.store, poison, actor=actor)
+    return catch_up(parts)
 
 
 def _found(parts: Parts, event: Event) -> Iterator[Taint]:
