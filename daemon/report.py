@@ -140,7 +140,9 @@ def _standing(lines: Mapping[str, Any]) -> Iterator[str]:
     for name, line in lines.items():
         of = "" if name == MAIN else f" on {name}"
         if (canary := line["canary"]) is not None:
-            yield f"on trial     {canary['release']}{of}: {canary['state']}, until {canary['until']}"
+            share = f"{canary['share']:.0%} of the traffic"
+            stands = f"{canary['state']}, {share}, until {canary['until']}"
+            yield f"on trial     {canary['release']}{of}: {stands}"
             if canary["state"] == "asked":
                 yield f"             {canary['detail']}: `bhavana canary show`, accept or rollback"
         for taint in line["taints"]:

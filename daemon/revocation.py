@@ -14,12 +14,21 @@ import structlog
 from msgspec.structs import replace
 
 from daemon.rollback import roll_back
-from daemon.settings import Remedy
 from daemon.wiring import Parts
 from store import cursors, cycles, privacy, schedule, taints
 from store.errors import BhavanaError
 from store.events import Store
-from store.records import Dataset, Erasure, Event, Poison, Release, Taint, new_id, now
+from store.records import (
+    Dataset,
+    Erasure,
+    Event,
+    Poison,
+    Release,
+    Remedy,
+    Taint,
+    new_id,
+    now,
+)
 from store.redaction import redact_text
 
 NAME = "revocation"

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field, structs
@@ -25,7 +25,7 @@ from scorers import SCORERS
 from scorers.oversight import OversightSettings
 from scorers.settings import PanelSettings
 from store.errors import Misconfigured
-from store.records import LINE, MAIN, PHASES, Line, Noun, Policy
+from store.records import LINE, MAIN, PHASES, Line, Noun, Policy, Remedy
 from store.redaction import RedactionSettings
 from trainer.gates.gate import Rule
 from trainer.gates.presets import Preset, rules
@@ -98,9 +98,6 @@ class RetentionSettings(Noun, frozen=True, kw_only=True):
         """(consented, days) of the classes that are not kept for ever."""
         both = ((True, self.consented_days), (False, self.unconsented_days))
         return tuple((consented, days) for consented, days in both if days)
-
-
-Remedy = Literal["warn", "retrain", "roll_back"]
 
 
 class RevocationSettings(Noun, frozen=True, kw_only=True):

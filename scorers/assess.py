@@ -194,8 +194,9 @@ def assess_pending(
 
     Every batch is committed by itself, so that a kill loses at most one and a repeat is
     harmless. `on_progress` is told the count after each. `models`: only what these said. A `holder`
-    that was killed has its own claims again at once. Raises ChildFailed, Misconfigured, and Unavailable when `stop` was set
-    or a scorer cannot reach what it asks; what is not assessed then is pending as before.
+    that was killed has its own claims again at once. Raises ChildFailed, Misconfigured, and
+    Unavailable when `stop` was set or a scorer cannot reach what it asks; what is not assessed then
+    is pending as before.
     """
     panel = panel_id(settings)
 

@@ -725,6 +725,10 @@ class Canary(Noun, frozen=True, kw_only=True):
         return self.state not in ("passed", "failed")
 
 
+Remedy = Literal["warn", "retrain", "roll_back"]
+"""What is done about a release that learned from what it should not have."""
+
+
 class Taint(Noun, frozen=True, kw_only=True):
     """A mark on a release: it learned from words that are gone, or from poison. It stays."""
 
@@ -734,7 +738,7 @@ class Taint(Noun, frozen=True, kw_only=True):
     """The erasure's or the poison's id."""
     through: Identifier | None = None
     """The release that it was trained on from, which learned from them; None: it did so itself."""
-    policy: Literal["warn", "retrain", "roll_back"]
+    policy: Remedy
     """What was to be done about it."""
     tainted_at: datetime
 

@@ -18,6 +18,7 @@ from daemon.cycle import turn
 from daemon.rollback import roll_back
 from daemon.service import Service
 from daemon.settings import Settings
+from daemon.webhooks import message
 from daemon.wiring import Parts, open_target
 from scorers.panel import panel_id
 from store import canaries, cycles, experiences, schedule
@@ -162,6 +163,11 @@ def test_a_release_that_does_more_harm_is_rolled_back_by_itself(parts, promote, 
     assert [e.actor for e in parts.store.follow(types=["canary.changed"])][-1] == "watch"
     watch.look(parts)
     assert _states(parts.store) == ["watching", "failed"]
+    told = [message.of(event) for event in parts.store.follow(types=message.TOLD)]
+    assert [one.type for one in told if one is not None] == [
+        *("cycle.failed", "release.promoted", "canary.started"),  # the one that was made by hand
+        *("release.rolled_back", "canary.failed"),
+    ]
 
 
 def test_a_release_that_is_no_worse_gets_all_of_the_traffic(parts, promote, say, later):

@@ -20,6 +20,7 @@ from daemon.webhooks.settings import WebhookSettings
 from daemon.wiring import Parts
 from store import canaries, cursors, cycles, experiences, schedule
 from store.errors import Misconfigured
+from store.events import Store
 from store.records import Canary, Cycle, Poison, Taint, now
 from store.taints import mark, tell_poison
 
@@ -306,3 +307,29 @@ def test_the_secret_may_lie_in_a_file(tmp_path):
     given = {"BHAVANA_WEBHOOK__URL": "https://example.org/h"}
     given["BHAVANA_WEBHOOK__SECRET_FILE"] = str(tmp_path / "secret")
     assert load(None, given).webhook.secret == SECRET
+
+
+def test_the_daemon_watches_and_tells_over_a_kill(serving, data, store_url, listener, eventually):
+    """A trial of which nobody hears is extended, then asked of a person; each is told in order."""
+    changes = {
+        "BHAVANA_STORE__URL": store_url,
+        "BHAVANA_WEBHOOK__URL": listener.url,
+        "BHAVANA_WEBHOOK__SECRET": SECRET,
+        "BHAVANA_CANARY__LOOK_MINUTES": "0.02",
+        "BHAVANA_CANARY__EXTEND_HOURS": "0.0001",
+        "BHAVANA_CANARY__MOST_EXTENSIONS": "2",
+    }
+    with Store(store_url) as store:
+        cursors.advance(store, delivery.NAME, 0)
+        store.append([canaries.changed(_canary())])
+    listener.answers = [500] * 1_000
+    with serving(data, **changes) as first:
+        eventually(lambda: len(listener.answers) < 1_000, "a message is tried")
+        first.process.kill()
+        first.process.wait()
+    assert listener.heard == []
+    listener.answers = []
+    with serving(data, **changes):
+        eventually(lambda: "canary.asked" in listener.types(), "a person is asked")
+    told = ["canary.started", "canary.extended", "canary.extended", "canary.asked"]
+    assert listener.types() == told
