@@ -24,7 +24,7 @@ from converters.build import Order, build_apart
 from converters.folder import discard_partial
 from daemon.canary.watch import begun, require_no_trial
 from daemon.oversight import require_health
-from daemon.serving import put_back, recorded, settle, sole
+from daemon.serving import put_back, recorded_traffic, settle, sole
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
 from store import cycles, policies, schedule, taints
@@ -387,7 +387,7 @@ def promote(
         canary = begun(held, release)
         share = 1.0 if canary is None else canary.share
         traffic = traffic_of(release, share, shares=target.shares)
-        before = recorded(held, cycle.line)
+        before = recorded_traffic(held.store, target, cycle.line)
         switch(target, proven.delivery, traffic, before, journal=held.journal)
         try:
             cycles.activate(held.store, release, held.fence, canary=canary)

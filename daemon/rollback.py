@@ -8,10 +8,11 @@ from msgspec.structs import replace
 from daemon.serving import put_back, restore, sole
 from daemon.wiring import Parts
 from store import canaries, cycles, taints
-from store.errors import Conflict, Rejected
+from store.errors import Conflict, NotFound, Rejected
 from store.events import Store
 from store.log import Fact
 from store.records import MAIN, Canary, Release, now
+from trainer.targets.place import Tell
 
 log = structlog.get_logger()
 
@@ -35,15 +36,7 @@ def roll_back(
     moment, and Conflict where somebody did, or another release serves than `only`.
     """
     with sole(parts, line) as held:
-        release = cycles.current_release(held.store, held.target.name, line)
-        if only is not None and (release is None or release.id != only):
-            raise Conflict(f"{only} does not serve on the line {line} any more.")
-        if release is None:
-            raise Rejected(
-                f"The untouched base serves on the line {line}: there is nothing to go back to.",
-                hint="`bhavana status` shows what serves on each line.",
-            )
-        release = replace(release, previous=untainted(held.store, release.previous))
+        release = _serving(held, line, only)
         ended = _ended(held.store, release, reason, canary)
         restore(held, release, line)
         try:
@@ -70,3 +63,27 @@ def _ended(store: Store, release: Release, reason: str, seen: Canary | None) -> 
         return []
     failed = replace(canary, state="failed", detail=reason, changed_at=now())
     return [canaries.changed(failed)]
+
+
+def foretell(parts: Parts, tell: Tell, *, line: str = MAIN) -> None:
+    """Tells what that would do; `parts` are of a dry run and change nothing. Raises Rejected."""
+    release = _serving(parts, line)
+    tell("restore:")
+    try:
+        parts.target.restore(release.previous, line)
+    except NotFound:
+        tell(f"publish {release.previous} again, from {parts.archive.folder}, and serve it")
+    tell(f"record: {release.previous or 'the base'} serves on {line}, not {release.id}")
+
+
+def _serving(parts: Parts, line: str, only: str | None = None) -> Release:
+    """The line's release, with what it would go back to as its `previous`."""
+    release = cycles.current_release(parts.store, parts.target.name, line)
+    if only is not None and (release is None or release.id != only):
+        raise Conflict(f"{only} does not serve on the line {line} any more.")
+    if release is None:
+        raise Rejected(
+            f"The untouched base serves on the line {line}: there is nothing to go back to.",
+            hint="`bhavana status` shows what serves on each line.",
+        )
+    return replace(release, previous=untainted(parts.store, release.previous))

@@ -39,3 +39,7 @@ class CanarySettings(Noun, frozen=True, kw_only=True):
     extend_hours: Annotated[float, Meta(gt=0, le=8760)] = 24.0
     most_extensions: Annotated[int, Meta(ge=0)] = 3
     """A trial that saw too little goes on so often; then a person is asked."""
+
+    def first_share(self, *, shares: bool) -> float:
+        """Of the traffic, for a new release; `shares`: whether the target can share it."""
+        return self.share if self.hours and shares else 1.0

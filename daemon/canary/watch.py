@@ -46,7 +46,7 @@ def begun(parts: Parts, release: Release) -> Canary | None:
         predecessor=release.previous or release.base,
         target=release.target,
         line=release.line,
-        share=on.share if parts.target.shares else 1.0,
+        share=on.first_share(shares=parts.target.shares),
         since=parts.store.position(),
         began_at=moment,
         until=moment + timedelta(hours=on.hours),

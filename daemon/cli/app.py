@@ -34,6 +34,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 OfLine = Annotated[str, typer.Option("--line", help="The line of releases that is meant.")]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Tell every step and request; change nothing.")
+]
+
 Poisoned = Annotated[
     str | None,
     typer.Option(

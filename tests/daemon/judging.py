@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,11 +94,13 @@ def judged(
     line: str = MAIN,
     members: tuple[int, ...] = (),
     parent: str | None = None,
+    adapter: Path | None = None,
     **changes: Any,
 ) -> Evaluation:
     """Leaves the records and folders of a cycle whose gates said this; the others passed.
 
     `members`: positions of what it learned from; `parent`: the release that it began with.
+    `adapter`: what its training made; else two files that stand for one.
     """
     data, base = parts.settings.data, locate(parts.settings.trainer.base)
     cycle = Cycle(
@@ -112,7 +115,7 @@ def judged(
     run = TrainingRun(
         id=f"run-{name}", cycle_id=cycle.id, dataset_id=dataset.id, base=base.name,
         base_hash=base.hash, recipe_hash="r", path=str(data / "runs" / f"run-{name}"),
-        adapter_hash=write_adapter(data / "runs" / f"run-{name}" / "adapter", name.encode()),
+        adapter_hash=_trained(data / "runs" / f"run-{name}" / "adapter", name, adapter),
         metrics={}, finished_at=MOMENT, parent=parent,
     )  # fmt: skip
     folder = data / "evaluations" / f"evaluation-{name}"
@@ -139,6 +142,13 @@ def judged(
         parts.store, msgspec.structs.replace(cycle, state=ended, detail="", finished_at=MOMENT)
     )
     return evaluation
+
+
+def _trained(folder: Path, name: str, adapter: Path | None) -> str:
+    if adapter is None:
+        return write_adapter(folder, name.encode())
+    shutil.copytree(adapter, folder)
+    return adapter_hash(folder)
 
 
 def _observe(folder: Path, role: str, says: Saying) -> None:
