@@ -14,6 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from daemon.rollback import roll_back
+from daemon.serving import recorded_traffic
 from daemon.wiring import Parts
 from store import cursors, cycles, privacy, schedule, taints
 from store.errors import BhavanaError
@@ -147,12 +148,16 @@ def _of_new(parts: Parts, release: Release) -> Iterator[Taint]:
 
 
 def _act(parts: Parts, found: Sequence[Taint]) -> None:
-    """Does what the policy says on each line that serves one of these releases."""
+    """Does what the policy says on each line where one of these releases answers."""
     by_release = {taint.release: taint for taint in found}
     for line in parts.settings.line_names:
         serving = cycles.current_release(parts.store, parts.target.name, line)
-        taint = None if serving is None else by_release.get(serving.id)
-        if serving is None or taint is None:
+        if serving is None:
+            continue
+        traffic = recorded_traffic(parts.store, parts.target, line)
+        answering = (traffic.canary, traffic.release)  # beside a trial the one before it, too
+        taint = next((by_release[name] for name in answering if name in by_release), None)
+        if taint is None:
             continue
         if taint.policy == "retrain":
             schedule.due_at(parts.store, now(), schedule.of_line(line))

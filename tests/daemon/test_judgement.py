@@ -16,8 +16,8 @@ from tests.conftest import MOMENT
 
 ON = CanarySettings()
 SEEDS = 100
-LOOKS = 10
-ENOUGH = 2_000
+LOOKS = 6
+ENOUGH = 1_800
 
 
 def _canary(**changes):
@@ -65,7 +65,7 @@ def _ends(seed, harm, *, share=1.0):
 
 @pytest.mark.parametrize("share", [1.0, 0.1])
 def test_a_release_that_doubles_the_harm_is_rolled_back(share):
-    """In at least 95 of 100 streams of 2,000 answers, of which .05 do harm and then .10."""
+    """In at least 95 of 100 streams of 1,800 answers, of which .05 do harm and then .10."""
     assert [_ends(seed, 0.10, share=share) for seed in range(SEEDS)].count("failed") >= 95
 
 

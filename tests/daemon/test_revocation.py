@@ -259,6 +259,19 @@ def test_a_tainted_release_on_trial_goes_back_and_its_trial_ends(parts, promote,
     assert (ended.state, "erased" in ended.detail) == ("failed", True)
 
 
+def test_a_tainted_release_that_answers_beside_a_trial_goes_as_well(parts, promote, said):
+    """It answers most of the traffic still; the trial ends, and neither answers any more."""
+    parts = _by(parts, on_erasure="roll_back")
+    promote("1", ["web-0"])
+    on = replace(parts, settings=replace(parts.settings, canary=CanarySettings(share=0.1)))
+    promote("2", ["web-1"], on=on)
+    assert parts.target.active() == Traffic(release="release-1", canary="release-2", share=0.1)
+    _erase(parts, "web-0")
+    revocation.follow(parts)
+    assert _serves(parts) is None
+    assert canaries.undecided(parts.store) == []
+
+
 def test_taints_are_shown_where_people_look(parts, promote, said):
     """Status, doctor, and the evaluations; they stay after a rebuild."""
     promote("1", ["web-0"])
