@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 
 from store import sources
 from store.engine import in_our_words
@@ -42,21 +42,26 @@ def live(
     *,
     after: int = 0,
     until: int | None = None,
+    most_per_person: int = MOST,
 ) -> Live:
     """What a model (a release's id, or a base's name) said to people after a position.
 
     Not the house's own practice, nor sources in quarantine: whoever may post can claim any
-    model. With `until` the newest MOST up to a position, else the first MOST.
+    model. Of one person's answers, or one conversation's, the first `most_per_person`: they are
+    alike. With `until` the newest MOST up to a position, else the first MOST.
     """
     said = experiences.c
-    ours = [name for name, tier in _tiers(store).items() if tier == "quarantined"]
-    some = select(said.position, said.id).where(
-        said.model == model, said.position > after, said.source.not_in([*sources.OURS, *ours])
+    quarantined = [name for name, tier in _tiers(store).items() if tier == "quarantined"]
+    heard = (
+        select(said.position, said.id, _nth().label("nth"))
+        .where(said.model == model, said.position > after)
+        .where(said.source.not_in([*sources.OURS, *quarantined]))
     )
-    if until is None:
-        some = some.order_by(said.position).limit(MOST)
-    else:
-        some = some.where(said.position <= until).order_by(said.position.desc()).limit(MOST)
+    if until is not None:
+        heard = heard.where(said.position <= until)
+    each = heard.subquery("each")
+    order = each.c.position if until is None else each.c.position.desc()
+    some = select(each.c.id).where(each.c.nth <= most_per_person).order_by(order).limit(MOST)
     those = some.subquery("said")
     on_them = and_(assessments.c.experience_id == those.c.id, assessments.c.panel == panel)
     with in_our_words(), store.reading.connect() as connection:
@@ -73,6 +78,13 @@ def live(
             .order_by(feedback.c.position)
         ).scalars()
         return Live(answers, tuple(Answer(*row) for row in judged), tuple(thumbs))
+
+
+def _nth() -> ColumnElement[int]:
+    """Which of a person's answers it is, or of a conversation's; what comes later changes none."""
+    said = experiences.c
+    person = func.coalesce(said.subject, said.conversation, said.id)
+    return func.row_number().over(partition_by=person, order_by=said.position)
 
 
 def _tiers(store: StoreReader) -> dict[str, str]:

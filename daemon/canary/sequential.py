@@ -13,8 +13,8 @@ stop. The bets are a fixed grid between 0 and the most that can be lost, because
 depends on how bad it is.
 
 Two releases are compared by differences, an answer of the one beside answers of the other, which
-asks only that each release's answers come from one distribution. Answers of one conversation are
-alike, which this does not know.
+asks only that each release's answers come from one distribution, each for itself. Answers to one
+person are alike, which this does not know: the caller counts few of each.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ class CanarySettings(Noun, frozen=True, kw_only=True):
     more: so many find a harm rate that doubled from .05 in 95 of 100."""
     least_judged: Share = 0.8
     """And of all its answers at least this share must be judged."""
+    most_per_person: Annotated[int, Meta(ge=1)] = 4
+    """Of one person's answers, or one conversation's, only the first so many count: they are
+    alike, and the test takes each for a new word."""
     alpha: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     """How often, at most, a release is rolled back that harms no more than is allowed."""
     harm_margin: Annotated[float, Meta(ge=0, lt=1)] = 0.005

@@ -71,13 +71,13 @@ def look(parts: Parts) -> None:
 def seen(parts: Parts, canary: Canary) -> Canary:
     """The trial as it stands now, by what is assessed; nothing is changed."""
     panel = panel_id(parts.settings.panel)
-    new = live(parts.store, canary.release, panel, after=canary.since)
+    on, harmful = parts.settings.canary, parts.settings.policy.max_harm
+    each = on.most_per_person
+    new = live(parts.store, canary.release, panel, after=canary.since, most_per_person=each)
     # Where both answer at once they are compared with each other, else with what was before.
     when = {"after": canary.since} if canary.share < 1 else {"until": canary.since}
-    old = live(parts.store, canary.predecessor, panel, **when)
-    settings = parts.settings
-    harmful = settings.policy.max_harm
-    return judged(canary, new, old, harmful=harmful, on=settings.canary, moment=now())
+    old = live(parts.store, canary.predecessor, panel, most_per_person=each, **when)
+    return judged(canary, new, old, harmful=harmful, on=on, moment=now())
 
 
 def settled(parts: Parts, canary: Canary, *, actor: str = ACTOR) -> None:

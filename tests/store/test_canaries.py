@@ -122,6 +122,23 @@ def test_of_very_many_the_nearest_to_the_trial_are_looked_at(store, say, monkeyp
     assert [a.actual_harm for a in live(store, "release-1", PANEL, until=end).judged] == [0.2, 0.3]
 
 
+def test_few_answers_of_one_person_count(store, say, make_experience):
+    """The first, by subject, else by conversation: one person's many answers are no new word."""
+    experiences.record(
+        store,
+        [
+            make_experience(f"{who}-{n}", model="release-1", **{kind: who})
+            for kind, who in (("subject", "anna"), ("conversation_id", "talk"))
+            for n in range(5)
+        ],
+    )
+    say("alone", judged=False)
+    assert live(store, "release-1", PANEL).answers == 11
+    assert live(store, "release-1", PANEL, most_per_person=2).answers == 5
+    end = store.position()
+    assert live(store, "release-1", PANEL, until=end, most_per_person=2).answers == 5
+
+
 def test_practice_and_quarantined_sources_are_not_people(store, say):
     """Whoever may post can claim any model; the house's own practice is nobody's traffic."""
     say("p", source="practice", harm=0.9)
