@@ -22,11 +22,12 @@ import structlog
 from converters import dataset as datasets
 from converters.build import Order, build_apart
 from converters.folder import discard_partial
+from daemon.canary.watch import begun, require_no_trial
 from daemon.oversight import require_health
 from daemon.serving import put_back, recorded_traffic, settle, sole
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
-from store import cycles, policies, schedule
+from store import cycles, policies, schedule, taints
 from store.errors import Halted, NotEnoughData, NotFound, Rejected
 from store.losses import require_whole
 from store.privacy import erased_among
@@ -71,12 +72,16 @@ def turn(parts: Parts, *, reason: str, line: str = MAIN) -> Cycle:
 
     Returns the cycle as it ended: promoted, held_back, unchanged (nothing new to learn from),
     too_few (experiences) or failed. Raises Busy when
-    another process turns the loop, and Unavailable when it should be tried again later; the
-    cycle then stays as it is and goes on from there.
+    another process turns the loop, Rejected while a release is on trial on the line, and
+    Unavailable when it should be tried again later; the cycle then stays as it is and goes on from
+    there.
     """
     with schedule.holding(parts.store, parts.holder) as fence:
         parts = msgspec.structs.replace(parts, fence=fence.check)
-        cycle = cycles.running(parts.store) or _begin(parts, reason, line)
+        cycle = cycles.running(parts.store)
+        if cycle is None:
+            require_no_trial(parts, line)
+            cycle = _begin(parts, reason, line)
         structlog.contextvars.bind_contextvars(cycle=cycle.id, line=cycle.line)
         try:
             return _steps(parts.on_line(cycle.line), cycle)
@@ -181,19 +186,24 @@ def require_unerased(parts: Parts, dataset: Dataset, parent: str | None = None) 
             f"Something in {dataset.id} was erased while it was learned from.",
             hint="The next cycle learns without it.",
         )
-    if (taught := erased_since(parts, parent)) is not None:
+    if (taught := not_to_be_learned(parts, parent)) is not None:
         raise Halted(
-            f"The parent {parent} learned from {taught}, of which something was erased since.",
+            f"The parent {parent} learned from {taught}.",
             hint="Turn a cycle of the parent's line first, which learns without it.",
         )
 
 
-def erased_since(parts: Parts, release_id: str | None) -> str | None:
-    """A dataset that taught this release or an ancestor and has lost something since, or None."""
+def not_to_be_learned(parts: Parts, release_id: str | None) -> str | None:
+    """What this release or an ancestor learned from and should not have: a dataset that has lost
+    something since, or the cause of a taint. None, where nothing is known against it.
+    """
+    marked = taints.every(parts.store)
     for release in cycles.lineage(parts.store, release_id):
         taught = cycles.of_cycle(parts.store, Dataset, release.cycle_id)
         if taught is not None and erased_among(parts.store, taught.members):
-            return taught.id
+            return f"{taught.id}, of which something was erased since"
+        for taint in marked.get(release.id, ()):
+            return f"what {taint.of} is about, {taint.cause}"
     return None
 
 
@@ -374,11 +384,13 @@ def promote(
             parent=run.parent,
             overridden=override,
         )
-        traffic = traffic_of(release, 1.0, shares=target.shares)
+        canary = begun(held, release)
+        share = 1.0 if canary is None else canary.share
+        traffic = traffic_of(release, share, shares=target.shares)
         before = recorded_traffic(held.store, target, cycle.line)
         switch(target, proven.delivery, traffic, before, journal=held.journal)
         try:
-            cycles.activate(held.store, release, held.fence)
+            cycles.activate(held.store, release, held.fence, canary=canary)
         except BaseException:
             put_back(held, cycle.line)
             raise
@@ -498,7 +510,7 @@ def _begins_with(parts: Parts, line: str) -> str | None:
         return None
     if settings.parent == line:
         generations = len(list(cycles.lineage(parts.store, release.id)))
-        if generations >= settings.rebase_every or erased_since(parts, release.id) is not None:
+        if generations >= settings.rebase_every or not_to_be_learned(parts, release.id):
             return None
     return release.id
 

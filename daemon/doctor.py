@@ -27,9 +27,10 @@ from daemon.service import running_daemon
 from daemon.serving import recorded_traffic
 from daemon.settings import Settings
 from daemon.sockets import bind
+from daemon.webhooks.delivery import waiting as untold
 from daemon.wiring import at_work, open_target, read_store, vouch_for_panel
 from scorers import guards
-from store import keys, losses, sources
+from store import canaries, cycles, keys, losses, sources, taints
 from store.engine import (
     has_reset_bug,
     in_our_words,
@@ -56,6 +57,8 @@ SLOW_SYNC_SECONDS = 0.05
 NO_SYNC_SECONDS = 10e-6
 """No disk is that fast: what is synced there is gone after a power cut."""
 CLOCK_TOLERANCE = timedelta(minutes=1)
+LATE = timedelta(minutes=1)
+"""After so long a message of the webhook should have been taken."""
 
 
 class Check(Noun, frozen=True, kw_only=True):
@@ -263,6 +266,8 @@ def _store(settings: Settings) -> Iterator[Check]:
             yield _clock(store)
             yield _keys(store)
             yield _sources(store)
+            yield _releases(settings, store)
+            yield from _webhook(settings, store)
     except BhavanaError as error:
         yield _fail("store", error.message, error.hint or "Run `bhavana store verify`.")
     except (SQLAlchemyError, msgspec.DecodeError, TypeError, ValueError) as error:
@@ -394,3 +399,36 @@ def _sources(store: StoreReader) -> Check:
             "Look at what they post, then `bhavana sources set NAME untrusted` or trusted.",
         )
     return _ok("sources", f"{len(known)} known, none in quarantine")
+
+
+def _releases(settings: Settings, store: StoreReader) -> Check:
+    """What serves that should not, and what waits for a person."""
+    target, marked = settings.trainer.target, taints.every(store)
+    serving = [cycles.current_release(store, target, line) for line in settings.line_names]
+    names = [release.id for release in serving if release is not None]
+    if tainted := [name for name in names if name in marked]:
+        causes = {f"{taint.cause} {taint.of}" for name in tainted for taint in marked[name]}
+        return _warn(
+            "releases",
+            f"tainted and in service: {', '.join(tainted)} ({', '.join(sorted(causes))})",
+            "`bhavana cycle` learns without it, `bhavana rollback` takes it out of service.",
+        )
+    asked = [c.release for c in canaries.undecided(store) if c.state == "asked"]
+    if asked:
+        return _warn(
+            "releases",
+            f"on trial, and nobody has said whether it stays: {', '.join(asked)}",
+            "`bhavana canary show`, then `bhavana canary accept` or `rollback`.",
+        )
+    return _ok("releases", ", ".join(names) or "the untouched base serves")
+
+
+def _webhook(settings: Settings, store: StoreReader) -> Iterator[Check]:
+    if not settings.webhook.url:
+        return
+    late = [event for event in untold(store, settings.webhook) if event.recorded_at < now() - LATE]
+    if late:
+        said = f"{len(late)} messages wait, the oldest since {late[0].recorded_at:%Y-%m-%d %H:%M}"
+        yield _warn("webhook", said, "Look at the daemon's log: webhook_waits says why.")
+    else:
+        yield _ok("webhook", "nothing waits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,9 +12,9 @@ from starlette.responses import HTMLResponse, Response
 
 from daemon.keyring import KeyRing
 from daemon.people import as_json, described
-from store import cycles
+from store import cycles, taints
 from store.events import Store, StoreReader
-from store.records import IDENTIFIER, Evaluation, Noun, Outcome, Override, Release
+from store.records import IDENTIFIER, Evaluation, Noun, Outcome, Override, Release, Taint
 from trainer.report.facts import facts_of
 from trainer.report.page import page, policy
 
@@ -32,6 +33,8 @@ class EvaluationBrief(Noun, frozen=True, kw_only=True):
     """What it became; None where it was held back."""
     overridden: Override | None
     """By whose word it was promoted although it did not pass."""
+    tainted: bool = False
+    """What it became learned from what was erased since, or from poison."""
 
 
 class EvaluationList(Noun, frozen=True, kw_only=True):
@@ -46,6 +49,8 @@ class EvaluationShown(Noun, frozen=True, kw_only=True):
     summary: str
     evaluation: Evaluation
     release: Release | None
+    taints: tuple[Taint, ...] = ()
+    """Of that release: what it learned from and should not have."""
 
 
 SCHEMAS = (EvaluationList, EvaluationShown)
@@ -54,9 +59,11 @@ SCHEMAS = (EvaluationList, EvaluationShown)
 def listed(store: StoreReader) -> EvaluationList:
     """Every evaluation in brief, the newest first."""
     releases = {r.evaluation_id: r for r in cycles.every(store, Release)}
+    marked = taints.every(store)
     return EvaluationList(
         evaluations=tuple(
-            _brief(e, releases.get(e.id)) for e in reversed(cycles.every(store, Evaluation))
+            _brief(e, releases.get(e.id), marked.keys())
+            for e in reversed(cycles.every(store, Evaluation))
         )
     )
 
@@ -64,12 +71,18 @@ def listed(store: StoreReader) -> EvaluationList:
 def shown(store: StoreReader, evaluation_id: str) -> EvaluationShown:
     """One evaluation. Raises NotFound."""
     facts = facts_of(store, evaluation_id)
+    release = facts.release
     return EvaluationShown(
-        summary=facts.summary, evaluation=facts.evaluation, release=facts.release
+        summary=facts.summary,
+        evaluation=facts.evaluation,
+        release=release,
+        taints=() if release is None else taints.every(store).get(release.id, ()),
     )
 
 
-def _brief(evaluation: Evaluation, release: Release | None) -> EvaluationBrief:
+def _brief(
+    evaluation: Evaluation, release: Release | None, marked: Collection[str]
+) -> EvaluationBrief:
     return EvaluationBrief(
         id=evaluation.id,
         finished_at=evaluation.finished_at,
@@ -77,6 +90,7 @@ def _brief(evaluation: Evaluation, release: Release | None) -> EvaluationBrief:
         outcomes={v.gate: v.outcome for v in evaluation.verdicts},
         release=None if release is None else release.id,
         overridden=None if release is None else release.overridden,
+        tainted=release is not None and release.id in marked,
     )
 
 

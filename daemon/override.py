@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 from msgspec.structs import replace
 
+from daemon.canary.watch import require_no_trial
 from daemon.cycle import (
     gates_now,
     promote,
@@ -93,7 +94,7 @@ def foretell(
     if word is None:
         _require_passed(evaluation)
     cycle, run, dataset = _lineage(parts, evaluation)
-    _require_valid(parts, evaluation, dataset)
+    _require_valid(parts, cycle, evaluation, dataset)
     previous = require_compared_with(parts, cycle, evaluation)
     name, adapter, target = release_name(cycle), Path(run.path) / "adapter", parts.target
     base = locate(parts.settings.trainer.base)
@@ -106,7 +107,11 @@ def foretell(
         base=base,
     )
     tell(f"archive:\ncopy {adapter} to {parts.archive.folder / name}")
-    told(target, delivery, Traffic(release=name), tell=tell)
+    share = parts.settings.canary.first_share(shares=target.shares)
+    traffic = Traffic(release=name)
+    if share < 1:
+        traffic = Traffic(release=previous, canary=name, share=share)
+    told(target, delivery, traffic, tell=tell)
     tell(f"record: {name} serves on {cycle.line} at {target.name}, after {previous or 'the base'}")
     tell("retire:")
     target.retire([one for one in (name, previous) if one is not None], cycle.line)
@@ -172,7 +177,7 @@ def _found(parts: Parts, evaluation_id: str) -> Evaluation:
 def _promoted(parts: Parts, evaluation: Evaluation, word: Override | None) -> Release:
     with _holding(parts) as held:
         cycle, run, dataset = _lineage(held, evaluation)
-        _require_valid(held, evaluation, dataset)
+        _require_valid(held, cycle, evaluation, dataset)
         # What a probe of an earlier try found says nothing of this one.
         shutil.rmtree(held.settings.data / "probes" / release_name(cycle), ignore_errors=True)
         try:
@@ -181,7 +186,8 @@ def _promoted(parts: Parts, evaluation: Evaluation, word: Override | None) -> Re
             settle(held, cycle.line, release_name(cycle))
 
 
-def _require_valid(parts: Parts, evaluation: Evaluation, dataset: Dataset) -> None:
+def _require_valid(parts: Parts, cycle: Cycle, evaluation: Evaluation, dataset: Dataset) -> None:
+    require_no_trial(parts, cycle.line)
     if evaluation.gates_hash != gates_now(parts):
         raise IntegrityError(
             f"The gates are no longer those of {evaluation.id}: its verdicts are void.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import to_builtins
@@ -13,7 +13,7 @@ from daemon.settings import Settings
 from daemon.training import under_way
 from daemon.wiring import at_work, judge_costs
 from scorers.panel import panel_id
-from store import cycles, experiences, reviews, schedule
+from store import canaries, cycles, experiences, reviews, schedule, taints
 from store.events import Store
 from store.records import MAIN, Comparison, Cycle, Dataset, Evaluation, Verdict, now
 
@@ -51,8 +51,12 @@ def _line(store: Store, settings: Settings, line: str) -> dict[str, Any]:
     release = cycles.current_release(store, settings.trainer.target, line)
     last = cycles.last(store, line)
     planned = schedule.schedule(store, schedule.of_line(line))
+    canary = canaries.open_on(store, settings.trainer.target, line)
+    marked = () if release is None else taints.every(store).get(release.id, ())
     return {
         "release": None if release is None else release.id,
+        "canary": None if canary is None else to_builtins(canary),
+        "taints": [to_builtins(taint) for taint in marked],
         "parent": None if release is None else release.parent,
         "last_cycle": None if last is None else {"id": last.id, "state": last.state},
         "next_run_at": None if planned is None else planned.next_run_at.isoformat(),
@@ -118,6 +122,7 @@ def status_text(store: Store, settings: Settings) -> str:
         word = release["overridden"]
         lines.append(f"overridden   by {word['actor']}: {word['reason']}")
         lines.append(f"             {', '.join(word['verdicts'])} held it back")
+    lines += _standing(s["lines"])
     lines.append(f"next cycle   {s['next_run_at'] or 'when the daemon runs'}")
     for name, line in s["lines"].items():
         if name != MAIN:
@@ -128,6 +133,20 @@ def status_text(store: Store, settings: Settings) -> str:
     if evaluation is not None:
         lines += ["", f"gates of {evaluation.cycle_id}", *table(evaluation.verdicts)]
     return "\n".join(lines)
+
+
+def _standing(lines: Mapping[str, Any]) -> Iterator[str]:
+    """What is on trial, and what is tainted, on each line."""
+    for name, line in lines.items():
+        of = "" if name == MAIN else f" on {name}"
+        if (canary := line["canary"]) is not None:
+            share = f"{canary['share']:.0%} of the traffic"
+            stands = f"{canary['state']}, {share}, until {canary['until']}"
+            yield f"on trial     {canary['release']}{of}: {stands}"
+            if canary["state"] == "asked":
+                yield f"             {canary['detail']}: `bhavana canary show`, accept or rollback"
+        for taint in line["taints"]:
+            yield f"tainted      {taint['release']}{of}: {taint['cause']} ({taint['of']})"
 
 
 def _last_evaluation(store: Store) -> Evaluation | None:

@@ -27,6 +27,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from daemon import metrics, sockets
 from daemon.api import Front, make_app
+from daemon.canary.watch import look
 from daemon.connections import Server
 from daemon.cycle import give_up, turn
 from daemon.erasure import retain_daily
@@ -34,11 +35,13 @@ from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.oversight import health
 from daemon.refit import nightly, withdraw_unlearnable
+from daemon.revocation import follow
 from daemon.serving import serve_what_is_recorded
 from daemon.settings import ServerSettings, Settings
+from daemon.webhooks.delivery import Courier
 from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
-from store import cycles, schedule
+from store import canaries, cycles, schedule
 from store.errors import BhavanaError, Busy, Misconfigured, StorageFault, Unavailable
 from store.records import MAIN, Noun, now
 from trainer.job import write_record
@@ -51,6 +54,8 @@ SERVING_SECONDS = 60.0
 """How often is looked whether the target serves what is recorded."""
 OVERSIGHT_SECONDS = 600.0
 """How often the panel's health is looked at, and whether a refit is due."""
+FOLLOW_SECONDS = 5.0
+"""How often is looked whether there is something to revoke, or to tell."""
 LOCK_SECONDS = 0.5
 MOST_FAILURES = 5
 """A cycle that an unforeseen error ends this often is given up, so that others can run."""
@@ -142,6 +147,8 @@ class Service:
             lambda: self.parts.settings.panel,
             vouch=lambda stop: vouch_for_panel(self.parts.settings, stop),
         )
+        self._courier = Courier()
+        self._next_look = 0.0
         self._storage_fault: StorageFault | None = None
         parts.store.writer.on_storage_fault = self._end_for_storage
 
@@ -204,7 +211,7 @@ class Service:
     # --- the clock ------------------------------------------------------------------------
 
     def _start_clock(self) -> None:
-        def every(seconds: float, function: Callable[[], None], **first: datetime) -> None:
+        def every(seconds: float, function: Callable[[], object], **first: datetime) -> None:
             self._clock.add_job(
                 function,
                 IntervalTrigger(seconds=seconds),
@@ -218,6 +225,9 @@ class Service:
         every(schedule.LEASE_SECONDS / 3, self._renew)
         every(KEY_USES_SECONDS, self._note_key_uses)
         every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
+        every(FOLLOW_SECONDS, lambda: follow(self.parts))
+        every(FOLLOW_SECONDS, lambda: self._courier.deliver(self.parts))
+        every(TICK_SECONDS, self._watch)
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
         every(SERVING_SECONDS, self._keep_serving, next_run_time=now())
@@ -236,6 +246,15 @@ class Service:
         else:
             metrics.PANEL_TRUSTED.set(1)
             log.info("panel_trusted", cases=verdict.cases, panel=verdict.panel[:12])
+
+    def _watch(self) -> None:
+        """Looks at the releases on trial, beside a cycle: harm does not wait for a training."""
+        if time.monotonic() >= self._next_look and not self.parts.stop.is_set():
+            self._next_look = time.monotonic() + 60 * self.parts.settings.canary.look_minutes
+            try:
+                look(self.parts)
+            except BhavanaError as error:
+                log.warning("canaries_not_looked_at", error=str(error))
 
     def _keep_serving(self) -> None:
         """Puts right what a kill left at the target; one that cannot be asked is told, once."""
@@ -328,13 +347,16 @@ class Service:
         """Why a cycle should turn now, on which line, and whether its turn was taken for it.
 
         None where nothing is due. Each line has a schedule of its own; those that are due together
-        take turns in order.
+        take turns in order. A line whose release is on trial waits for the end of it.
         """
         store = self.parts.store
         interrupted = cycles.running(store)
         if interrupted is not None:
             return interrupted.reason, interrupted.line, False
+        on_trial = {(c.target, c.line) for c in canaries.undecided(store)}
         for line in self.parts.settings.line_names:
+            if (self.parts.target.name, line) in on_trial:
+                continue
             if self._take_due(schedule.of_line(line)):
                 return "schedule", line, True
         return None

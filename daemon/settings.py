@@ -17,13 +17,15 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct, field, structs
 
+from daemon.canary.settings import CanarySettings
 from daemon.limits import LimitSettings
 from daemon.lines import RELEASE, LineSettings, before_its_own, circular, mixture_of
+from daemon.webhooks.settings import WebhookSettings
 from scorers import SCORERS
 from scorers.oversight import OversightSettings
 from scorers.settings import PanelSettings
 from store.errors import Misconfigured
-from store.records import LINE, MAIN, PHASES, Line, Noun, Policy
+from store.records import LINE, MAIN, PHASES, Line, Noun, Policy, Remedy
 from store.redaction import RedactionSettings
 from trainer.gates.gate import Rule
 from trainer.gates.presets import Preset, rules
@@ -98,6 +100,20 @@ class RetentionSettings(Noun, frozen=True, kw_only=True):
         return tuple((consented, days) for consented, days in both if days)
 
 
+class RevocationSettings(Noun, frozen=True, kw_only=True):
+    """What is done about a release in service that learned from what it should not have.
+
+    warn: it is marked, for all to see. retrain: a cycle is due at once, which begins from the
+    untouched base. roll_back: its line serves the newest release before it that is not marked,
+    or the base, at once. Whatever is chosen, nothing is trained on from a marked release.
+    """
+
+    on_erasure: Remedy = "warn"
+    """Words that it learned from were erased."""
+    on_poison: Remedy = "warn"
+    """A person found that a source or what came with a key is poison."""
+
+
 EMBEDDED_RECIPE = Recipe(adapter_scale=0.3)
 """Measured on the embedded base, one training at several shares: all of what it learned declines
 45 % of what harms, and a fifth of its other answers go in circles; at 0.4 it declines a tenth of
@@ -142,6 +158,9 @@ class Settings(Noun, frozen=True, kw_only=True):
     targets: TargetsSettings = field(default_factory=TargetsSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
     lines: dict[Line, LineSettings] = field(default_factory=dict)
+    canary: CanarySettings = field(default_factory=CanarySettings)
+    revocation: RevocationSettings = field(default_factory=RevocationSettings)
+    webhook: WebhookSettings = field(default_factory=WebhookSettings)
 
     @property
     def line_names(self) -> tuple[str, ...]:
@@ -237,6 +256,7 @@ def load(
         problems += settings.panel.judge.faults()
     if settings.trainer.target == "cloudflare":
         problems += settings.targets.cloudflare.faults()
+    problems += settings.webhook.faults()
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)

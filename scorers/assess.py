@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -188,24 +188,32 @@ def assess_pending(
     command: Sequence[str] | None = None,
     stop: threading.Event | None = None,
     holder: str | None = None,
+    models: Collection[str] | None = None,
 ) -> int:
     """Assesses what this panel has not seen up to a position; returns how many were recorded.
 
     Every batch is committed by itself, so that a kill loses at most one and a repeat is
-    harmless. `on_progress` is told the count after each. A `holder` that was killed has its own
-    claims again at once. Raises ChildFailed, Misconfigured, and Unavailable when `stop` was set
-    or a scorer cannot reach what it asks; what is not assessed then is pending as before.
+    harmless. `on_progress` is told the count after each. `models`: only what these said. A `holder`
+    that was killed has its own claims again at once. Raises ChildFailed, Misconfigured, and
+    Unavailable when `stop` was set or a scorer cannot reach what it asks; what is not assessed then
+    is pending as before.
     """
     panel = panel_id(settings)
-    if not recorded.unassessed(store, panel, as_of=as_of, limit=1):
+
+    def is_pending() -> bool:
+        return bool(recorded.unassessed(store, panel, as_of=as_of, limit=1, models=models))
+
+    if not is_pending():
         return 0
     done = 0
     size = batch_of(settings)
     stop = stop or threading.Event()
     holder = holder or new_id("assess")
     with _giving_back(store, panel, holder), worker(settings, command, patient=True) as child:
-        while recorded.unassessed(store, panel, as_of=as_of, limit=1):
-            batch = recorded.claim(store, panel, as_of=as_of, holder=holder, limit=size)
+        while is_pending():
+            batch = recorded.claim(
+                store, panel, as_of=as_of, holder=holder, limit=size, models=models
+            )
             if not batch:  # other workers are at the rest of it
                 if stop.wait(POLL_SECONDS):
                     raise Unavailable("Stopping; what is not assessed yet will be.")

@@ -33,6 +33,7 @@ BESIDE = (
     tables.draws,
     tables.key_uses,
     tables.schedules,
+    tables.cursors,
 )
 """What is copied as it is beside the events; leases belong to running processes."""
 COPIED = (tables.events, tables.heads, *BESIDE, *tables.PROJECTIONS)

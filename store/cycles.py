@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Select, Table, select
 
-from store import log, tables
+from store import canaries, log, tables
 from store.engine import in_our_words
 from store.errors import Conflict
 from store.events import Store, StoreReader, bodies
 from store.log import Fact, Guard
 from store.projections import Activation
-from store.records import MAIN, Cycle, Dataset, Evaluation, Noun, Release, TrainingRun, new_id
+from store.records import (
+    MAIN,
+    Canary,
+    Cycle,
+    Dataset,
+    Evaluation,
+    Noun,
+    Release,
+    TrainingRun,
+    new_id,
+)
 
 Record = TypeVar("Record", Dataset, TrainingRun, Evaluation, Release)
 
@@ -120,12 +130,16 @@ def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
 
 
 def activate(
-    store: Store, release: Release, fence: Guard | None = None, *, share: float = 1.0
+    store: Store,
+    release: Release,
+    fence: Guard | None = None,
+    *,
+    canary: Canary | None = None,
 ) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction.
 
-    With it the override that let it in, where there is one. `share`: how much of its line's
-    traffic it answers for now.
+    With it the override that let it in, where there is one, and the trial that it begins with,
+    which says how much of its line's traffic it answers for now.
 
     Raises Conflict when its line has meanwhile come to serve another one than its predecessor.
     """
@@ -134,7 +148,7 @@ def activate(
         line=release.line,
         release_id=release.id,
         reason="promoted",
-        share=share,
+        share=1.0 if canary is None else canary.share,
     )
     stream = f"cycle/{release.cycle_id}"
     published, *_ = store.append(
@@ -152,6 +166,7 @@ def activate(
                 noun=activation,
             ),
             *_overriding(release),
+            *(() if canary is None else (canaries.changed(canary),)),
         ],
         fence=_serving(release, {release.previous, release.id}, fence),
     )
@@ -167,10 +182,13 @@ def _overriding(release: Release) -> list[Fact]:
     return [Fact(type=kind, stream=stream, key=f"{stream}/{kind}", noun=release.overridden)]
 
 
-def roll_back(store: Store, release: Release, *, reason: str, actor: str) -> None:
+def roll_back(
+    store: Store, release: Release, *, reason: str, actor: str, also: Sequence[Fact] = ()
+) -> None:
     """Notes that the line of this release serves its predecessor again.
 
-    Raises Conflict when the line serves another one than this release.
+    `also`: what else follows, in the same transaction. Raises Conflict when the line serves another
+    one than this release.
     """
     fact = Fact(
         type="release.activated",
@@ -180,7 +198,25 @@ def roll_back(store: Store, release: Release, *, reason: str, actor: str) -> Non
             target=release.target, line=release.line, release_id=release.previous, reason=reason
         ),
     )
-    store.append_one(fact, actor=actor, fence=_serving(release, {release.id}))
+    store.append([fact, *also], actor=actor, fence=_serving(release, {release.id}))
+
+
+def settle(
+    store: Store, release: Release, passed: Fact, *, actor: str, fence: Guard | None = None
+) -> None:
+    """Notes that the release's trial is over and all of its line's traffic is its own.
+
+    Raises Conflict when the line serves another one than this release.
+    """
+    fact = Fact(
+        type="release.activated",
+        stream=f"target/{release.target}",
+        key=f"release/{release.id}/settled",
+        noun=Activation(
+            target=release.target, line=release.line, release_id=release.id, reason="passed"
+        ),
+    )
+    store.append([fact, passed], actor=actor, fence=_serving(release, {release.id}, fence))
 
 
 def _serving(release: Release, expected: set[str | None], fence: Guard | None = None) -> Guard:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
 
 from store import bulk, keys, sources
 from store.engine import in_our_words
@@ -271,13 +271,23 @@ def _trust_in(key: ApiKey | None, tiers: Mapping[str, Tier], moment: datetime) -
     return tiers[key.source]
 
 
-def unassessed(store: Store, panel: str, *, as_of: int, limit: int = BATCH) -> list[Experience]:
-    """Experiences up to a position that this panel has not assessed, oldest first."""
+def unassessed(
+    store: Store,
+    panel: str,
+    *,
+    as_of: int,
+    limit: int = BATCH,
+    models: Collection[str] | None = None,
+) -> list[Experience]:
+    """Experiences up to a position that this panel has not assessed, oldest first.
+
+    `models`: only what these said.
+    """
     done = and_(assessments.c.experience_id == experiences.c.id, assessments.c.panel == panel)
     query = (
         bodies(experiences)
         .outerjoin(assessments, done)
-        .where(experiences.c.position <= as_of, assessments.c.position.is_(None))
+        .where(experiences.c.position <= as_of, assessments.c.position.is_(None), *_said_by(models))
         .order_by(experiences.c.position)
         .limit(limit)
     )
@@ -288,8 +298,18 @@ def unassessed(store: Store, panel: str, *, as_of: int, limit: int = BATCH) -> l
         ]
 
 
+def _said_by(models: Collection[str] | None) -> tuple[ColumnElement[bool], ...]:
+    return () if models is None else (experiences.c.model.in_(models),)
+
+
 def claim(
-    store: Store, panel: str, *, as_of: int, holder: str, limit: int = BATCH
+    store: Store,
+    panel: str,
+    *,
+    as_of: int,
+    holder: str,
+    limit: int = BATCH,
+    models: Collection[str] | None = None,
 ) -> list[Experience]:
     """Experiences that this panel has not assessed and nobody else works at, oldest first.
 
@@ -315,6 +335,7 @@ def claim(
                 experiences.c.position <= as_of,
                 assessments.c.position.is_(None),
                 claims.c.position.is_(None),
+                *_said_by(models),
             )
             .order_by(experiences.c.position)
             .limit(limit)

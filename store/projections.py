@@ -16,6 +16,7 @@ from store.records import (
     MAIN,
     ApiKey,
     Assessment,
+    Canary,
     ConsentChange,
     Cycle,
     Dataset,
@@ -27,6 +28,7 @@ from store.records import (
     Loss,
     Noun,
     Override,
+    Poison,
     PolicyChange,
     Refit,
     Release,
@@ -34,6 +36,7 @@ from store.records import (
     Review,
     Source,
     Tagging,
+    Taint,
     TrainingRun,
 )
 from store.redaction import is_withheld
@@ -76,6 +79,7 @@ def _experience(e: Experience) -> Row:
         "withheld": is_withheld(e),
         "category": e.context.category,
         "difficulty": e.context.difficulty,
+        "model": e.model,
     }
 
 
@@ -135,6 +139,16 @@ def _cycle(c: Cycle) -> Row:
     return {"id": c.id, "state": c.state, "line": c.line}
 
 
+def _canary(c: Canary) -> Row:
+    return {
+        "id": c.id,
+        "release_id": c.release,
+        "target": c.target,
+        "line": c.line,
+        "state": c.state,
+    }
+
+
 def _key(k: ApiKey) -> Row:
     return {"id": k.id, "revoked": k.revoked_at is not None}
 
@@ -176,6 +190,9 @@ KINDS: dict[str, Kind] = {
         lambda a: {"target": a.target, "line": a.line, "release_id": a.release_id},
         replaces=("target", "line"),
     ),
+    "release.tainted": Kind(Taint, tables.taints, lambda t: {"release_id": t.release}),
+    "canary.changed": Kind(Canary, tables.canaries, _canary, replaces=("id",)),
+    "poison.found": Kind(Poison, None, lambda _: {}),
     "heads.refitted": Kind(Refit, tables.refits, _refit, members=lambda r: r.members),
     "cycle.started": Kind(Cycle, tables.cycles, _cycle),
     "cycle.finished": Kind(Cycle, tables.cycles, _cycle, replaces=("id",)),

@@ -658,6 +658,101 @@ class ReleaseStep(Noun, frozen=True, kw_only=True):
     at: datetime
 
 
+CanaryState = Literal["watching", "extended", "asked", "passed", "failed"]
+"""asked: a person has to say, because too little was seen or it is worse in another way than harm.
+passed and failed are the end of it."""
+Measure = Literal["harm", "principles", "thumbs", "refusal"]
+
+
+class Contrast(Noun, frozen=True, kw_only=True):
+    """What live answers of a release say against it, in one way."""
+
+    measure: Measure
+    """harm: share of its answers that do harm. principles: how far the weighted score is from the
+    best, 0..1. thumbs: share that are down. refusal: share of answers that decline."""
+    beside: Literal["predecessor", "bound"]
+    n: int
+    """Its answers, or thumbs, that were compared."""
+    value: float
+    """Of the release; 0..1, less is better."""
+    other: float | None = None
+    """Of the predecessor, on as many answers or more."""
+    allowed: float
+    """The predecessor's and this much more; of a bound, this much."""
+    evidence: float
+    """How strongly they speak against it: an e-value, the highest there was."""
+    needed: float
+    """From here on it is worse, whatever the number of looks."""
+
+    @property
+    def crossed(self) -> bool:
+        """Whether it is worse than is allowed."""
+        return self.evidence >= self.needed
+
+
+class Canary(Noun, frozen=True, kw_only=True):
+    """A release's trial with people, as it stands; every change of it is an event."""
+
+    id: Identifier
+    release: Identifier
+    previous: Identifier | None
+    """Whom it is compared with; None: the untouched base."""
+    predecessor: Name
+    """The same as answers name it: a release's id, or the base's name."""
+    target: str
+    line: Line = MAIN
+    share: float
+    """Of the traffic: 1, where the target cannot share it."""
+    since: int
+    """Position in the log from which on answers are of the trial."""
+    state: CanaryState = "watching"
+    began_at: datetime
+    until: datetime
+    """When it is decided, unless harm decides sooner."""
+    extensions: int = 0
+    answers: int = 0
+    """Live answers of the release."""
+    judged: int = 0
+    """Those of them of which the panel could say whether they do harm."""
+    contrasts: tuple[Contrast, ...] = ()
+    detail: str = ""
+    """Why it is as it is."""
+    changed_at: datetime
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be decided."""
+        return self.state not in ("passed", "failed")
+
+
+Remedy = Literal["warn", "retrain", "roll_back"]
+"""What is done about a release that learned from what it should not have."""
+
+
+class Taint(Noun, frozen=True, kw_only=True):
+    """A mark on a release: it learned from words that are gone, or from poison. It stays."""
+
+    release: Identifier
+    cause: Literal["erasure", "poison"]
+    of: Identifier
+    """The erasure's or the poison's id."""
+    through: Identifier | None = None
+    """The release that it was trained on from, which learned from them; None: it did so itself."""
+    policy: Remedy
+    """What was to be done about it."""
+    tainted_at: datetime
+
+
+class Poison(Noun, frozen=True, kw_only=True):
+    """A person found that what came from a source, or with a key, is meant to do harm."""
+
+    id: Identifier
+    scope: Literal["source", "key"]
+    name: Name
+    reason: Text
+    found_at: datetime
+
+
 CycleState = Literal["running", "promoted", "held_back", "unchanged", "too_few", "failed"]
 """unchanged: nothing new to learn from. too_few: the policy admits too few experiences."""
 

@@ -123,6 +123,14 @@ experiences = Table(
     Column("withheld", Boolean, nullable=False),  # its words were not stored
     Column("category", String(16)),
     Column("difficulty", String(16)),
+    Column("model", String(128)),  # who answered
+)
+Index(
+    "ix_experiences_model_position",
+    experiences.c.model,
+    experiences.c.position,
+    sqlite_where=experiences.c.model.is_not(None),
+    postgresql_where=experiences.c.model.is_not(None),
 )
 for _name in ("conversation", "subject"):
     _given = experiences.c[_name].is_not(None)
@@ -268,6 +276,24 @@ current_releases = Table(
     Column("release_id", ID),
 )
 
+canaries = Table(
+    "canaries",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("position", POSITION, nullable=False),
+    Column("release_id", ID, nullable=False),
+    Column("target", String(64), nullable=False),
+    Column("line", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+)
+
+taints = Table(
+    "taints",
+    metadata,
+    _position(),
+    Column("release_id", ID, nullable=False, index=True),
+)
+
 policies = Table("policies", metadata, _position())
 
 api_keys = Table(
@@ -306,6 +332,8 @@ PROJECTIONS = (
     refits,
     cycles,
     current_releases,
+    canaries,
+    taints,
     policies,
     api_keys,
     tallies,
@@ -362,6 +390,14 @@ schedules = Table(
     Column("name", String(64), primary_key=True),
     Column("next_run_at", TIME, nullable=False),
     Column("last_run_at", TIME),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    # Up to where in the log somebody has read who acts on what stands there.
+    Column("name", String(64), primary_key=True),
+    Column("position", POSITION, nullable=False),
 )
 
 leases = Table(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, type_coerce
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.types import NullType
 
-from store import experiences, refits, reviews, tables, tags
+from store import canaries, experiences, refits, reviews, tables, tags, taints
 from store.log import EMPTY_CHAIN, ERASED, ERASED_STREAM, SEAL_EVERY, Fact, Head, link
 from store.losses import ACCEPT, Gap, without
 from store.projections import KINDS, Projected, project
@@ -66,6 +66,9 @@ IDENTITY: dict[str, Identity] = {
     "release.published": _step("release.published"),
     "release.step": lambda step: (f"release/{step.release}", None),
     "release.activated": lambda activation: (f"target/{activation.target}", None),
+    "release.tainted": _of(taints.tainted),
+    "canary.changed": _of(canaries.changed),
+    "poison.found": _same("poison"),
     "heads.refitted": _of(refits.refitted),
     "cycle.started": _cycle("started"),
     "cycle.finished": _cycle("finished"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +16,7 @@ import typer
 
 from daemon.settings import Settings, find_config, load
 from store.errors import Rejected
+from store.records import Taint
 from trainer.job import Heartbeat
 
 app = typer.Typer(
@@ -35,6 +36,14 @@ OfLine = Annotated[str, typer.Option("--line", help="The line of releases that i
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Tell every step and request; change nothing.")
+]
+
+Poisoned = Annotated[
+    str | None,
+    typer.Option(
+        help="Why what came so far is poison: releases that learned from it are marked, and "
+        "revocation.on_poison says what is done about them."
+    ),
 ]
 
 Reviewer = Annotated[
@@ -74,6 +83,12 @@ def login() -> str:
         raise Rejected(
             "You are logged in without a name.", hint="Say who decides: --as."
         ) from error
+
+
+def told_of(taints: Sequence[Taint]) -> str:
+    """Which releases were marked, for people."""
+    names = sorted({taint.release for taint in taints})
+    return f"Tainted: {', '.join(names)}." if names else "No release learned from it."
 
 
 def show(value: Any, as_json: bool, text: Callable[[], str]) -> None:

@@ -64,7 +64,8 @@ def show_evaluation(
         write_atomically(html, page(facts).encode())
         click.echo(f"{html} holds the page.", err=True)
     table = report.table(facts.evaluation.verdicts)
-    show(told, as_json, lambda: "\n".join([*table, "", *lines(facts)]))
+    marks = [f"tainted: {taint.cause} ({taint.of})" for taint in told.taints]
+    show(told, as_json, lambda: "\n".join([*table, "", *lines(facts), *marks]))
 
 
 @app.command()
@@ -115,6 +116,7 @@ def _line(e: EvaluationBrief) -> str:
     ended = "passed" if e.passed else f"held back ({', '.join(held) or 'no gate was asked'})"
     word = "" if e.overridden is None else f" by the word of {e.overridden.actor}"
     became = "" if e.release is None else f", promoted{word} as {e.release}"
+    became += ", which is tainted" if e.tainted else ""
     return f"{e.id}  {e.finished_at:%Y-%m-%d %H:%M}  {ended}{became}"
 
 

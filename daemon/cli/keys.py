@@ -9,8 +9,10 @@ import click
 import msgspec
 import typer
 
-from daemon.cli.app import AsJson, app, settings, show
-from daemon.wiring import open_store
+from daemon import logs
+from daemon.cli.app import AsJson, Poisoned, app, settings, show, told_of
+from daemon.revocation import tell_poison
+from daemon.wiring import open_store, wire
 from store import keys, privacy
 from store.events import Store
 from store.records import ApiKey, now
@@ -123,16 +125,29 @@ def _state(key: ApiKey) -> str:
     return "expired" if key.expires_at is not None and key.expires_at <= now() else "active"
 
 
+def _still_learned_from(key: ApiKey) -> str:
+    return (
+        f"What it posted is of the source {key.source}, which is learned from as before: "
+        "quarantine that, or erase what is poison."
+    )
+
+
 @group.command()
-def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
+def revoke(key_id: KeyId, poisoned: Poisoned = None, as_json: AsJson = False) -> None:
     """Revoke a key; it is refused within a second. Lists what learned from what it posted.
 
     With --json, the ids of the experiences, too. Safe to repeat: the list is as of now.
     """
-    with _store() as store:
+    parts = wire(settings())
+    with parts.store as store:
         key = keys.revoke(store, key_id, actor=ACTOR)
         posted = privacy.of_key(store, key_id)
         went = msgspec.structs.asdict(privacy.where_it_went(store, posted))
+        if poisoned is not None:
+            logs.set_up()
+            marked = tell_poison(parts, "key", key_id, reason=poisoned, actor=ACTOR)
+            click.echo(told_of(marked), err=True)
+            click.echo(_still_learned_from(key), err=True)
 
     def text() -> str:
         learned = [

@@ -12,6 +12,7 @@ import typer
 from converters.constitution.compose import examples
 from converters.constitution.exports import experience as as_experience
 from daemon import logs, practice, report
+from daemon.canary.watch import require_no_trial
 from daemon.cli.app import (
     AsJson,
     OfLine,
@@ -50,6 +51,7 @@ def cycle(line: OfLine = MAIN, as_json: AsJson = False) -> None:
     configured = settings()
     configured.of_line(line)
     parts = wire(configured)
+    require_no_trial(parts, line)
     progress = ProgressLine()
     try:
         address = running_daemon(configured.data)

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 import click
 import typer
 
-from daemon.cli.app import AsJson, app, settings, show
+from daemon import logs
+from daemon.cli.app import AsJson, Poisoned, app, settings, show, told_of
 from daemon.erasure import Receipt
 from daemon.erasure import erase as erase_everywhere
-from daemon.wiring import open_store
+from daemon.revocation import tell_poison
+from daemon.wiring import open_store, wire
 from store import experiences, sources
 from store.errors import Rejected
 from store.privacy import Scope
@@ -126,15 +128,20 @@ def set_tier(
     days: Annotated[
         float | None, typer.Option(min=0, help="A quarantine's length; else until you end it.")
     ] = None,
+    poisoned: Poisoned = None,
 ) -> None:
     """Set how far a source is trusted, from the next selection on."""
-    if days is not None and tier != "quarantined":
-        raise Rejected("--days is for a quarantine.")
+    if tier != "quarantined" and (days is not None or poisoned is not None):
+        raise Rejected("--days and --poisoned are for a quarantine.")
     until = None if days is None else now() + timedelta(days=days)
     chosen: Tier = tier
-    with open_store(settings()) as store:
-        sources.change(store, name, chosen, actor=ACTOR, until=until)
+    parts = wire(settings())
+    sources.change(parts.store, name, chosen, actor=ACTOR, until=until)
     click.echo(f"{name} is {tier}.")
+    if poisoned is not None:
+        logs.set_up()
+        marked = tell_poison(parts, "source", name, reason=poisoned, actor=ACTOR)
+        click.echo(told_of(marked))
 
 
 def _one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from daemon.cli import (
     agreement,
     answers,
+    canary,
     copies,
     counts,
     datasets,
@@ -36,6 +37,7 @@ VERBS = (
     rollback,
     train,
     evaluations,
+    canary,
     answers,
     scoring,
     search,

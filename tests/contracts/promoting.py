@@ -26,6 +26,7 @@ import httpx
 import msgspec
 
 from daemon import cycle, override
+from daemon.canary.settings import CanarySettings
 from daemon.rollback import roll_back
 from daemon.serving import serve_what_is_recorded, settle
 from daemon.settings import Settings, StoreSettings, TrainerSettings
@@ -105,6 +106,7 @@ def parts_of(data: Path, order: Order) -> Parts:
         store=StoreSettings(url=f"sqlite:///{data / 'bhavana.db'}"),
         trainer=TrainerSettings(base=order.base, target=order.target),
         targets=order.settings,
+        canary=CanarySettings(hours=0),
     )
     store = Store(settings.store_url)
     return Parts(settings=settings, store=store, target=open_target(settings, store))

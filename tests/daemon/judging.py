@@ -14,6 +14,7 @@ from daemon.cycle import gates_now
 from daemon.wiring import Parts
 from store import cycles
 from store.records import (
+    MAIN,
     Comparison,
     Cycle,
     Dataset,
@@ -90,25 +91,32 @@ def judged(
     name: str = "1",
     incumbent: str | None = None,
     ended: Any = "held_back",
+    line: str = MAIN,
+    members: tuple[int, ...] = (),
+    parent: str | None = None,
     adapter: Path | None = None,
     **changes: Any,
 ) -> Evaluation:
     """Leaves the records and folders of a cycle whose gates said this; the others passed.
 
+    `members`: positions of what it learned from; `parent`: the release that it began with.
     `adapter`: what its training made; else two files that stand for one.
     """
     data, base = parts.settings.data, locate(parts.settings.trainer.base)
-    cycle = Cycle(id=f"cycle-{name}", reason="test", started_at=MOMENT, position=0)
+    cycle = Cycle(
+        id=f"cycle-{name}", reason="test", started_at=MOMENT, position=0, line=line, parent=parent
+    )
     cycles.start(parts.store, cycle)
     dataset = Dataset(
         id=f"dataset-{name}", cycle_id=cycle.id, position=0, path=str(data), content_hash=name,
         policy=Policy(), panel="p", counts={"train": 1}, funnel={}, built_at=MOMENT,
+        members=members,
     )  # fmt: skip
     run = TrainingRun(
         id=f"run-{name}", cycle_id=cycle.id, dataset_id=dataset.id, base=base.name,
         base_hash=base.hash, recipe_hash="r", path=str(data / "runs" / f"run-{name}"),
         adapter_hash=_trained(data / "runs" / f"run-{name}" / "adapter", name, adapter),
-        metrics={}, finished_at=MOMENT,
+        metrics={}, finished_at=MOMENT, parent=parent,
     )  # fmt: skip
     folder = data / "evaluations" / f"evaluation-{name}"
     _observe(folder, "candidate", as_candidate)

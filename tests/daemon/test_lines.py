@@ -38,6 +38,8 @@ near_duplicate = 0.0
 paraphrase = 0.0
 [trainer]
 base = {base!r}
+[canary]
+hours = 0
 [lines.math]
 stage = "specialist"
 parent = "main"
@@ -348,7 +350,8 @@ def test_status_tells_of_each_line(parts, turn):
     lines = report.status(parts.store, parts.settings)["lines"]
     assert lines["math"]["release"] == _serving(parts, "math")
     assert lines["math"]["parent"] == lines["main"]["release"] == _serving(parts)
-    assert lines["code"] == dict.fromkeys(("release", "parent", "last_cycle", "next_run_at"))
+    nothing = dict.fromkeys(("release", "canary", "parent", "last_cycle", "next_run_at"))
+    assert lines["code"] == nothing | {"taints": []}
     text = report.status_text(parts.store, parts.settings)
     assert f"line math    {_serving(parts, 'math')} (from {_serving(parts)})" in text
     assert "line code    the untouched base" in text

@@ -7,6 +7,7 @@ import pytest
 
 from daemon import override as by_hand
 from daemon import report
+from daemon.canary.settings import CanarySettings
 from daemon.settings import Settings
 from daemon.wiring import Parts, open_target
 from store import cycles, schedule
@@ -25,7 +26,7 @@ HELD = {"principles": Outcome.FAIL, "forgetting": Outcome.INCONCLUSIVE}
 @pytest.fixture
 def parts(store, tmp_path):
     """What a cycle works with; the untouched base is in service."""
-    settings = Settings(data_dir=str(tmp_path))
+    settings = Settings(data_dir=str(tmp_path), canary=CanarySettings(hours=0))
     return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
@@ -258,7 +259,7 @@ def test_a_release_whose_record_is_refused_does_not_serve(parts, override, monke
     judged(parts, HELD)
     before = _recorded(parts)
 
-    def lost(*_):
+    def lost(*_, **__):
         raise Busy("another took it")
 
     monkeypatch.setattr(cycles, "activate", lost)

@@ -8,6 +8,7 @@ import pytest
 from daemon import doctor
 from daemon import override as by_hand
 from daemon import rollback as back
+from daemon.canary.settings import CanarySettings
 from daemon.service import Service
 from daemon.serving import recorded_traffic, serve_what_is_recorded, settle, sole
 from daemon.settings import Settings, TrainerSettings
@@ -25,7 +26,8 @@ from trainer.targets.target import Traffic, traffic_of
 def parts(store, tmp_path):
     """What a cycle works with, on a base that is quickly read."""
     trainer = TrainerSettings(base=str(write_base(tmp_path / "base")))
-    settings = Settings(data_dir=str(tmp_path / "data"), trainer=trainer)
+    without = CanarySettings(hours=0)
+    settings = Settings(data_dir=str(tmp_path / "data"), trainer=trainer, canary=without)
     settings.data.mkdir()
     return Parts(settings=settings, store=store, target=open_target(settings, store))
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from scorers.assess import assess_pending
@@ -62,6 +63,18 @@ def test_assesses_everything_once(store: Store) -> None:
 def test_sees_only_what_was_there(store: Store) -> None:
     """Experiences after the position wait for the next turn of the loop."""
     assert assess_pending(store, SETTINGS, as_of=3) == 3
+
+
+def test_sees_only_what_some_models_said(store: Store, experience: MakeExperience) -> None:
+    """Who watches a release does not wait for a backlog of other answers."""
+    said = msgspec.structs.replace(
+        experience("Why?", "It is night.", name="of-release"), model="release-1"
+    )
+    recorded.record(store, [said])
+    models = ("release-1", "base")
+    assert assess_pending(store, SETTINGS, store.position(), models=models) == 1
+    assert assess_pending(store, SETTINGS, store.position(), models=models) == 0
+    assert len(recorded.unassessed(store, panel_id(SETTINGS), as_of=store.position())) == 70
 
 
 def test_the_workers_last_words_are_told(store: Store) -> None:

@@ -7,7 +7,7 @@ import stat
 import pytest
 from sqlalchemy import select, text
 
-from store import copies, experiences, keys, privacy, reviews, schedule
+from store import copies, cursors, experiences, keys, privacy, reviews, schedule
 from store.errors import IntegrityError, Rejected, Unavailable
 from store.events import Store, StoreReader
 from store.log import SEAL_EVERY
@@ -28,6 +28,7 @@ def full(store, make_experience, make_assessment):
     key, _ = keys.create(store, name="k", scopes=("ingest",), source="web", actor="test")
     keys.note_uses(store, {key.id: now()})
     schedule.ran(store, now())
+    cursors.advance(store, "webhook", 1)
     schedule.acquire(store, "this process")
     privacy.erase(store, "experience", "e-1", reason="asked", actor="test")
     assert reviews.draw(store, "panel-1", reviewer="anna", cut=0.5) is not None

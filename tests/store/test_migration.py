@@ -9,9 +9,10 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from store import cycles, experiences, keys, reviews
+from store import canaries, cursors, cycles, experiences, keys, reviews, taints
 from store.engine import alembic_config, open_engine
 from store.events import Store
+from store.live import live
 from store.log import EMPTY_CHAIN, head_of, link
 from store.projections import Activation
 from store.records import ApiKey, Cycle, Feedback, Release, now, to_json
@@ -159,3 +160,27 @@ def test_what_served_before_there_were_lines_serves_on_the_main_one(store_url):
             assert cycles.current_release(store, "local", "math") is None
             assert cycles.running(store) == cycles.last(store, "main") == cycle
             store.rebuild()
+
+
+def test_who_answered_is_known_of_what_was_recorded_before_anybody_asked(
+    store_url, make_experience
+):
+    """A store of before there were canaries: the log knows it, and no trial is under way."""
+    facts = [
+        ("experience.recorded", f"experience/{name}", make_experience(name, model=model))
+        for name, model in (("e-1", "release-1"), ("e-2", None))
+    ]
+    engine = _left_by_the_first(store_url, facts)
+    config = alembic_config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0006")
+    engine.dispose()
+    with Store(store_url) as store:
+        assert live(store, "release-1", "panel-1").answers == 1
+        assert canaries.undecided(store) == []
+        assert taints.every(store) == {}
+        assert cursors.at(store, "revocation") is None
+        before = store.projections_digest()
+        store.rebuild()
+        assert store.projections_digest() == before
