@@ -89,22 +89,31 @@ class Heartbeat(Noun, frozen=True, kw_only=True):
 Record = TypeVar("Record", bound=Noun)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes and syncs the file under another name, then renames it: whole or not there."""
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The name to write a file under that becomes `path` at the end: whole or not there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
+        _sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)  # gone already when all went well
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes and syncs the file under another name, then renames it: whole or not there."""
+    with whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def write_record(path: Path, record: Noun) -> None:

@@ -147,3 +147,33 @@ class AnswerManifest(Noun, frozen=True, kw_only=True):
     """What came out: manifest.json of an answering job."""
 
     answers: tuple[Answer, ...]
+
+
+class ForcedJob(Noun, frozen=True, kw_only=True):
+    """Where to look at a trained model's next tokens: job.json of a job of trainer.forced."""
+
+    base: Base
+    adapter: str
+    """Folder of a LoRA adapter."""
+    cache: str
+    questions: tuple[Question, ...]
+    tokens: int = 8
+    """At most so many places in the trained model's own greedy answer to each question."""
+
+
+class Position(Noun, frozen=True, kw_only=True):
+    """A place in a conversation, and what two models would say next there."""
+
+    question: str
+    text: str
+    """All that stands before, as a server is to be sent it: raw, without what it adds itself."""
+    trained: dict[str, float]
+    """Natural logarithms of probabilities by text, of the likeliest tokens."""
+    base: dict[str, float]
+    """The untouched base's."""
+
+
+class ForcedManifest(Noun, frozen=True, kw_only=True):
+    """What came out: manifest.json of a job of trainer.forced."""
+
+    positions: tuple[Position, ...]

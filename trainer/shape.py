@@ -18,7 +18,7 @@ from store.records import Noun
 from trainer.base import Base, config_file
 from trainer.recipe import Recipe
 
-GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2")
+GATED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "gemma3_text")
 """Families whose blocks are built like Llama's."""
 GGUF_NAMES = {"gptneox": "gpt_neox"}  # where llama.cpp calls a family otherwise
 SCALARS = {
