@@ -27,6 +27,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from daemon import metrics, sockets
 from daemon.api import Front, make_app
+from daemon.chat.keeper import Keeper
 from daemon.connections import Server
 from daemon.cycle import give_up, turn
 from daemon.erasure import retain_daily
@@ -137,6 +138,7 @@ class Service:
             lambda: self.parts.settings.panel,
             vouch=lambda stop: vouch_for_panel(self.parts.settings, stop),
         )
+        self._keeper = Keeper(lambda: self.parts)
         self._storage_fault: StorageFault | None = None
         parts.store.writer.on_storage_fault = self._end_for_storage
 
@@ -147,6 +149,7 @@ class Service:
         url = sockets.url_of(listeners[0])
         self._catch_signals()
         self._start_clock()
+        self._keeper.start()
         write_record(settings.data / "daemon.json", Address(pid=os.getpid(), url=url))
         self._server = Server(
             self._app(),
@@ -162,6 +165,7 @@ class Service:
         finally:
             self._stop()
             self._judge.close()
+            self._keeper.close()
             self._clock.shutdown(wait=True)
             with suppress(OSError):  # the disk may be why we stop
                 (settings.data / "daemon.json").unlink(missing_ok=True)
@@ -178,6 +182,7 @@ class Service:
             judge=self._judge.assess,
             costs=lambda: judge_costs(self.parts.settings),
             settings=lambda: self.parts.settings,
+            keeper=self._keeper,
         )
         self._house = app.house
         return app

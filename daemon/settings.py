@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar, get_args
 import msgspec
 from msgspec import Meta, Struct, field, structs
 
+from daemon.chat.settings import ServingSettings
 from daemon.limits import LimitSettings
 from daemon.lines import RELEASE, LineSettings, before_its_own, circular, mixture_of
 from scorers import SCORERS
@@ -138,6 +139,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     limits: LimitSettings = field(default_factory=LimitSettings)
     redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
     lines: dict[Line, LineSettings] = field(default_factory=dict)
 
@@ -229,6 +231,7 @@ def load(
     ]
     problems += not_installed(settings.trainer.report_to)
     problems += method_not_installed(settings.trainer.recipe)
+    problems += settings.serving.faults(settings.trainer.target)
     if "guard" in settings.panel.scorers and not settings.panel.guard.model:
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if "judge" in settings.panel.scorers:
