@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,7 @@ from store.errors import BhavanaError
 from store.events import StoreReader
 from store.records import Noun, now
 from store.stats import recorded
+from trainer import serving
 from trainer.base import Base, locate
 from trainer.shape import shape_of
 from trainer.targets import TARGETS
@@ -175,6 +177,7 @@ def _packages(settings: Settings) -> Iterator[Check]:
     else:
         yield _ok("base model", f"{base.name} ({base.kind}, {base.hash[:12]})")
         yield _adapter(settings, base)
+        yield _serving(settings, base)
     if "guard" in settings.panel.scorers:
         yield _guard(settings)
 
@@ -192,6 +195,21 @@ def _adapter(settings: Settings, base: Base) -> Check:
     weight = "of unknown size" if size is None else f"{size / 1e6:.1f} MB"
     layers = f"{recipe.adapted_layers(shape.layers)} of {shape.layers} layers"
     return _ok("adapter", f"rank {recipe.exported_rank} in {layers}, {weight}; {name} serves it")
+
+
+def _serving(settings: Settings, base: Base) -> Check:
+    """Whether it can answer people, and with what."""
+    installed = "not installed"
+    if serving.is_installed():
+        installed = f"{serving.PACKAGE} {metadata.version(serving.PACKAGE)}"
+    if not settings.serving.enabled:
+        return _ok("serving", f"off; llama.cpp: {installed}")
+    try:
+        serving.require_installed()
+        model = serving.model_file(base, settings.serving.gguf)
+    except BhavanaError as error:
+        return _fail("serving", error.message, error.hint or "Mend the section [serving].")
+    return _ok("serving", f"{Path(model).name} by llama.cpp ({installed})")
 
 
 def _guard(settings: Settings) -> Check:

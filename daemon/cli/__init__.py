@@ -9,6 +9,7 @@ import click
 from daemon.cli import (
     agreement,
     answers,
+    chat,
     copies,
     counts,
     datasets,
@@ -38,6 +39,7 @@ VERBS = (
     loop,
     train,
     evaluations,
+    chat,
     answers,
     scoring,
     search,
