@@ -32,6 +32,7 @@ from trainer.base import locate
 from trainer.serving import Held, ServeJob, Server, model_file, processors, require_installed
 
 LOOK_SECONDS = 0.25
+FAULT_SECONDS = 1.0
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 log = structlog.get_logger()
@@ -105,15 +106,18 @@ class Keeper:
     # --- following --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        pause = 0.0
+        while not self._stop.wait(pause):
+            pause = LOOK_SECONDS
             try:
                 self._look()
             except BhavanaError as error:
                 self._complain(str(error))
+                pause = FAULT_SECONDS
             except Exception:  # the thread's edge: who answers now goes on
                 log.exception("serving_not_followed")
+                pause = FAULT_SECONDS
             figures.READY.set(self._stage is not None)
-            self._stop.wait(LOOK_SECONDS)
         self._end_all()
 
     def _look(self) -> None:
@@ -152,11 +156,12 @@ class Keeper:
     def _job(self, settings: Settings, lineup: Lineup) -> ServeJob:
         require_installed()
         serving, parts = settings.serving, self._parts()
+        adapters = tuple(self._held(parts, lineup))
         base = locate(settings.trainer.base)
         return ServeJob(
             base=base,
             model=model_file(base, serving.gguf),
-            adapters=tuple(self._held(parts, lineup)),
+            adapters=adapters,
             cache=str(parts.cache / "serving"),
             slots=serving.slots,
             context=serving.context,
@@ -169,6 +174,8 @@ class Keeper:
         answering = sorted(lineup.answering)
         found = (cycles.by_id(parts.store, Release, name) for name in answering)
         before = {r.previous for r in found if r is not None and r.previous is not None}
+        if self._stage is not None and self._stage.lineup != lineup:
+            before |= self._stage.lineup.answering  # a new release's record may not be there yet
         for name in (*answering, *sorted(before - lineup.answering)):
             try:
                 folder = parts.archive.adapter(name)
