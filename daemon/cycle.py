@@ -4,7 +4,7 @@
     build       the best, consented, undoubled         -> Dataset
     train       a LoRA adapter from base or parent     -> TrainingRun
     evaluate    candidate against incumbent and base   -> Evaluation
-    promote     publish, switch, probe                 -> Release
+    promote     publish, probe, switch                 -> Release
 
 Each step leaves one durable record and begins by looking for it, so a cycle that was killed
 goes on at the first record that is missing. The scheduler and the command line both come
@@ -23,6 +23,7 @@ from converters import dataset as datasets
 from converters.build import Order, build_apart
 from converters.folder import discard_partial
 from daemon.oversight import require_health
+from daemon.serving import put_back, recorded, settle, sole
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
 from store import cycles, policies, schedule
@@ -50,12 +51,14 @@ from trainer.gates import NAMES
 from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
 from trainer.launch import Start, Watch, run_job
-from trainer.promote import promote as put_into_service
+from trainer.promote import prove, switch
+from trainer.references import EvaluatedReferences
 from trainer.report.facts import facts_of
 from trainer.report.page import write as write_report
 from trainer.reporters import variables
 from trainer.shape import shape_of
 from trainer.targets.limits import require_servable
+from trainer.targets.target import traffic_of
 
 AS_CONFIGURED = "so the configuration was when a cycle began"
 log = structlog.get_logger()
@@ -285,7 +288,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         base=_base(parts),
         candidate=str(Path(run.path) / "adapter"),
         candidate_hash=run.adapter_hash,
-        incumbent=None if incumbent is None else str(parts.target.adapter(incumbent.id)),
+        incumbent=None if incumbent is None else str(parts.archive.adapter(incumbent.id)),
         rules=rules,
         cache=str(parts.cache),
         sampling=parts.settings.trainer.gate_sampling,
@@ -338,49 +341,76 @@ def promote(
     found = cycles.of_cycle(parts.store, Release, cycle.id)
     if found is not None:
         return found
-    rival, incumbent = rival_of(parts, cycle), incumbent_of(parts, cycle.line)
-    if (None if rival is None else rival.id) != evaluation.incumbent:
-        raise Halted(
-            f"{'the base' if incumbent is None else incumbent.id} serves now, but the candidate "
-            f"was compared with {evaluation.incumbent or 'the base'}; the verdict is void."
-        )
-    previous = None if incumbent is None else incumbent.id
-    name = release_name(cycle)
-    location, probe = put_into_service(
-        parts.target,
+    require_compared_with(parts, cycle, evaluation)
+    name, target = release_name(cycle), parts.target
+    proven = prove(
+        target,
         evaluation,
         release_id=name,
         line=cycle.line,
-        previous=previous,
         adapter=Path(run.path) / "adapter",
         base=_base(parts),
+        archive=parts.archive,
+        references=_references(parts, evaluation, name),
+        journal=parts.journal,
+        override=override,
+    )
+    with sole(parts, cycle.line) as held:
+        # Somebody may have gone back while it was probed.
+        previous = require_compared_with(held, cycle, evaluation)
+        release = Release(
+            id=name,
+            cycle_id=cycle.id,
+            run_id=run.id,
+            evaluation_id=evaluation.id,
+            target=target.name,
+            location=proven.location,
+            adapter_hash=evaluation.adapter_hash,
+            base=run.base,
+            base_hash=run.base_hash,
+            previous=previous,
+            published_at=now(),
+            line=cycle.line,
+            parent=run.parent,
+            overridden=override,
+        )
+        traffic = traffic_of(release, 1.0, shares=target.shares)
+        before = recorded(held, cycle.line)
+        switch(target, proven.delivery, traffic, before, journal=held.journal)
+        try:
+            cycles.activate(held.store, release, held.fence)
+        except BaseException:
+            put_back(held, cycle.line)
+            raise
+    log.info("promoted", release=name, line=cycle.line, previous=previous, **proven.figures)
+    _report(parts, evaluation)
+    return release
+
+
+def require_compared_with(parts: Parts, cycle: Cycle, evaluation: Evaluation) -> str | None:
+    """What serves on the cycle's line, by id. Raises Halted where the evaluation's candidate was
+    not compared with it: the verdict is void.
+    """
+    rival, incumbent = rival_of(parts, cycle), incumbent_of(parts, cycle.line)
+    serves = None if incumbent is None else incumbent.id
+    if (None if rival is None else rival.id) != evaluation.incumbent:
+        raise Halted(
+            f"{serves or 'the base'} serves now, but the candidate "
+            f"was compared with {evaluation.incumbent or 'the base'}; the verdict is void."
+        )
+    return serves
+
+
+def _references(parts: Parts, evaluation: Evaluation, release: str) -> EvaluatedReferences:
+    return EvaluatedReferences(
+        evaluation,
+        base=_base(parts),
         cache=parts.cache,
-        probe_folder=parts.settings.data / "probes" / name,
+        folder=parts.settings.data / "probes" / release,
         sampling=parts.settings.trainer.gate_sampling,
         stop=parts.stop,
         watch=_watch(parts, "promote"),
-        override=override,
     )
-    release = Release(
-        id=name,
-        cycle_id=cycle.id,
-        run_id=run.id,
-        evaluation_id=evaluation.id,
-        target=parts.target.name,
-        location=location,
-        adapter_hash=evaluation.adapter_hash,
-        base=run.base,
-        base_hash=run.base_hash,
-        previous=previous,
-        published_at=now(),
-        line=cycle.line,
-        parent=run.parent,
-        overridden=override,
-    )
-    log.info("promoted", release=name, line=cycle.line, previous=previous, probe=probe.as_evaluated)
-    cycles.activate(parts.store, release, parts.fence)
-    _report(parts, evaluation)
-    return release
 
 
 def _learned_from(parts: Parts, run: TrainingRun) -> str:
@@ -400,15 +430,6 @@ def held_back_because(evaluation: Evaluation) -> str:
         for v in evaluation.verdicts
         if v.outcome is not Outcome.PASS
     )
-
-
-def serve_what_is_recorded(parts: Parts, line: str = MAIN) -> None:
-    """Puts the target back to the recorded release: a kill may have left an unproven one there."""
-    release = cycles.current_release(parts.store, parts.target.name, line)
-    recorded = None if release is None else release.id
-    if (found := parts.target.active(line)) != recorded:
-        log.warning("target_put_back", found=found, recorded=recorded)
-        parts.target.activate(recorded, line)
 
 
 def incumbent_of(parts: Parts, line: str = MAIN) -> Release | None:
@@ -442,7 +463,7 @@ def parent_of(parts: Parts, cycle: Cycle) -> Parent | None:
             f"There is no release {cycle.parent}, which lines.{cycle.line}.parent names."
         )
     _require_our_base(parts, release)
-    folder = parts.target.adapter(release.id)
+    folder = parts.archive.adapter(release.id)
     parent = Parent(release=release.id, adapter=str(folder), adapter_hash=release.adapter_hash)
     require_alike(parts.settings.trainer.recipe, parent)
     return parent
@@ -507,7 +528,7 @@ def _begin(parts: Parts, reason: str, line: str) -> Cycle:
 
 
 def _end(parts: Parts, cycle: Cycle, state: CycleState, detail: str) -> Cycle:
-    serve_what_is_recorded(parts, cycle.line)
+    settle(parts, cycle.line, release_name(cycle))
     discard_unrecorded(parts, cycle)
     ended = msgspec.structs.replace(cycle, state=state, detail=detail, finished_at=now())
     cycles.finish(parts.store, ended, parts.fence)

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.service import running_daemon
 from daemon.settings import Settings
 from daemon.sockets import bind
-from daemon.wiring import at_work, read_store, vouch_for_panel
+from daemon.wiring import at_work, open_target, read_store, vouch_for_panel
 from scorers import guards
 from store import keys, losses, sources
 from store.engine import (
@@ -44,7 +44,6 @@ from store.stats import recorded
 from trainer import serving
 from trainer.base import Base, locate
 from trainer.shape import shape_of
-from trainer.targets import TARGETS
 from trainer.targets.limits import adapter_bytes, require_servable
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "accelerate", "gguf")
@@ -185,7 +184,7 @@ def _packages(settings: Settings) -> Iterator[Check]:
 def _adapter(settings: Settings, base: Base) -> Check:
     """Whether the target can serve what the recipe trains."""
     recipe, name = settings.trainer.recipe, settings.trainer.target
-    limits = TARGETS[name](settings.data / "releases").limits
+    limits = open_target(settings).limits
     try:
         shape = shape_of(base)
         require_servable(recipe, shape, limits, name)

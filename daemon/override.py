@@ -7,10 +7,9 @@ another person comes in between.
 from __future__ import annotations
 
 import shutil
-import threading
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import structlog
 from msgspec.structs import replace
@@ -20,11 +19,11 @@ from daemon.cycle import (
     promote,
     release_name,
     require_unerased,
-    serve_what_is_recorded,
 )
+from daemon.serving import settle
 from daemon.wiring import LONGEST_HOLDER, Parts
 from store import cycles, schedule
-from store.errors import Busy, IntegrityError, NotFound, Rejected, Unavailable
+from store.errors import Busy, IntegrityError, NotFound, Rejected
 from store.records import (
     Cycle,
     Dataset,
@@ -130,9 +129,8 @@ def _promoted(parts: Parts, evaluation: Evaluation, word: Override | None) -> Re
         shutil.rmtree(held.settings.data / "probes" / release_name(cycle), ignore_errors=True)
         try:
             return promote(held, cycle, run, evaluation, word)
-        except BaseException:
-            serve_what_is_recorded(held)
-            raise
+        finally:
+            settle(held, cycle.line, release_name(cycle))
 
 
 def _lineage(parts: Parts, evaluation: Evaluation) -> tuple[Cycle, TrainingRun, Dataset]:
@@ -150,24 +148,11 @@ def _holding(parts: Parts) -> Iterator[Parts]:
     """The parts with a fence, while nobody else may turn the loop. Raises Busy."""
     # Not the daemon's own name, which would be let in while it turns.
     holder = f"promote:{parts.holder}"[:LONGEST_HOLDER]
-    done = threading.Event()
-
-    def renew() -> None:
-        while not done.wait(schedule.LEASE_SECONDS / 3):
-            with suppress(Unavailable):  # the fence refuses what comes of a lost lease
-                schedule.acquire(parts.store, holder)
-
-    with schedule.holding(parts.store, holder) as fence:
+    with schedule.keeping(parts.store, holder) as fence:
         running = cycles.running(parts.store)
         if running is not None:
             raise Busy(
                 f"{running.id} is under way, and compares with what serves now.",
                 hint="Wait until it has ended: `bhavana status`.",
             )
-        renewing = threading.Thread(target=renew, name="lease", daemon=True)
-        renewing.start()
-        try:
-            yield replace(parts, fence=fence.check)
-        finally:
-            done.set()
-            renewing.join()
+        yield replace(parts, fence=fence.check)

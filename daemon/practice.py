@@ -122,7 +122,7 @@ def practise(
         raise Rejected("At least one episode is needed.")
     chosen = choose(episodes, seed)
     release = incumbent_of(parts)
-    adapter = None if release is None else str(parts.target.adapter(release.id))
+    adapter = None if release is None else str(parts.archive.adapter(release.id))
     name = new_id("practice")
     answers = ask(
         parts,

@@ -36,6 +36,7 @@ from trainer.recipe import not_installed as method_not_installed
 from trainer.reporters import Reporter, not_installed
 from trainer.stages import STAGES
 from trainer.targets import TARGETS
+from trainer.targets.settings import TargetsSettings
 
 PREFIX = "BHAVANA_"
 FILE_SUFFIX = "_file"
@@ -140,6 +141,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
+    targets: TargetsSettings = field(default_factory=TargetsSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
     lines: dict[Line, LineSettings] = field(default_factory=dict)
 

@@ -26,8 +26,11 @@ from store.log import Guard
 from store.records import new_id, now
 from trainer.gates import all_texts
 from trainer.job import Heartbeat, write_atomically, write_record
+from trainer.journal import StoreJournal, UnwrittenJournal
 from trainer.targets import TARGETS
-from trainer.targets.target import Target
+from trainer.targets.archive import Archive
+from trainer.targets.place import Place, Tell
+from trainer.targets.target import Journal, Target
 
 LONGEST_HOLDER = 160
 """What the lease's column takes; a path may be longer."""
@@ -46,6 +49,16 @@ class Parts(Struct, frozen=True, kw_only=True):
     """While a cycle turns: the proof that this process may leave its records."""
     watch: Callable[[Heartbeat], None] = lambda _: None
     """Told where the cycle is."""
+
+    @property
+    def archive(self) -> Archive:
+        """Every release's adapter."""
+        return Archive(releases_folder(self.settings))
+
+    @property
+    def journal(self) -> StoreJournal:
+        """What is begun with a release is written there, under this fence."""
+        return StoreJournal(self.store, self.target.name, self.fence)
 
     @property
     def cache(self) -> Path:
@@ -108,6 +121,34 @@ def high_water(settings: Settings) -> Path | None:
     """The file of the high-water mark; None for the one beside SQLite's file."""
     is_sqlite = settings.store_url.startswith("sqlite")
     return None if is_sqlite else settings.data / "high-water"
+
+
+def releases_folder(settings: Settings) -> Path:
+    """Where the archive of releases lies."""
+    return settings.data / "releases"
+
+
+def open_target(
+    settings: Settings, store: StoreReader | None = None, *, tell: Tell | None = None
+) -> Target:
+    """The target that the settings name. Raises Misconfigured.
+
+    With `tell` it changes nothing and tells what it would, and without a store to write to it
+    journals nothing.
+    """
+    name, folder = settings.trainer.target, releases_folder(settings)
+    journal: Journal = UnwrittenJournal(store)
+    if isinstance(store, Store) and tell is None:
+        journal = StoreJournal(store, name)
+    place = Place(
+        folder=folder,
+        archive=Archive(folder),
+        settings=settings.targets,
+        journal=journal,
+        work=settings.data / "targets" / name,
+        tell=tell,
+    )
+    return TARGETS[name](place)
 
 
 def heads_folder(settings: Settings) -> Path:
@@ -177,15 +218,16 @@ def asked_now(settings: Settings, store: StoreReader) -> Asked:
     )
 
 
-def wire(settings: Settings) -> Parts:
-    """The parts. Opens (and migrates) the store. Raises Misconfigured, Unavailable."""
-    data = settings.data
-    store = open_store(settings)
-    target = TARGETS[settings.trainer.target](data / "releases")
-    progress = data / "progress.json"
+def wire(settings: Settings, *, tell: Tell | None = None) -> Parts:
+    """The parts. Opens (and migrates) the store. Raises Misconfigured, Unavailable.
+
+    `tell`: for a dry run, whose target tells what it would do; no older store is migrated.
+    """
+    store = open_store(settings, migrates=None if tell is None else False)
+    progress = settings.data / "progress.json"
     return Parts(
         settings=at_work(settings, store),
         store=store,
-        target=target,
+        target=open_target(settings, store, tell=tell),
         watch=lambda beat: write_record(progress, beat),
     )

@@ -119,15 +119,22 @@ def earlier_datasets(store: StoreReader, *, before: int) -> list[Dataset]:
     return [msgspec.json.decode(body, type=Dataset) for body in found]
 
 
-def activate(store: Store, release: Release, fence: Guard | None = None) -> Release:
+def activate(
+    store: Store, release: Release, fence: Guard | None = None, *, share: float = 1.0
+) -> Release:
     """Leaves the release's record and notes that its target serves it, in one transaction.
 
-    With it the override that let it in, where there is one.
+    With it the override that let it in, where there is one. `share`: how much of its line's
+    traffic it answers for now.
 
     Raises Conflict when its line has meanwhile come to serve another one than its predecessor.
     """
     activation = Activation(
-        target=release.target, line=release.line, release_id=release.id, reason="promoted"
+        target=release.target,
+        line=release.line,
+        release_id=release.id,
+        reason="promoted",
+        share=share,
     )
     stream = f"cycle/{release.cycle_id}"
     published, *_ = store.append(
@@ -235,6 +242,13 @@ def current_release(store: StoreReader, target: str, line: str = MAIN) -> Releas
     with in_our_words(), store.reading.connect() as connection:
         release_id = connection.execute(_current(target, line)).scalar()
     return None if release_id is None else by_id(store, Release, release_id)
+
+
+def activation(store: StoreReader, target: str, line: str = MAIN) -> Activation | None:
+    """The last word on what a target serves on a line; None before the first."""
+    table = tables.current_releases
+    where = (table.c.target == target, table.c.line == line)
+    return _newest(store, table, Activation, *where)
 
 
 def _current(target: str, line: str) -> Select[str]:

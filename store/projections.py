@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import Connection, Table, delete, select, text
 
 from store import bulk, tables
@@ -29,6 +30,7 @@ from store.records import (
     PolicyChange,
     Refit,
     Release,
+    ReleaseStep,
     Review,
     Source,
     Tagging,
@@ -49,6 +51,8 @@ class Activation(Noun, frozen=True, kw_only=True):
     release_id: str | None
     reason: str
     line: Line = MAIN
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """How much of the line's traffic the release answers; its predecessor answers the rest."""
 
 
 Row = dict[str, Any]
@@ -165,6 +169,7 @@ KINDS: dict[str, Kind] = {
     "evaluation.finished": Kind(Evaluation, tables.evaluations, _of_cycle),
     "evaluation.overridden": Kind(Override, None, lambda _: {}),
     "release.published": Kind(Release, tables.releases, _of_cycle),
+    "release.step": Kind(ReleaseStep, None, lambda _: {}),
     "release.activated": Kind(
         Activation,
         tables.current_releases,

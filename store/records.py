@@ -641,6 +641,23 @@ class Release(Noun, frozen=True, kw_only=True):
     """By whose word it serves although it did not pass; stays with it for ever."""
 
 
+Step = Literal["preflight", "publish", "probe", "activate", "restore", "retire"]
+"""What is done with a release at a target, in the order of a promotion."""
+
+
+class ReleaseStep(Noun, frozen=True, kw_only=True):
+    """A line of the journal of a release: what was begun with it, and how that ended."""
+
+    release: Identifier
+    target: str
+    line: Line | None
+    """None where a target notes a fact of its own."""
+    step: Step
+    state: Literal["begun", "done", "failed", "noted"]
+    facts: dict[str, str] = field(default_factory=dict)
+    at: datetime
+
+
 CycleState = Literal["running", "promoted", "held_back", "unchanged", "too_few", "failed"]
 """unchanged: nothing new to learn from. too_few: the policy admits too few experiences."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from store.engine import in_our_words
-from store.errors import Busy
+from store.errors import Busy, Unavailable
 from store.events import Store
 from store.records import MAIN, Noun, now
 from store.tables import leases, schedules
@@ -94,8 +95,8 @@ def _write(store: Store, name: str, new: Schedule) -> None:
     store.write(write)
 
 
-def acquire(store: Store, holder: str) -> int:
-    """Takes or renews the cycle's lease and returns its fencing token.
+def acquire(store: Store, holder: str, name: str = CYCLE) -> int:
+    """Takes or renews the cycle's lease, or another one, and returns its fencing token.
 
     The same holder takes its own lease again at once, which is how a restarted daemon resumes.
     Raises Busy while another holder's lease runs.
@@ -105,19 +106,19 @@ def acquire(store: Store, holder: str) -> int:
 
     def write(connection: Connection) -> int:
         row = connection.execute(
-            select(leases).where(leases.c.name == CYCLE).with_for_update()
+            select(leases).where(leases.c.name == name).with_for_update()
         ).first()
         if row is None:
             connection.execute(
-                insert(leases).values(name=CYCLE, holder=holder, token=1, expires_at=expires)
+                insert(leases).values(name=name, holder=holder, token=1, expires_at=expires)
             )
             return 1
         if row.holder != holder and datetime.fromisoformat(row.expires_at) > moment:
-            raise Busy(f"{row.holder} turns the loop, until {row.expires_at} at least.")
+            raise Busy(f"{row.holder} {_does(name)}, until {row.expires_at} at least.")
         token: int = row.token + (row.holder != holder)
         connection.execute(
             update(leases)
-            .where(leases.c.name == CYCLE)
+            .where(leases.c.name == name)
             .values(holder=holder, token=token, expires_at=expires)
         )
         return token
@@ -125,36 +126,64 @@ def acquire(store: Store, holder: str) -> int:
     return store.write(write)
 
 
-def release(store: Store, holder: str) -> None:
+def release(store: Store, holder: str, name: str = CYCLE) -> None:
     """Gives the lease back, if it is still this holder's."""
     given_back = (
         update(leases)
-        .where(leases.c.name == CYCLE, leases.c.holder == holder)
+        .where(leases.c.name == name, leases.c.holder == holder)
         .values(expires_at=now().isoformat())
     )
     store.write(lambda connection: connection.execute(given_back))
 
 
+def _does(name: str) -> str:
+    return "turns the loop" if name == CYCLE else f"changes {name}"
+
+
 class Fence(Noun, frozen=True, kw_only=True):
-    """Proof of who may leave a cycle's records: void once somebody else took the lease."""
+    """Proof of who may leave records: void once somebody else took the lease."""
 
     holder: str
     token: int
+    name: str = CYCLE
 
     def check(self, connection: Connection) -> None:
         """Raises Busy when the lease went to another holder. In the record's own transaction."""
         row = connection.execute(
-            select(leases).where(leases.c.name == CYCLE).with_for_update()
+            select(leases).where(leases.c.name == self.name).with_for_update()
         ).first()
         if row is None or (row.holder, row.token) != (self.holder, self.token):
-            raise Busy("Another daemon took over the cycle; what this one made is not recorded.")
+            raise Busy(
+                f"Another daemon took over and {_does(self.name)}; what this one made is not "
+                "recorded."
+            )
 
 
 @contextmanager
-def holding(store: Store, holder: str) -> Iterator[Fence]:
-    """Holds the lease inside the block. Raises Busy."""
-    token = acquire(store, holder)
+def holding(store: Store, holder: str, name: str = CYCLE) -> Iterator[Fence]:
+    """Holds a lease inside the block. Raises Busy."""
+    token = acquire(store, holder, name)
     try:
-        yield Fence(holder=holder, token=token)
+        yield Fence(holder=holder, token=token, name=name)
     finally:
-        release(store, holder)
+        release(store, holder, name)
+
+
+@contextmanager
+def keeping(store: Store, holder: str, name: str = CYCLE) -> Iterator[Fence]:
+    """The same for work of unknown length: the lease is renewed as long as the block runs."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(LEASE_SECONDS / 3):
+            with suppress(Unavailable):  # the fence refuses what comes of a lost lease
+                acquire(store, holder, name)
+
+    with holding(store, holder, name) as fence:
+        renewing = threading.Thread(target=renew, name="lease", daemon=True)
+        renewing.start()
+        try:
+            yield fence
+        finally:
+            done.set()
+            renewing.join()

@@ -64,6 +64,7 @@ IDENTITY: dict[str, Identity] = {
     "evaluation.finished": _step("evaluation.finished"),
     "evaluation.overridden": _step("evaluation.overridden"),
     "release.published": _step("release.published"),
+    "release.step": lambda step: (f"release/{step.release}", None),
     "release.activated": lambda activation: (f"target/{activation.target}", None),
     "heads.refitted": _of(refits.refitted),
     "cycle.started": _cycle("started"),

@@ -1,118 +1,120 @@
-"""Publish, switch, probe; on a bad probe switch back. Only what passed, or is vouched for, does.
+"""The way into service: preflight, publish, probe, and only then the switch.
 
-The probe asks the release that is now in service one of the evaluation's own frozen batches
-and compares the answers with those that were judged: what serves must be what passed.
+Only what passed, or is vouched for, comes this far. Nobody is served by a release before it was
+probed; should the switch itself go wrong, what served before serves again. Each step is journalled
+before and after, and each can be repeated.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from store.errors import IntegrityError, ProbeFailed
-from store.records import MAIN, Evaluation, Noun, Override
+from store.errors import BhavanaError, IntegrityError, ProbeFailed
+from store.records import Evaluation, Line, Noun, Override
 from trainer.adapter import adapter_hash
 from trainer.base import Base
-from trainer.gates import GATES
-from trainer.gates.sample import read_suite
-from trainer.job import read_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation, read_observations
-from trainer.launch import Watch, run_job
-from trainer.questions import Question, Sampling
-from trainer.targets.target import Target
-
-PROBE_GATE = "refusal"  # where a candidate must differ from the base
-PROBE_BATCH = 0
-LEAST_AGREEMENT = 0.9
-"""Share of probe answers that must be the evaluated ones, word for word."""
+from trainer.journal import StoreJournal
+from trainer.targets.archive import Archive
+from trainer.targets.target import Delivery, References, Target, Traffic
 
 
-class Probe(Noun, frozen=True, kw_only=True):
-    """How a published release answered, against what was evaluated."""
+class Proven(Noun, frozen=True, kw_only=True):
+    """A release that lies at its target and answers there as it was evaluated."""
 
-    asked: int
-    as_evaluated: float
-    """Share of answers equal to the candidate's in the evaluation."""
-    as_base: float
-    """Share of answers equal to the untouched base's: near 1 the adapter has no effect."""
+    delivery: Delivery
+    location: str
+    figures: dict[str, float]
+    """Of the probe."""
 
 
-def promote(
-    target: Target,
-    evaluation: Evaluation,
-    *,
-    release_id: str,
-    line: str = MAIN,
-    previous: str | None,
-    adapter: Path,
-    base: Base,
-    cache: Path,
-    probe_folder: Path,
-    sampling: Sampling,
-    stop: threading.Event,
-    watch: Watch,
-    override: Override | None = None,
-) -> tuple[str, Probe]:
-    """Publishes the release and serves it on its line; returns its location and the probe.
+def require_admitted(
+    evaluation: Evaluation, adapter: Path, base: Base, override: Override | None
+) -> None:
+    """Raises IntegrityError for what did not pass, nobody vouches for, or is not what was judged.
 
-    Repeats safely.
-
-    `override`: by whose word what did not pass is served. Raises IntegrityError for a candidate
-    that is not the evaluated one or erred at a gate, and ProbeFailed after the previous release
-    was put back.
+    `override`: by whose word what did not pass is served; an error nobody overrides.
     """
     proven = (evaluation.adapter_hash, evaluation.base_hash)
     admitted = evaluation.passed or (override is not None and evaluation.overridable)
     if not admitted or (adapter_hash(adapter), base.hash) != proven:
         raise IntegrityError(f"{adapter} is not what evaluation {evaluation.id} admits.")
-    location = target.publish(release_id, adapter, evaluation.adapter_hash)
-    target.activate(release_id, line)
-    folder = probe_folder
-    job = AnswerJob(
+
+
+def prove(
+    target: Target,
+    evaluation: Evaluation,
+    *,
+    release_id: str,
+    line: Line,
+    adapter: Path,
+    base: Base,
+    archive: Archive,
+    references: References,
+    journal: StoreJournal,
+    override: Override | None = None,
+) -> Proven:
+    """Publishes the release and probes it, while people are served what they were before.
+
+    Raises IntegrityError, ProbeFailed, and what the target's steps raise.
+    """
+    require_admitted(evaluation, adapter, base, override)
+    delivery = Delivery(
+        release=release_id,
+        line=line,
+        adapter=str(archive.keep(release_id, adapter, evaluation.adapter_hash)),
+        adapter_hash=evaluation.adapter_hash,
         base=base,
-        adapter=str(target.adapter(release_id)),
-        cache=str(cache),
-        sampling=sampling,
-        questions=tuple(_questions(Path(evaluation.path))),
     )
+    with journal.taking(release_id, line, "preflight"):
+        target.preflight(delivery)
+    with journal.taking(release_id, line, "publish") as facts:
+        location = facts["location"] = target.publish(delivery)
+    with journal.taking(release_id, line, "probe") as facts:
+        figures = dict(target.probe(delivery, references))
+        facts |= {name: f"{figure:.6g}" for name, figure in figures.items()}
+    return Proven(delivery=delivery, location=location, figures=figures)
+
+
+def switch(
+    target: Target,
+    delivery: Delivery,
+    traffic: Traffic,
+    before: Traffic,
+    *,
+    journal: StoreJournal,
+) -> None:
+    """Lets the traffic go to a proven release and looks again that it does.
+
+    Raises ProbeFailed where it does not, and what the target raises, after the traffic goes as
+    `before`.
+    """
+    release, line = delivery.release, delivery.line
     try:
-        if target.active(line) != release_id:
-            raise ProbeFailed(f"{target.name} does not serve {release_id} after the switch.")
-        run_job("trainer.answers", folder, job, stop=stop, watch=watch)
-        manifest = read_record(folder / "manifest.json", AnswerManifest)
-        probe = _compare(Path(evaluation.path), manifest)
+        with journal.taking(release, line, "activate"):
+            target.activate(traffic, line)
+            if target.active(line) != traffic:
+                raise ProbeFailed(f"{target.name} does not serve {release} after the switch.")
     except BaseException:
-        target.activate(previous, line)  # what was not probed does not serve
+        with journal.taking(release, line, "restore"):
+            target.activate(before, line)
         raise
-    if probe.as_evaluated < LEAST_AGREEMENT or probe.as_evaluated <= probe.as_base:
-        target.activate(previous, line)
-        raise ProbeFailed(
-            f"Release {release_id} gives {probe.as_evaluated:.0%} of the evaluated answers and "
-            f"{probe.as_base:.0%} of the base's; {previous or 'the base'} serves again.",
-            hint=f"Compare {folder} with {evaluation.path}.",
-        )
-    return location, probe
 
 
-def _questions(evaluation: Path) -> list[Question]:
-    batch = {
-        o.id
-        for o in _observed(evaluation, "candidate")
-        if o.answer and o.answer.batch == PROBE_BATCH
-    }
-    samples = read_suite(GATES[PROBE_GATE].task.suite)
-    return [sample.question() for sample in samples if sample.id in batch]
-
-
-def _compare(evaluation: Path, manifest: AnswerManifest) -> Probe:
-    given = {a.id: a.response for a in manifest.answers}
-
-    def share(role: str) -> float:
-        said = {o.id: o.answer.response for o in _observed(evaluation, role) if o.answer}
-        return sum(said[id] == text for id, text in given.items()) / len(given)
-
-    return Probe(asked=len(given), as_evaluated=share("candidate"), as_base=share("base"))
-
-
-def _observed(evaluation: Path, role: str) -> list[Observation]:
-    return read_observations(evaluation, role, GATES[PROBE_GATE].task)
+def told(
+    target: Target, delivery: Delivery, traffic: Traffic, *, tell: Callable[[str], None]
+) -> None:
+    """A dry run of the same on a target that only tells; says where it can see no further."""
+    steps: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("preflight", lambda: target.preflight(delivery)),
+        ("publish", lambda: target.publish(delivery)),
+        ("probe", lambda: tell("ask it a batch of the evaluation, and compare the answers")),
+        ("activate", lambda: target.activate(traffic, delivery.line)),
+    )
+    for name, step in steps:
+        tell(f"{name}:")
+        try:
+            step()
+        except BhavanaError as fault:
+            tell(f"this is as far as can be seen: {fault}")
+            return

@@ -35,12 +35,12 @@ def who_answers(
     if base and release:
         raise Rejected("--base and --release exclude each other.")
     if release is not None:
-        return release, str(parts.target.adapter(release))
+        return release, str(parts.archive.adapter(release))
     parts.settings.of_line(line)
     current = None if base else incumbent_of(parts, line)
     if current is None:
         return parts.settings.trainer.base, None
-    return current.id, str(parts.target.adapter(current.id))
+    return current.id, str(parts.archive.adapter(current.id))
 
 
 @app.command()

@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from store.errors import IntegrityError, NotFound
-from trainer.adapter import FILES, adapter_hash
+from store.errors import BhavanaError, NotFound, ProbeFailed
+from tests.contracts.targets import ADAPTERS, SITES, Order, Site
+from trainer.adapter import adapter_hash
+from trainer.journal import UnwrittenJournal
 from trainer.targets import TARGETS
-from trainer.targets.target import Target
+from trainer.targets.archive import Archive
+from trainer.targets.place import Place
+from trainer.targets.target import Delivery, Target, Traffic
 
-WriteAdapter = Callable[[str], Path]
+BASE = Traffic(release=None)
+Deliver = Callable[..., Delivery]
 
 
 @pytest.fixture(params=sorted(TARGETS))
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Target]:
-    """Opens the target, each time anew on the same place."""
-    return lambda: TARGETS[request.param](tmp_path / "releases")
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """Where the target can be tried."""
+    with SITES[request.param](tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def order(site: Site) -> Order:
+    """What can be delivered there."""
+    return site.order
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    """Where adapters are kept."""
+    return Archive(tmp_path / "data" / "releases")
+
+
+@pytest.fixture
+def place(order: Order, archive: Archive, tmp_path: Path) -> Place:
+    """What the target is given."""
+    return Place(
+        folder=archive.folder,
+        archive=archive,
+        settings=order.settings,
+        journal=UnwrittenJournal(),
+        work=tmp_path / "data" / "targets" / order.target,
+    )
+
+
+@pytest.fixture
+def make(order: Order, place: Place) -> Callable[[], Target]:
+    """Opens the target, each time anew on the same place, as another process would."""
+    return lambda: TARGETS[order.target](place)
 
 
 @pytest.fixture
@@ -28,22 +65,29 @@ def target(make: Callable[[], Target]) -> Target:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> WriteAdapter:
-    """Writes an adapter whose weights say this."""
-
-    def adapter(weights: str) -> Path:
-        folder = tmp_path / "adapters" / weights
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            (folder / name).write_bytes(f"{name} {weights}".encode())
-        return folder
-
-    return adapter
+def deliver(order: Order, archive: Archive) -> Deliver:
+    """Brings one of the adapters into the archive, under a release's id."""
+    return lambda release, adapter="one", line="main": order.deliver(
+        archive, release, adapter, line
+    )
 
 
-def publish(target: Target, release_id: str, adapter: Path) -> str:
-    """Publishes the adapter under its own hash."""
-    return target.publish(release_id, adapter, adapter_hash(adapter))
+@pytest.fixture
+def both(target: Target, deliver: Deliver) -> Target:
+    """The target with release-1 and release-2 published; the base serves."""
+    target.publish(deliver("release-1", "one"))
+    target.publish(deliver("release-2", "two"))
+    return target
+
+
+def alone(release: str | None) -> Traffic:
+    """Nobody is on trial."""
+    return Traffic(release=release)
+
+
+def test_every_target_can_be_tried() -> None:
+    """Whoever adds a target says where it is tried."""
+    assert SITES.keys() == TARGETS.keys()
 
 
 def test_has_a_name(target: Target) -> None:
@@ -53,118 +97,158 @@ def test_has_a_name(target: Target) -> None:
 
 def test_untouched_base_serves_at_first(target: Target) -> None:
     """Where nothing was ever published, the base serves, and asking for it is no error."""
-    assert target.active() is None
-    target.activate(None)
-    assert target.active() is None
+    assert target.active() == BASE
+    target.activate(BASE)
+    target.restore(None)
+    assert target.active() == BASE
 
 
-def test_publish_is_idempotent(target: Target, write: WriteAdapter) -> None:
-    """The same bytes under the same id are one release; publishing alone does not serve it."""
-    adapter = write("one")
-    location = publish(target, "release-1", adapter)
-    assert publish(target, "release-1", adapter) == location
-    assert target.active() is None
-    assert adapter_hash(target.adapter("release-1")) == adapter_hash(adapter)
-
-
-def test_release_is_a_copy(target: Target, write: WriteAdapter) -> None:
-    """What happens to the training folder afterwards does not reach the release."""
-    adapter = write("one")
-    expected = adapter_hash(adapter)
-    publish(target, "release-1", adapter)
-    (adapter / FILES[1]).unlink()
-    assert adapter_hash(target.adapter("release-1")) == expected
-
-
-def test_other_bytes_under_the_same_id_are_refused(target: Target, write: WriteAdapter) -> None:
-    """A release is immutable: a second adapter under its id changes nothing."""
-    first, second = write("one"), write("two")
-    publish(target, "release-1", first)
-    with pytest.raises(IntegrityError):
-        publish(target, "release-1", second)
-    assert adapter_hash(target.adapter("release-1")) == adapter_hash(first)
-
-
-def test_bytes_that_were_not_evaluated_leave_nothing(target: Target, write: WriteAdapter) -> None:
-    """An adapter unlike its hash is refused, and the right one can still be published."""
-    right, wrong = write("right"), write("wrong")
-    with pytest.raises(IntegrityError):
-        target.publish("release-1", wrong, adapter_hash(right))
-    with pytest.raises(NotFound):
-        target.adapter("release-1")
-    publish(target, "release-1", right)
-    assert adapter_hash(target.adapter("release-1")) == adapter_hash(right)
-
-
-def test_activation_switches_and_is_remembered(
-    target: Target, write: WriteAdapter, make: Callable[[], Target]
+def test_looking_ahead_changes_nothing(
+    target: Target, deliver: Deliver, site: Site, make: Callable[[], Target]
 ) -> None:
+    """What is in order passes; it lies nowhere and serves nobody afterwards."""
+    delivery = deliver("release-1")
+    before = site.left_over([])
+    target.preflight(delivery)
+    target.preflight(delivery)
+    assert site.left_over([]) == before
+    assert make().active() == BASE
+
+
+def test_an_adapter_that_changed_is_told_ahead(target: Target, deliver: Deliver) -> None:
+    """Its bytes are not those that were judged."""
+    delivery = msgspec.structs.replace(deliver("release-1"), adapter_hash="0" * 64)
+    with pytest.raises(BhavanaError):
+        target.preflight(delivery)
+
+
+def test_publishing_repeats_and_serves_nobody(
+    target: Target, deliver: Deliver, make: Callable[[], Target]
+) -> None:
+    """The same bytes under the same id are one release, for the next process, too."""
+    delivery = deliver("release-1")
+    location = target.publish(delivery)
+    assert target.publish(delivery) == location
+    assert make().publish(delivery) == location
+    assert make().active() == BASE
+
+
+def test_publishing_leaves_the_adapter_as_it_is(
+    target: Target, deliver: Deliver, archive: Archive
+) -> None:
+    """It is the archive's."""
+    delivery = deliver("release-1")
+    target.publish(delivery)
+    assert adapter_hash(archive.adapter("release-1")) == delivery.adapter_hash
+
+
+def test_what_was_published_is_probed(both: Target, deliver: Deliver, order: Order) -> None:
+    """One that answers as it was evaluated passes with figures, and serves nobody yet."""
+    figures = both.probe(deliver("release-2", "two"), order.references("two"))
+    assert figures
+    assert all(isinstance(figure, float | int) for figure in figures.values())
+    assert both.active() == BASE
+
+
+def test_what_answers_otherwise_fails_its_probe(
+    both: Target, deliver: Deliver, order: Order
+) -> None:
+    """Another adapter than was evaluated, under its name."""
+    with pytest.raises(ProbeFailed):
+        both.probe(deliver("release-2", "two"), order.references("one"))
+
+
+def test_activation_switches_and_is_remembered(both: Target, make: Callable[[], Target]) -> None:
     """What was activated last is active, for whoever opens the target next, too."""
-    publish(target, "release-1", write("one"))
-    publish(target, "release-2", write("two"))
     for release in ("release-1", "release-2", "release-2", None, None, "release-1"):
-        target.activate(release)
-        assert target.active() == release
-        assert make().active() == release
+        both.activate(alone(release))
+        assert both.active() == alone(release)
+        assert make().active() == alone(release)
 
 
-def test_lines_are_served_apart(
-    target: Target, write: WriteAdapter, make: Callable[[], Target]
-) -> None:
+def test_lines_are_served_apart(both: Target, deliver: Deliver, make: Callable[[], Target]) -> None:
     """Each line has one release in service; what one serves, and its way back, is its own."""
-    publish(target, "release-1", write("one"))
-    publish(target, "release-2", write("two"))
-    target.activate("release-1")
-    assert target.active("math") is None
-    target.activate("release-2", "math")
-    assert (make().active(), make().active("math")) == ("release-1", "release-2")
-    target.activate(None)
-    assert (make().active(), make().active("math")) == (None, "release-2")
-    target.activate(None, "math")
-    assert make().active("math") is None
+    both.publish(deliver("release-3", "three", "math"))
+    both.activate(alone("release-1"))
+    assert both.active("math") == BASE
+    both.activate(alone("release-3"), "math")
+    assert (make().active(), make().active("math")) == (alone("release-1"), alone("release-3"))
+    both.restore(None)
+    assert (make().active(), make().active("math")) == (BASE, alone("release-3"))
+    both.restore(None, "math")
+    assert make().active("math") == BASE
 
 
-def test_previous_release_stays_loadable(target: Target, write: WriteAdapter) -> None:
-    """A rollback needs no trainer and no upload: the old bytes are still there."""
-    old = write("old")
-    publish(target, "release-1", old)
-    target.activate("release-1")
-    publish(target, "release-2", write("new"))
-    target.activate("release-2")
-    assert adapter_hash(target.adapter("release-1")) == adapter_hash(old)
-    target.activate("release-1")
-    assert target.active() == "release-1"
-
-
-def test_missing_release_is_not_found(target: Target, write: WriteAdapter) -> None:
-    """A release that was never published cannot be read or served; the old one stays."""
-    publish(target, "release-1", write("one"))
-    target.activate("release-1")
-    with pytest.raises(NotFound, match="release-9"):
-        target.adapter("release-9")
-    with pytest.raises(NotFound, match="release-9"):
-        target.activate("release-9")
-    assert target.active() == "release-1"
-
-
-def test_adapter_that_is_not_there_is_told(target: Target, tmp_path: Path) -> None:
-    """A folder without the two files is an integrity error, not a crash, and leaves no release."""
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(IntegrityError):
-        target.publish("release-1", tmp_path / "empty", "0" * 64)
-    with pytest.raises(NotFound):
-        target.adapter("release-1")
-
-
-def test_leftovers_of_a_killed_publish_are_no_obstacle(
-    target: Target, write: WriteAdapter, tmp_path: Path
+def test_canary_answers_its_share_where_the_target_can(
+    both: Target, make: Callable[[], Target]
 ) -> None:
-    """A publish that was killed midway is simply repeated."""
-    partial = tmp_path / "releases" / ".release-1.partial"
-    partial.mkdir(parents=True)
-    (partial / FILES[0]).write_bytes(b"half")
-    (partial / "other").write_bytes(b"older version's file")
-    adapter = write("one")
-    publish(target, "release-1", adapter)
-    assert adapter_hash(target.adapter("release-1")) == adapter_hash(adapter)
-    assert {p.name for p in target.adapter("release-1").iterdir()} == set(FILES)
+    """Beside a release and beside the base; more of it, and then all or none, each in one step."""
+    if not both.shares:
+        pytest.skip(f"{both.name} has no way to share traffic")
+    for release in ("release-1", None):
+        for traffic in (
+            alone(release),
+            Traffic(release=release, canary="release-2", share=0.1),
+            Traffic(release=release, canary="release-2", share=0.5),
+            alone("release-2"),
+            Traffic(release=release, canary="release-2", share=0.1),
+            alone(release),
+        ):
+            both.activate(traffic)
+            assert make().active() == traffic
+
+
+def test_previous_release_comes_back(both: Target, make: Callable[[], Target]) -> None:
+    """A rollback needs no trainer and no upload, however often it is asked for."""
+    both.activate(alone("release-1"))
+    both.activate(alone("release-2"))
+    both.restore("release-1")
+    both.restore("release-1")
+    assert make().active() == alone("release-1")
+
+
+@pytest.mark.parametrize("verb", ["activate", "restore"])
+def test_missing_release_is_not_found(both: Target, verb: str) -> None:
+    """A release that was never published cannot be served; the old one stays."""
+    both.activate(alone("release-1"))
+    with pytest.raises(NotFound, match="release-9"):
+        both.restore("release-9") if verb == "restore" else both.activate(alone("release-9"))
+    assert both.active() == alone("release-1")
+
+
+def test_what_serves_is_never_retired(
+    both: Target, deliver: Deliver, site: Site, make: Callable[[], Target]
+) -> None:
+    """Nor what is to be kept, nor another line's; what is gone can be published again."""
+    both.publish(deliver("release-3", "three", "math"))
+    both.activate(alone("release-3"), "math")
+    both.activate(alone("release-1"))
+    gone = both.retire([])
+    assert "release-1" not in gone
+    assert "release-3" not in gone
+    assert both.retire(["release-2"]) == ()
+    assert (make().active(), make().active("math")) == (alone("release-1"), alone("release-3"))
+    both.publish(deliver("release-2", "two"))
+    both.activate(alone("release-2"))
+    assert make().active() == alone("release-2")
+
+
+def test_a_dry_run_tells_and_changes_nothing(
+    place: Place, order: Order, both: Target, deliver: Deliver, make: Callable[[], Target]
+) -> None:
+    """What would be done is said, and what serves is as before."""
+    both.activate(alone("release-1"))
+    said: list[str] = []
+    dry = TARGETS[order.target](msgspec.structs.replace(place, tell=said.append))
+    delivery = deliver("release-3", "three")
+    dry.preflight(delivery)
+    dry.publish(delivery)
+    dry.activate(alone("release-2"))
+    dry.retire(["release-1"])
+    assert said
+    assert make().active() == alone("release-1")
+
+
+def test_adapters_differ(order: Order) -> None:
+    """Else the tests here could not tell one release from another."""
+    assert len({adapter_hash(Path(order.adapters[name])) for name in ADAPTERS}) == len(ADAPTERS)

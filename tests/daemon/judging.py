@@ -29,8 +29,8 @@ from trainer.gates.sample import read_suite, suite_hash
 from trainer.gates.triggers import NAME as TRIGGERS
 from trainer.job import write_record
 from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
-from trainer.promote import PROBE_GATE
 from trainer.questions import Answer
+from trainer.references import PROBE_GATE
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ITEMS = read_suite(GATES[PROBE_GATE].task.suite)
@@ -162,5 +162,5 @@ def answering(monkeypatch: Any, says: Saying) -> list[AnswerJob]:
         if not (folder / "manifest.json").is_file():  # as the real one: what is done is done
             write_record(folder / "manifest.json", AnswerManifest(answers=answers))
 
-    monkeypatch.setattr("trainer.promote.run_job", stand_in)
+    monkeypatch.setattr("trainer.references.run_job", stand_in)
     return given

@@ -7,7 +7,7 @@ import pytest
 
 from daemon import cycle
 from daemon.settings import Settings, StoreSettings
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from scorers.panel import panel_id
 from store import cycles, experiences, privacy, reviews, sources
 from store.errors import Halted, Misconfigured, Rejected
@@ -15,7 +15,6 @@ from store.records import Cycle, Dataset, Policy, Release, Review, now
 from tests.converters.building import ALIKE
 from trainer.base import locate
 from trainer.recipe import Recipe
-from trainer.targets import TARGETS
 from trainer.targets.limits import Limits
 
 CANARY = "the heron waits at the weir"
@@ -35,8 +34,7 @@ def parts(store, store_url, tmp_path, make_experience, make_assessment):
     experiences.record(store, items)
     experiences.assess(store, [make_assessment(item.id, panel=panel) for item in items])
     sources.change(store, "web", "trusted", actor="test")
-    target = TARGETS["local"](tmp_path / "releases")
-    return Parts(settings=settings, store=store, target=target)
+    return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
 @pytest.fixture

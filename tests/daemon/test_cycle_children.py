@@ -6,7 +6,7 @@ import pytest
 
 from daemon import cycle
 from daemon.settings import Settings, TrainerSettings
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from store import cycles
 from store.errors import EthicsHalt, Halted
 from store.records import Cycle, Dataset, Policy, TrainingRun, now
@@ -14,18 +14,14 @@ from tests.trainer.children import maker
 from trainer import attempts, launch
 from trainer.attempts import MOST_ATTEMPTS, read_attempts
 from trainer.isolation import ResourceLimits
-from trainer.targets import TARGETS
 
 
 @pytest.fixture
 def parts(store, tmp_path):
     """What a cycle works with; its children get one processor."""
     trainer = TrainerSettings(limits=ResourceLimits(cpus=1))
-    return Parts(
-        settings=Settings(data_dir=str(tmp_path), trainer=trainer),
-        store=store,
-        target=TARGETS["local"](tmp_path / "releases"),
-    )
+    settings = Settings(data_dir=str(tmp_path), trainer=trainer)
+    return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
 @pytest.fixture

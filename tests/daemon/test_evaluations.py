@@ -14,14 +14,13 @@ from daemon import override as by_hand
 from daemon.api import make_app
 from daemon.cli import evaluations as verbs
 from daemon.settings import Settings
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from store import cycles, keys
 from store.events import Store
 from store.records import Cycle, Outcome, TrainingRun
 from tests.daemon.judging import MOMENT, answering, as_candidate, judged
 from trainer.gates import NAMES
 from trainer.report.page import NAME, policy
-from trainer.targets import TARGETS
 
 HELD = {"principles": Outcome.FAIL}
 
@@ -30,8 +29,7 @@ HELD = {"principles": Outcome.FAIL}
 def parts(store, tmp_path):
     """What a cycle works with; the untouched base is in service."""
     settings = Settings(data_dir=str(tmp_path / "data"))
-    target = TARGETS["local"](tmp_path / "data" / "releases")
-    return Parts(settings=settings, store=store, target=target)
+    return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
 @pytest.fixture
@@ -166,7 +164,8 @@ def test_the_verb_promotes_by_a_persons_word(data, monkeypatch, capsys):
     answering(monkeypatch, as_candidate)
     data.mkdir()
     with Store(f"sqlite:///{data / 'bhavana.db'}") as opened:
-        judged(Parts(settings=configured, store=opened, target=TARGETS["local"](data)), HELD)
+        target = open_target(configured, opened)
+        judged(Parts(settings=configured, store=opened, target=target), HELD)
     verbs.promote("evaluation-1", override=True, reason="I looked.")
     said = "release-1 serves at local, by the word of anna, which stays with it."
     assert said in capsys.readouterr().out
@@ -181,7 +180,8 @@ def test_the_command_line_shows_what_was_judged(data, bhavana, tmp_path):
     data.mkdir(exist_ok=True)
     with Store(f"sqlite:///{data / 'bhavana.db'}") as opened:
         settings = Settings(data_dir=str(data))
-        judged(Parts(settings=settings, store=opened, target=TARGETS["local"](data)), HELD)
+        target = open_target(settings, opened)
+        judged(Parts(settings=settings, store=opened, target=target), HELD)
     listed = bhavana("evaluations", "list").stdout
     assert "evaluation-1  2026-01-02 03:04  held back (principles fail)" in listed
     page = tmp_path / "pages" / "one.html"

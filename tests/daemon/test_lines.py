@@ -14,7 +14,7 @@ from daemon import cycle, report
 from daemon.rollback import roll_back
 from daemon.service import Service
 from daemon.settings import load
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from scorers.panel import panel_id
 from store import cycles, experiences, privacy, schedule, sources
 from store.errors import Misconfigured, Rejected
@@ -23,9 +23,9 @@ from trainer.adapter import FILES, adapter_hash
 from trainer.gates import GATES, NAMES
 from trainer.job import write_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
-from trainer.promote import Probe
 from trainer.stages import STAGES
-from trainer.targets import TARGETS
+from trainer.targets.local import LocalTarget
+from trainer.targets.target import Traffic
 
 CONFIG = """
 data_dir = {data!r}
@@ -97,18 +97,12 @@ class Children:
         return [job for job in self.jobs if isinstance(job, kind)][-1]
 
 
-def _put_into_service(target, evaluation, *, release_id, line, adapter, **_):
-    location = target.publish(release_id, adapter, evaluation.adapter_hash)
-    target.activate(release_id, line)
-    return location, Probe(asked=1, as_evaluated=1.0, as_base=0.0)
-
-
 @pytest.fixture
 def children(monkeypatch):
-    """What the loop starts in place of trainings and evaluations; the rest of it is real."""
+    """What the loop starts in place of trainings, evaluations, probes; the rest of it is real."""
     found = Children()
     monkeypatch.setattr(cycle, "run_job", found)
-    monkeypatch.setattr(cycle, "put_into_service", _put_into_service)
+    monkeypatch.setattr(LocalTarget, "probe", lambda *_: {"asked": 1.0})
     monkeypatch.setattr(cycle, "vouch_for_panel", lambda *_: None)
     monkeypatch.setattr(cycle, "build_apart", lambda order, _: build.answer(order).dataset)
     return found
@@ -135,8 +129,8 @@ def parts(store, store_url, tmp_path):
     (base / "model.safetensors").write_bytes(b"weights")
     path = tmp_path / "bhavana.toml"
     path.write_text(CONFIG.format(data=str(tmp_path), url=store_url, base=str(base)))
-    target = TARGETS["local"](tmp_path / "releases")
-    return Parts(settings=load(path, {}), store=store, target=target)
+    settings = load(path, {})
+    return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
 @pytest.fixture
@@ -157,7 +151,7 @@ def turn(parts, children, say):
 def _serving(parts, line="main"):
     release = cycles.current_release(parts.store, "local", line)
     recorded = None if release is None else release.id
-    assert parts.target.active(line) == recorded
+    assert parts.target.active(line) == Traffic(release=recorded)
     return recorded
 
 
@@ -175,10 +169,10 @@ def test_a_specialist_begins_with_mains_release_and_moves_only_its_own_line(part
     )  # fmt: skip
     job = children.last(FinetuneJob)
     assert (job.parent.release, job.parent.adapter_hash) == (
-        first, adapter_hash(parts.target.adapter(first))
+        first, adapter_hash(parts.archive.adapter(first))
     )  # fmt: skip
     assert _evaluation(parts, ended).incumbent == first
-    assert children.last(EvaluateJob).incumbent == str(parts.target.adapter(first))
+    assert children.last(EvaluateJob).incumbent == str(parts.archive.adapter(first))
     assert _serving(parts) == first
     release = cycles.by_id(parts.store, Release, _serving(parts, "math"))
     assert (release.line, release.parent, release.previous) == ("math", first, None)
@@ -195,7 +189,7 @@ def test_a_candidate_is_judged_against_its_own_lines_incumbent(parts, turn, chil
     ended = turn("math")
     assert ended.parent == newer
     assert _evaluation(parts, ended).incumbent == special
-    assert children.last(EvaluateJob).incumbent == str(parts.target.adapter(special))
+    assert children.last(EvaluateJob).incumbent == str(parts.archive.adapter(special))
     release = cycles.current_release(parts.store, "local", "math")
     assert (release.previous, release.parent) == (special, newer)
 

@@ -8,15 +8,15 @@ import pytest
 from daemon import override as by_hand
 from daemon import report
 from daemon.settings import Settings
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from store import cycles, schedule
 from store.errors import Busy, Halted, IntegrityError, NotFound, ProbeFailed, Rejected
 from store.records import Cycle, Outcome, Override, Release
 from store.verify import verify
 from tests.daemon.judging import MOMENT, answering, as_base, as_candidate, judged, write_adapter
 from trainer.base import locate
-from trainer.promote import promote
-from trainer.targets import TARGETS
+from trainer.promote import require_admitted
+from trainer.targets.target import Traffic
 
 REASON = "I read every answer: what it declines is what it should decline."
 HELD = {"principles": Outcome.FAIL, "forgetting": Outcome.INCONCLUSIVE}
@@ -26,7 +26,7 @@ HELD = {"principles": Outcome.FAIL, "forgetting": Outcome.INCONCLUSIVE}
 def parts(store, tmp_path):
     """What a cycle works with; the untouched base is in service."""
     settings = Settings(data_dir=str(tmp_path))
-    return Parts(settings=settings, store=store, target=TARGETS["local"](tmp_path / "releases"))
+    return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def override(parts, monkeypatch):
 
 def _serves(parts):
     release = cycles.current_release(parts.store, "local")
-    assert parts.target.active() == (None if release is None else release.id)
+    assert parts.target.active() == Traffic(release=None if release is None else release.id)
     return release
 
 
@@ -116,15 +116,12 @@ def test_promotion_itself_refuses_an_error(parts):
         verdicts={}, overridden_at=MOMENT,
     )  # fmt: skip
     with pytest.raises(IntegrityError):
-        promote(
-            parts.target, evaluation, release_id="release-1", previous=None,
-            adapter=parts.settings.data / "runs" / "run-1" / "adapter",
-            base=locate(parts.settings.trainer.base),
-            cache=parts.cache, probe_folder=parts.settings.data / "probes",
-            sampling=parts.settings.trainer.gate_sampling, stop=parts.stop,
-            watch=lambda _: None, override=word,
-        )  # fmt: skip
-    assert parts.target.active() is None
+        require_admitted(
+            evaluation,
+            parts.settings.data / "runs" / "run-1" / "adapter",
+            locate(parts.settings.trainer.base),
+            word,
+        )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from daemon import cycle, metrics, refit
 from daemon.oversight import health, require_health
 from daemon.service import Service
 from daemon.settings import Settings
-from daemon.wiring import Parts, at_work, configured_version, heads_folder
+from daemon.wiring import Parts, at_work, configured_version, heads_folder, open_target
 from scorers.oversight import Health
 from scorers.panel import panel_id
 from store import cycles, experiences, privacy, refits, reviews, schedule
@@ -25,7 +25,6 @@ from store.errors import Busy, Untrusted
 from store.records import ConsentChange, Cycle, Refit, Review, now
 from store.redaction import WITHHELD
 from store.tables import draws
-from trainer.targets import TARGETS
 
 WINDOW = 500
 ORDINARY = Path(scorers.__file__).with_name("data") / "everyday.jsonl"
@@ -35,7 +34,7 @@ ORDINARY = Path(scorers.__file__).with_name("data") / "everyday.jsonl"
 def parts(store, tmp_path, vouched):
     """A house with nothing in it; the panel is the one that it comes with."""
     settings = Settings(data_dir=str(tmp_path))
-    return Parts(settings=settings, store=store, target=TARGETS["local"](tmp_path / "releases"))
+    return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from daemon.settings import Settings
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from store import cycles, experiences, keys, schedule
 from store.errors import Busy
 from store.events import Store
 from store.records import now
 from store.tables import leases
-from trainer.targets.local import LocalTarget
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def test_two_folders_of_one_name_are_two_holders_of_the_lease(store, tmp_path):
 
     def holder():
         settings = Settings(data_dir=str(tmp_path / "data"))
-        return Parts(settings=settings, store=store, target=LocalTarget(tmp_path)).holder
+        return Parts(settings=settings, store=store, target=open_target(settings)).holder
 
     (tmp_path / "data").mkdir()
     first = holder()
@@ -49,7 +48,8 @@ def test_a_folder_of_a_long_name_may_hold_the_lease(store, tmp_path):
     """Its path is a part of the holder's name, for which PostgreSQL has only so much room."""
     data = tmp_path / ("x" * 200)
     data.mkdir()
-    parts = Parts(settings=Settings(data_dir=str(data)), store=store, target=LocalTarget(tmp_path))
+    settings = Settings(data_dir=str(data))
+    parts = Parts(settings=settings, store=store, target=open_target(settings))
     assert schedule.acquire(store, parts.holder) == 1
     assert len(parts.holder) <= leases.c.holder.type.length
 

@@ -11,12 +11,11 @@ from structlog.testing import capture_logs
 
 from daemon.erasure import retain, retain_daily
 from daemon.settings import RetentionSettings, Settings
-from daemon.wiring import Parts
+from daemon.wiring import Parts, open_target
 from store import cycles, experiences, log, schedule, sources
 from store.records import Policy, now
 from tests.converters.building import ALIKE
 from tests.converters.building import build as build_from
-from trainer.targets.local import LocalTarget
 
 BOTH = RetentionSettings(consented_days=30, unconsented_days=10)
 
@@ -53,11 +52,8 @@ def dataset(kept, tmp_path):
 @pytest.fixture
 def parts(kept, tmp_path):
     """What the daemon's clock hands on."""
-    return Parts(
-        settings=Settings(data_dir=str(tmp_path), retention=BOTH),
-        store=kept,
-        target=LocalTarget(tmp_path / "releases"),
-    )
+    settings = Settings(data_dir=str(tmp_path), retention=BOTH)
+    return Parts(settings=settings, store=kept, target=open_target(settings, kept))
 
 
 def _left(store):

@@ -1,4 +1,4 @@
-"""Publish, switch, probe: with the real local target, and answers that a stand-in gives."""
+"""Publish, probe, switch: with the real local target, and answers that a stand-in gives."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from store import journal
 from store.errors import ChildFailed, IntegrityError, ProbeFailed, Unavailable
-from store.records import Evaluation, Outcome, Verdict
+from store.events import Store
+from store.records import MAIN, Evaluation, Outcome, Verdict
 from trainer.adapter import adapter_hash
 from trainer.base import Base
 from trainer.gates import GATES
 from trainer.gates.sample import read_suite
 from trainer.job import write_record
 from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
-from trainer.promote import PROBE_GATE, Probe, promote
+from trainer.journal import StoreJournal
+from trainer.promote import Proven, prove, switch
 from trainer.questions import Answer, Sampling
+from trainer.references import PROBE_GATE, EvaluatedReferences
+from trainer.targets.archive import Archive
 from trainer.targets.local import LocalTarget
+from trainer.targets.place import Place
+from trainer.targets.settings import TargetsSettings
+from trainer.targets.target import Traffic
 
 BASE = Base(name="base", kind="folder", location="/nonexistent", hash="base-hash")
 ITEMS = read_suite(GATES[PROBE_GATE].task.suite)
@@ -53,12 +61,26 @@ def adapter(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> LocalTarget:
-    """A target where the untouched base is in service, and release-0 is published."""
-    opened = LocalTarget(tmp_path / "releases")
+def archive(tmp_path: Path) -> Archive:
+    """Where release-0 is kept."""
+    kept = Archive(tmp_path / "releases")
     old = write_adapter(tmp_path / "old", b"old")
-    opened.publish("release-0", old, adapter_hash(old))
-    return opened
+    kept.keep("release-0", old, adapter_hash(old))
+    return kept
+
+
+@pytest.fixture
+def target(archive: Archive, store: Store, tmp_path: Path) -> LocalTarget:
+    """A target where the untouched base is in service, and release-0 can be."""
+    return LocalTarget(
+        Place(
+            folder=archive.folder,
+            archive=archive,
+            settings=TargetsSettings(),
+            journal=StoreJournal(store, "local"),
+            work=tmp_path / "work",
+        )
+    )
 
 
 @pytest.fixture
@@ -119,49 +141,104 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Saying], list[Answer
             folder.mkdir(parents=True, exist_ok=True)
             write_record(folder / "manifest.json", AnswerManifest(answers=answers))
 
-        monkeypatch.setattr("trainer.promote.run_job", stand_in)
+        monkeypatch.setattr("trainer.references.run_job", stand_in)
         return given
 
     return use
 
 
-Promote = Callable[..., tuple[str, Probe]]
+Promote = Callable[..., Proven]
 
 
 @pytest.fixture(name="promote")
-def _promote(target: LocalTarget, evaluation: Evaluation, adapter: Path, tmp_path: Path) -> Promote:
-    """Promotes the candidate as release-1."""
+def _promote(
+    target: LocalTarget,
+    archive: Archive,
+    store: Store,
+    evaluation: Evaluation,
+    adapter: Path,
+    tmp_path: Path,
+) -> Promote:
+    """Proves the candidate as release-1 and switches to it, as a cycle does."""
 
-    def run(judged: Evaluation = evaluation, previous: str | None = None, base: Base = BASE) -> Any:
-        return promote(
-            target,
+    def run(judged: Evaluation = evaluation, previous: str | None = None) -> Proven:
+        references = EvaluatedReferences(
             judged,
-            release_id="release-1",
-            previous=previous,
-            adapter=adapter,
-            base=base,
+            base=BASE,
             cache=tmp_path / "cache",
-            probe_folder=tmp_path / "probe",
+            folder=tmp_path / "probe",
             sampling=Sampling(),
             stop=threading.Event(),
             watch=lambda _: None,
         )
+        notes = StoreJournal(store, target.name)
+        proven = prove(
+            target,
+            judged,
+            release_id="release-1",
+            line=MAIN,
+            adapter=adapter,
+            base=BASE,
+            archive=archive,
+            references=references,
+            journal=notes,
+        )
+        serving = Traffic(release="release-1")
+        switch(target, proven.delivery, serving, Traffic(release=previous), journal=notes)
+        return proven
 
     return run
 
 
+def steps(store: Store) -> list[str]:
+    """The journal of the release, in short."""
+    return [f"{line.step} {line.state}" for line in journal.of_release(store, "release-1")]
+
+
 def test_release_that_answers_as_evaluated_serves(
+    promote: Promote, answering: Any, target: LocalTarget, archive: Archive
+) -> None:
+    """The published adapter itself is asked the first batch, agrees, and then serves."""
+    jobs = answering(as_candidate)
+    proven = promote()
+    assert target.active() == Traffic(release="release-1")
+    assert proven.location == str(archive.adapter("release-1"))
+    assert proven.figures == {"asked": 20, "as_evaluated": 1.0, "as_base": 0.0}
+    (job,) = jobs
+    assert job.adapter == proven.location
+    assert [q.id for q in job.questions] == [item.id for item in ITEMS[:20]]
+
+
+def test_each_step_is_journalled_before_and_after(
+    promote: Promote, answering: Any, store: Store
+) -> None:
+    """In order, with what the probe found and where the release lies."""
+    answering(as_candidate)
+    location = promote().location
+    order = ("preflight", "publish", "probe", "activate")
+    assert steps(store) == [f"{step} {state}" for step in order for state in ("begun", "done")]
+    lines = journal.of_release(store, "release-1")
+    assert [line.facts for line in lines[3:6:2]] == [
+        {"location": location},
+        {"asked": "20", "as_evaluated": "1", "as_base": "0"},
+    ]
+    assert {(line.target, line.line) for line in lines} == {("local", "main")}
+
+
+def test_nobody_is_served_before_the_probe(
     promote: Promote, answering: Any, target: LocalTarget
 ) -> None:
-    """The published adapter itself is asked the first batch, agrees, and stays in service."""
-    jobs = answering(as_candidate)
-    location, probe = promote()
-    assert target.active() == "release-1"
-    assert location == str(target.adapter("release-1"))
-    assert probe == Probe(asked=20, as_evaluated=1.0, as_base=0.0)
-    (job,) = jobs
-    assert job.adapter == location
-    assert [q.id for q in job.questions] == [item.id for item in ITEMS[:20]]
+    """While the release is asked its batch, what served before serves."""
+    target.activate(Traffic(release="release-0"))
+    seen = []
+
+    def says(n: int) -> str:
+        seen.append(target.active())
+        return as_candidate(n)
+
+    answering(says)
+    promote(previous="release-0")
+    assert seen == [Traffic(release="release-0")] * 20
 
 
 def test_one_other_answer_of_twenty_is_rounding(
@@ -169,8 +246,8 @@ def test_one_other_answer_of_twenty_is_rounding(
 ) -> None:
     """Nine answers of ten, word for word, are enough; the tenth may be another machine's."""
     answering(lambda n: "Other." if n < 2 else as_candidate(n))
-    assert promote()[1].as_evaluated == 0.9
-    assert target.active() == "release-1"
+    assert promote().figures["as_evaluated"] == 0.9
+    assert target.active() == Traffic(release="release-1")
 
 
 @pytest.mark.parametrize("previous", [None, "release-0"])
@@ -179,16 +256,24 @@ def test_one_other_answer_of_twenty_is_rounding(
     [as_base, lambda n: "Other.", lambda n: "Other." if n < 3 else as_candidate(n)],
     ids=["as the base", "as nobody", "too often otherwise"],
 )
-def test_bad_probe_puts_the_previous_release_back(
-    promote: Promote, answering: Any, target: LocalTarget, previous: str | None, says: Saying
+def test_bad_probe_leaves_the_previous_release(
+    promote: Promote,
+    answering: Any,
+    target: LocalTarget,
+    archive: Archive,
+    store: Store,
+    previous: str | None,
+    says: Saying,
 ) -> None:
-    """A release that answers otherwise is taken out of service, kept, and told."""
-    target.activate(previous)
+    """A release that answers otherwise never serves; it is kept, and told."""
+    target.activate(Traffic(release=previous))
     answering(says)
-    with pytest.raises(ProbeFailed, match=previous or "the base serves again"):
+    with pytest.raises(ProbeFailed, match="of the evaluated answers"):
         promote(previous=previous)
-    assert target.active() == previous
-    assert target.adapter("release-1").is_dir()
+    assert target.active() == Traffic(release=previous)
+    assert archive.adapter("release-1").is_dir()
+    assert steps(store)[-2:] == ["probe begun", "probe failed"]
+    assert journal.of_release(store, "release-1")[-1].facts["error"] == "ProbeFailed"
 
 
 def test_adapter_without_effect_is_not_promoted(
@@ -203,7 +288,7 @@ def test_adapter_without_effect_is_not_promoted(
     answering(as_candidate)
     with pytest.raises(ProbeFailed):
         promote()
-    assert target.active() is None
+    assert target.active() == Traffic(release=None)
 
 
 @pytest.mark.parametrize("failure", [ChildFailed("crashed"), Unavailable("stopping")])
@@ -215,16 +300,62 @@ def test_probe_that_did_not_happen_leaves_the_previous_release(
     failure: Exception,
     previous: str | None,
 ) -> None:
-    """What was never probed does not stay in service when the probe crashes or is stopped."""
-    target.activate(previous)
+    """What was never probed does not serve when the probe crashes or is stopped."""
+    target.activate(Traffic(release=previous))
 
     def fails(*_: Any, **__: Any) -> None:
         raise failure
 
-    monkeypatch.setattr("trainer.promote.run_job", fails)
+    monkeypatch.setattr("trainer.references.run_job", fails)
     with pytest.raises(type(failure)):
         promote(previous=previous)
-    assert target.active() == previous
+    assert target.active() == Traffic(release=previous)
+
+
+@pytest.mark.parametrize("previous", [None, "release-0"])
+def test_switch_that_goes_wrong_is_undone(
+    promote: Promote,
+    answering: Any,
+    target: LocalTarget,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    previous: str | None,
+) -> None:
+    """A target that says after the switch that something else serves is put back."""
+    target.activate(Traffic(release=previous))
+    answering(as_candidate)
+    other = Traffic(release="release-1", canary="release-0", share=0.1)
+    monkeypatch.setattr(LocalTarget, "active", lambda *_: other)
+    with pytest.raises(ProbeFailed, match="does not serve release-1"):
+        promote(previous=previous)
+    monkeypatch.undo()
+    assert target.active() == Traffic(release=previous)
+    assert steps(store)[-4:] == [
+        "activate begun", "activate failed", "restore begun", "restore done",
+    ]  # fmt: skip
+
+
+def test_the_way_back_is_taken_though_the_store_takes_no_line_of_it(
+    promote: Promote,
+    answering: Any,
+    target: LocalTarget,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A store whose disk is full must not keep people with what was not recorded."""
+    target.activate(Traffic(release="release-0"))
+    answering(as_candidate)
+    write = journal.write
+
+    def full(opened: Store, step: Any, fence: Any = None) -> None:
+        if step.step in ("activate", "restore") and step.state != "begun":
+            raise Unavailable("database or disk is full")
+        write(opened, step, fence)
+
+    monkeypatch.setattr(journal, "write", full)
+    with pytest.raises(Unavailable, match="disk is full"):
+        promote(previous="release-0")
+    assert target.active() == Traffic(release="release-0")
 
 
 def _failed(evaluation: Evaluation) -> Evaluation:
@@ -247,17 +378,18 @@ def test_what_was_not_proven_is_not_published(
     promote: Promote,
     answering: Any,
     target: LocalTarget,
+    store: Store,
     evaluation: Evaluation,
     change: Callable[[Evaluation], Evaluation],
 ) -> None:
-    """Without a pass for these very bytes on this very base nothing is published or switched."""
-    target.activate("release-0")
+    """Without a pass for these very bytes on this very base nothing is begun."""
+    target.activate(Traffic(release="release-0"))
     jobs = answering(as_candidate)
     with pytest.raises(IntegrityError):
         promote(change(evaluation), previous="release-0")
-    assert target.active() == "release-0"
+    assert target.active() == Traffic(release="release-0")
     assert not (target.folder / "release-1").exists()
-    assert jobs == []
+    assert (jobs, steps(store)) == ([], [])
 
 
 def test_changed_adapter_is_not_published(
@@ -268,11 +400,11 @@ def test_changed_adapter_is_not_published(
     (adapter / "adapter_model.safetensors").write_bytes(b"changed")
     with pytest.raises(IntegrityError, match="evaluation-1"):
         promote()
-    assert target.active() is None
+    assert target.active() == Traffic(release=None)
 
 
 def test_promotion_repeats_safely(promote: Promote, answering: Any, target: LocalTarget) -> None:
     """After a crash the same promotion ends in the same state."""
     answering(as_candidate)
     assert promote() == promote()
-    assert target.active() == "release-1"
+    assert target.active() == Traffic(release="release-1")

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from daemon.settings import Settings
+from daemon.wiring import open_target, releases_folder
 from store.errors import BhavanaError, IntegrityError, Rejected, Unavailable
-from store.records import Evaluation, Noun, Outcome, Verdict, digest, now
+from store.events import Store
+from store.records import MAIN, Evaluation, Noun, Outcome, Verdict, digest, now
 from tests.trial.making import Made, Workshop
 from trainer.gates.presets import rules
 from trainer.job import read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, gates_hash
+from trainer.journal import StoreJournal
 from trainer.launch import run_job
-from trainer.promote import promote
-from trainer.targets.local import LocalTarget
+from trainer.promote import prove
+from trainer.references import EvaluatedReferences
+from trainer.targets.archive import Archive
 
 RULES = rules("small")
 """The shipped ones for the embedded base."""
@@ -77,14 +82,16 @@ def evaluation_job(shop: Workshop, candidate: Made, incumbent: Made | None) -> E
 def offer(shop: Workshop, candidate: Made, other: Made, verdicts: Sequence[Verdict]) -> Judged:
     """Offers a candidate for promotion with the passing verdicts of another one.
 
-    Every verdict is made a pass, so that nothing but the binding can refuse it. What serves must
-    be as before, the base. Raises Rejected where the other has no verdicts.
+    Every verdict is made a pass, so that nothing but the binding can refuse it. Raises Rejected
+    where the other has no verdicts.
     """
     if not verdicts:
         raise Rejected("The other candidate was not judged: it has no verdicts to offer.")
     place = shop.folder / "offered"
     shutil.rmtree(place, ignore_errors=True)
-    target = LocalTarget(place / "releases")
+    place.mkdir(parents=True)
+    settings = Settings(data_dir=str(place))
+    target = open_target(settings)
     evaluation = Evaluation(
         id="evaluation-of-another",
         cycle_id="cycle-of-the-trial",
@@ -97,21 +104,28 @@ def offer(shop: Workshop, candidate: Made, other: Made, verdicts: Sequence[Verdi
         verdicts=tuple(replace(verdict, outcome=Outcome.PASS) for verdict in verdicts),
         finished_at=now(),
     )
-    try:
-        promote(
-            target,
-            evaluation,
-            release_id="release-of-the-trial",
-            previous=None,
-            adapter=candidate.adapter,
-            base=shop.base,
-            cache=shop.cache,
-            probe_folder=place / "probe",
-            sampling=evaluation_job(shop, other, None).sampling,
-            stop=shop.stop,
-            watch=shop.beats("stale_verdict"),
-        )
-    except IntegrityError as error:
-        if target.active() is None:
+    references = EvaluatedReferences(
+        evaluation,
+        base=shop.base,
+        cache=shop.cache,
+        folder=place / "probe",
+        sampling=evaluation_job(shop, other, None).sampling,
+        stop=shop.stop,
+        watch=shop.beats("stale_verdict"),
+    )
+    with Store(f"sqlite:///{place / 'store.db'}") as store:
+        try:
+            prove(
+                target,
+                evaluation,
+                release_id="release-of-the-trial",
+                line=MAIN,
+                adapter=candidate.adapter,
+                base=shop.base,
+                archive=Archive(releases_folder(settings)),
+                references=references,
+                journal=StoreJournal(store, target.name),
+            )
+        except IntegrityError as error:
             return Judged(refused=str(error))
     return Judged(verdicts=evaluation.verdicts)

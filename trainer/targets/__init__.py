@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from trainer.targets.local import LocalTarget
+from trainer.targets.place import Place
 from trainer.targets.target import Target
 
-TARGETS: dict[str, Callable[[Path], Target]] = {
+TARGETS: dict[str, Callable[[Place], Target]] = {
     "local": LocalTarget,
 }

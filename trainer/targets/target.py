@@ -15,17 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
 from msgspec import Meta
 
-from store.records import MAIN, Identifier, Line, Noun
+from store.records import MAIN, Identifier, Line, Noun, Release, Step
 from trainer.base import Base
 from trainer.jobs import Observation
 from trainer.questions import Answer, Question
 from trainer.targets.limits import Limits
-
-Step = Literal["preflight", "publish", "probe", "activate", "restore", "retire"]
 
 
 class Delivery(Noun, frozen=True, kw_only=True):
@@ -48,6 +46,18 @@ class Traffic(Noun, frozen=True, kw_only=True):
     """The release on trial beside it; None: nobody is."""
     share: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """How much of the traffic the canary answers."""
+
+
+def traffic_of(release: Release | None, share: float, *, shares: bool) -> Traffic:
+    """Who answers where this release is recorded with this share of its line.
+
+    Where a target does not share (`shares`) a canary answers alone.
+    """
+    if release is None:
+        return Traffic(release=None)
+    if share < 1 and shares:
+        return Traffic(release=release.previous, canary=release.id, share=share)
+    return Traffic(release=release.id)
 
 
 class Journal(Protocol):

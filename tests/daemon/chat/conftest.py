@@ -49,7 +49,8 @@ def draw_adapter(folder: Path, seed: int, base: Base) -> Path:
     folder.mkdir(parents=True)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK,
-        "bias": "none", "target_modules": ["down_proj"], "base_model_name_or_path": base.name, "revision": None,
+        "bias": "none", "target_modules": ["down_proj"],
+        "base_model_name_or_path": base.name, "revision": None,
         "use_rslora": False, "use_dora": False, "modules_to_save": None, "rank_pattern": {},
         "alpha_pattern": {}, "fan_in_fan_out": False,
     }  # fmt: skip

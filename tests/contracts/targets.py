@@ -1,0 +1,156 @@
+"""Where each target of the roster can be tried: on this machine, or with a stand-in of its server.
+
+A newcomer adds one line to SITES.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from msgspec import Struct, field
+
+from store.records import MAIN, Noun
+from trainer.adapter import FILES, adapter_hash
+from trainer.base import Base, locate
+from trainer.jobs import Observation
+from trainer.questions import Answer, Question
+from trainer.targets.archive import Archive
+from trainer.targets.settings import TargetsSettings
+from trainer.targets.target import Delivery, Judged, References
+
+ADAPTERS = ("one", "two", "three")
+"""Three releases' worth; each answers otherwise than the others and the base."""
+TINY_BASE = {
+    "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64,
+    "num_attention_heads": 2,
+}  # fmt: skip
+Said = dict[str, dict[str, str]]
+
+
+class Order(Noun, frozen=True, kw_only=True):
+    """All that a process needs to promote there; it travels to the children that are killed."""
+
+    target: str
+    base: str
+    """As trainer.base names it."""
+    adapters: dict[str, str]
+    """Folders, by ADAPTERS."""
+    said: Said
+    """What each answers to each question: by adapter, "" for the base, and the question's id."""
+    settings: TargetsSettings = field(default_factory=TargetsSettings)
+
+    def located(self) -> Base:
+        """The base."""
+        return locate(self.base)
+
+    def deliver(
+        self, archive: Archive, release: str, adapter: str = "one", line: str = MAIN
+    ) -> Delivery:
+        """A release of one of the adapters on its way; it lies in the archive."""
+        folder = Path(self.adapters[adapter])
+        expected = adapter_hash(folder)
+        kept = archive.keep(release, folder, expected)
+        return Delivery(
+            release=release,
+            line=line,
+            adapter=str(kept),
+            adapter_hash=expected,
+            base=self.located(),
+        )
+
+    def references(self, adapter: str) -> References:
+        """A stand-in for the evaluation and for the model on this machine: answers are given."""
+        return GivenReferences(self, adapter)
+
+
+class GivenReferences:
+    """Stands in for an evaluation of an adapter and for the child process that answers."""
+
+    def __init__(self, order: Order, adapter: str) -> None:
+        self._order = order
+        self._said = order.said[adapter]
+
+    def judged(self) -> tuple[Judged, ...]:
+        """Every question, with what adapter and base were said to answer."""
+        base = self._order.said[""]
+        return tuple(
+            Judged(
+                question=Question(id=name, prompt=name),
+                candidate=_observed(name, said),
+                base=_observed(name, base[name]),
+            )
+            for name, said in self._said.items()
+        )
+
+    def answers(self, questions: Collection[Question], adapter: Path | None) -> tuple[Answer, ...]:
+        """What the adapter of these very bytes answers."""
+        folders = {adapter_hash(Path(f)): name for name, f in self._order.adapters.items()}
+        said = self._order.said["" if adapter is None else folders[adapter_hash(adapter)]]
+        return tuple(_answer(q.id, said[q.id]) for q in questions)
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """A place where a target can be tried."""
+
+    order: Order
+    left_over: Callable[[Collection[str]], list[str]]
+    """What lies there, by the place's own word, beside these releases, whole."""
+
+
+def _observed(name: str, said: str) -> Observation:
+    return Observation(id=name, answer=_answer(name, said))
+
+
+def _answer(name: str, said: str) -> Answer:
+    return Answer(id=name, response=said, tokens=3, finished=True)
+
+
+def write_adapter(folder: Path, weights: str) -> Path:
+    """Two files that stand for an adapter, and say this."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).write_bytes(f"{name} {weights}".encode())
+    return folder
+
+
+def write_base(folder: Path) -> Path:
+    """Files that stand for a base."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(TINY_BASE))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@contextmanager
+def on_this_machine(folder: Path) -> Iterator[Site]:
+    """The local target needs nothing but the data folder, `folder`/data."""
+    releases = folder / "data" / "releases"
+    questions = [f"question-{n}" for n in range(10)]
+
+    def left_over(keep: Collection[str]) -> list[str]:
+        known = {*keep, *(p.name for p in releases.iterdir() if p.name.startswith("current"))}
+        found = [p for p in releases.iterdir() if p.name not in known and p.suffix != ".lock"]
+        half = [p for p in map(releases.joinpath, keep) if p.is_dir() and not _whole(p)]
+        return sorted(p.name for p in (*found, *half))
+
+    yield Site(
+        order=Order(
+            target="local",
+            base=str(write_base(folder / "base")),
+            adapters={n: str(write_adapter(folder / "adapters" / n, n)) for n in ADAPTERS},
+            said={n: {q: f"{n} to {q}" for q in questions} for n in ("", *ADAPTERS)},
+        ),
+        left_over=left_over,
+    )
+
+
+def _whole(release: Path) -> bool:
+    return {p.name for p in release.iterdir()} == set(FILES)
+
+
+SITES: dict[str, Callable[[Path], AbstractContextManager[Site]]] = {
+    "local": on_this_machine,
+}
