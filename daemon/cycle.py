@@ -23,7 +23,7 @@ from converters import dataset as datasets
 from converters.build import Order, build_apart
 from converters.folder import discard_partial
 from daemon.oversight import require_health
-from daemon.serving import put_back, recorded, settle, sole
+from daemon.serving import put_back, recorded_traffic, settle, sole
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
 from store import cycles, policies, schedule
@@ -375,7 +375,7 @@ def promote(
             overridden=override,
         )
         traffic = traffic_of(release, 1.0, shares=target.shares)
-        before = recorded(held, cycle.line)
+        before = recorded_traffic(held.store, target, cycle.line)
         switch(target, proven.delivery, traffic, before, journal=held.journal)
         try:
             cycles.activate(held.store, release, held.fence)

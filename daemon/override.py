@@ -10,6 +10,7 @@ import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from daemon.cycle import (
     gates_now,
     promote,
     release_name,
+    require_compared_with,
     require_unerased,
 )
 from daemon.serving import settle
@@ -35,6 +37,10 @@ from store.records import (
     now,
 )
 from store.redaction import redact_text
+from trainer.base import locate
+from trainer.promote import require_admitted, told
+from trainer.targets.place import Tell
+from trainer.targets.target import Delivery, Traffic
 
 LONGEST_REASON = 2_000
 log = structlog.get_logger()
@@ -49,10 +55,75 @@ def override(parts: Parts, evaluation_id: str, *, actor: str, reason: str) -> Re
     Busy while the loop turns; ProbeFailed after the former release was put back.
     """
     evaluation = _found(parts, evaluation_id)
+    word = _word(evaluation, actor, reason)
+    release = _promoted(parts, evaluation, word)
+    log.warning(
+        "evaluation_overridden", release=release.id, actor=word.actor, held=[*word.verdicts]
+    )
+    return release
+
+
+def finish(parts: Parts, evaluation_id: str) -> Release:
+    """Promotes what passed and, for another cause, was not put into service.
+
+    Raises NotFound, Rejected where a gate did not pass, and what `override` raises.
+    """
+    evaluation = _found(parts, evaluation_id)
+    _require_passed(evaluation)
+    return _promoted(parts, evaluation, None)
+
+
+def foretell(
+    parts: Parts,
+    evaluation_id: str,
+    tell: Tell,
+    *,
+    actor: str = "",
+    reason: str = "",
+    overridden: bool = False,
+) -> None:
+    """Tells what `finish`, or `override`, would do; `parts` are of a dry run and change nothing.
+
+    Raises what they raise before they begin.
+    """
+    evaluation = _found(parts, evaluation_id)
+    word = _word(evaluation, actor, reason) if overridden else None
+    if word is None:
+        _require_passed(evaluation)
+    cycle, run, dataset = _lineage(parts, evaluation)
+    _require_valid(parts, evaluation, dataset)
+    previous = require_compared_with(parts, cycle, evaluation)
+    name, adapter, target = release_name(cycle), Path(run.path) / "adapter", parts.target
+    base = locate(parts.settings.trainer.base)
+    require_admitted(evaluation, adapter, base, word)
+    delivery = Delivery(
+        release=name,
+        line=cycle.line,
+        adapter=str(adapter),
+        adapter_hash=evaluation.adapter_hash,
+        base=base,
+    )
+    tell(f"archive:\ncopy {adapter} to {parts.archive.folder / name}")
+    told(target, delivery, Traffic(release=name), tell=tell)
+    tell(f"record: {name} serves on {cycle.line} at {target.name}, after {previous or 'the base'}")
+    tell("retire:")
+    target.retire([one for one in (name, previous) if one is not None], cycle.line)
+
+
+def _require_passed(evaluation: Evaluation) -> None:
+    if not evaluation.passed:
+        held = [v.gate for v in evaluation.verdicts if v.outcome is not Outcome.PASS]
+        raise Rejected(
+            f"{evaluation.id} did not pass: {', '.join(held) or 'no gate was asked'}.",
+            hint="A person may answer for it: --override --reason WHY.",
+        )
+
+
+def _word(evaluation: Evaluation, actor: str, reason: str) -> Override:
     if evaluation.passed:
         raise Rejected(
-            f"{evaluation_id} passed every gate: there is nothing to override.",
-            hint=f"`bhavana promote {evaluation_id}` promotes it, if it was not promoted yet.",
+            f"{evaluation.id} passed every gate: there is nothing to override.",
+            hint=f"`bhavana promote {evaluation.id}` promotes it, if it was not promoted yet.",
         )
     erred = [v for v in evaluation.verdicts if v.outcome is Outcome.ERROR]
     if erred or not evaluation.verdicts:
@@ -69,7 +140,7 @@ def override(parts: Parts, evaluation_id: str, *, actor: str, reason: str) -> Re
         raise Rejected(
             f"A reason has at most {LONGEST_REASON} characters and a name 128, all printable."
         )
-    word = Override(
+    return Override(
         evaluation_id=evaluation.id,
         cycle_id=evaluation.cycle_id,
         actor=unicodedata.normalize("NFC", actor),
@@ -82,26 +153,6 @@ def override(parts: Parts, evaluation_id: str, *, actor: str, reason: str) -> Re
         },
         overridden_at=now(),
     )
-    release = _promoted(parts, evaluation, word)
-    log.warning(
-        "evaluation_overridden", release=release.id, actor=word.actor, held=[*word.verdicts]
-    )
-    return release
-
-
-def finish(parts: Parts, evaluation_id: str) -> Release:
-    """Promotes what passed and, for another cause, was not put into service.
-
-    Raises NotFound, Rejected where a gate did not pass, and what `override` raises.
-    """
-    evaluation = _found(parts, evaluation_id)
-    if not evaluation.passed:
-        held = [v.gate for v in evaluation.verdicts if v.outcome is not Outcome.PASS]
-        raise Rejected(
-            f"{evaluation_id} did not pass: {', '.join(held) or 'no gate was asked'}.",
-            hint="A person may answer for it: --override --reason WHY.",
-        )
-    return _promoted(parts, evaluation, None)
 
 
 def _found(parts: Parts, evaluation_id: str) -> Evaluation:
@@ -119,18 +170,22 @@ def _found(parts: Parts, evaluation_id: str) -> Evaluation:
 def _promoted(parts: Parts, evaluation: Evaluation, word: Override | None) -> Release:
     with _holding(parts) as held:
         cycle, run, dataset = _lineage(held, evaluation)
-        if evaluation.gates_hash != gates_now(held):
-            raise IntegrityError(
-                f"The gates are no longer those of {evaluation.id}: its verdicts are void.",
-                hint="Turn a cycle: the gates of today judge anew.",
-            )
-        require_unerased(held, dataset)
+        _require_valid(held, evaluation, dataset)
         # What a probe of an earlier try found says nothing of this one.
         shutil.rmtree(held.settings.data / "probes" / release_name(cycle), ignore_errors=True)
         try:
             return promote(held, cycle, run, evaluation, word)
         finally:
             settle(held, cycle.line, release_name(cycle))
+
+
+def _require_valid(parts: Parts, evaluation: Evaluation, dataset: Dataset) -> None:
+    if evaluation.gates_hash != gates_now(parts):
+        raise IntegrityError(
+            f"The gates are no longer those of {evaluation.id}: its verdicts are void.",
+            hint="Turn a cycle: the gates of today judge anew.",
+        )
+    require_unerased(parts, dataset)
 
 
 def _lineage(parts: Parts, evaluation: Evaluation) -> tuple[Cycle, TrainingRun, Dataset]:

@@ -7,8 +7,9 @@ import structlog
 from daemon.serving import put_back, restore, sole
 from daemon.wiring import Parts
 from store import cycles
-from store.errors import Conflict, Rejected
+from store.errors import Conflict, NotFound, Rejected
 from store.records import MAIN, Release
+from trainer.targets.place import Tell
 
 log = structlog.get_logger()
 
@@ -22,12 +23,7 @@ def roll_back(parts: Parts, *, reason: str, actor: str, line: str = MAIN) -> Rel
     moment, and Conflict where somebody did.
     """
     with sole(parts, line) as held:
-        release = cycles.current_release(held.store, held.target.name, line)
-        if release is None:
-            raise Rejected(
-                f"The untouched base serves on the line {line}: there is nothing to go back to.",
-                hint="`bhavana status` shows what serves on each line.",
-            )
+        release = _serving(held, line)
         restore(held, release, line)
         try:
             cycles.roll_back(held.store, release, reason=reason, actor=actor)
@@ -35,4 +31,25 @@ def roll_back(parts: Parts, *, reason: str, actor: str, line: str = MAIN) -> Rel
             put_back(held, line)
             raise
     log.info("rolled_back", line=line, release=release.id, serves=release.previous)
+    return release
+
+
+def foretell(parts: Parts, tell: Tell, *, line: str = MAIN) -> None:
+    """Tells what that would do; `parts` are of a dry run and change nothing. Raises Rejected."""
+    release = _serving(parts, line)
+    tell("restore:")
+    try:
+        parts.target.restore(release.previous, line)
+    except NotFound:
+        tell(f"publish {release.previous} again, from {parts.archive.folder}, and serve it")
+    tell(f"record: {release.previous or 'the base'} serves on {line}, not {release.id}")
+
+
+def _serving(parts: Parts, line: str) -> Release:
+    release = cycles.current_release(parts.store, parts.target.name, line)
+    if release is None:
+        raise Rejected(
+            f"The untouched base serves on the line {line}: there is nothing to go back to.",
+            hint="`bhavana status` shows what serves on each line.",
+        )
     return release

@@ -35,6 +35,7 @@ from daemon.ingest import House
 from daemon.notify import notify, watchdog_seconds
 from daemon.oversight import health
 from daemon.refit import nightly, withdraw_unlearnable
+from daemon.serving import serve_what_is_recorded
 from daemon.settings import ServerSettings, Settings
 from daemon.wiring import Parts, at_work, judge_costs, make_data, vouch_for_panel, wire
 from scorers.standing import StandingWorker
@@ -47,6 +48,8 @@ TICK_SECONDS = 1.0
 KEY_USES_SECONDS = 60.0
 RETENTION_SECONDS = 600.0
 """How often is looked whether what is too old is due to be erased."""
+SERVING_SECONDS = 60.0
+"""How often is looked whether the target serves what is recorded."""
 OVERSIGHT_SECONDS = 600.0
 """How often the panel's health is looked at, and whether a refit is due."""
 LOCK_SECONDS = 0.5
@@ -130,6 +133,8 @@ class Service:
         self._backoff = FIRST_BACKOFF_SECONDS
         self._failures = 0
         self._not_before = 0.0
+        self._unserved: dict[str, str] = {}
+        """By line, why it is not known whether its target serves what is recorded."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
         self._clock = BackgroundScheduler(timezone="UTC")
@@ -220,6 +225,7 @@ class Service:
         every(RETENTION_SECONDS, lambda: retain_daily(self.parts))
         if (interval := watchdog_seconds()) is not None:
             every(interval / 3, self._feed_watchdog)
+        every(SERVING_SECONDS, self._keep_serving, next_run_time=now())
         every(OVERSIGHT_SECONDS, self._oversee, next_run_time=now())
         self._clock.add_job(self._vouch)
         self._clock.start()
@@ -235,6 +241,21 @@ class Service:
         else:
             metrics.PANEL_TRUSTED.set(1)
             log.info("panel_trusted", cases=verdict.cases, panel=verdict.panel[:12])
+
+    def _keep_serving(self) -> None:
+        """Puts right what a kill left at the target; one that cannot be asked is told, once."""
+        for line in self.parts.settings.line_names:
+            try:
+                serve_what_is_recorded(self.parts, line)
+            except Busy:  # a promotion or a rollback is about it
+                continue
+            except BhavanaError as error:
+                said = str(error)
+                if self._unserved.get(line) != said and not self.parts.stop.is_set():
+                    log.warning("target_not_settled", line=line, error=said)
+                self._unserved[line] = said
+            else:
+                self._unserved.pop(line, None)
 
     def _oversee(self) -> None:
         """Shows how the panel does, and fits its heads anew where that is due."""

@@ -18,9 +18,10 @@ from sqlalchemy import Connection
 from daemon.wiring import Parts, releases_folder
 from store import cycles, journal, schedule
 from store.errors import BhavanaError, Busy, NotFound
+from store.events import StoreReader
 from store.records import MAIN, Release
 from trainer.base import locate
-from trainer.targets.target import Delivery, Traffic, traffic_of
+from trainer.targets.target import Delivery, Target, Traffic, traffic_of
 
 LOCK_SECONDS = 2.0
 LOCK_POLL_SECONDS = 0.02
@@ -68,12 +69,11 @@ def _both(
     return check
 
 
-def recorded(parts: Parts, line: str = MAIN) -> Traffic:
+def recorded_traffic(store: StoreReader, target: Target, line: str = MAIN) -> Traffic:
     """Who answers on a line, by the store's word."""
-    name = parts.target.name
-    last = cycles.activation(parts.store, name, line)
-    release = cycles.current_release(parts.store, name, line)
-    return traffic_of(release, 1.0 if last is None else last.share, shares=parts.target.shares)
+    last = cycles.activation(store, target.name, line)
+    release = cycles.current_release(store, target.name, line)
+    return traffic_of(release, 1.0 if last is None else last.share, shares=target.shares)
 
 
 def serve_what_is_recorded(parts: Parts, line: str = MAIN) -> None:
@@ -81,14 +81,14 @@ def serve_what_is_recorded(parts: Parts, line: str = MAIN) -> None:
 
     Raises Unavailable, Busy where somebody changes the line just now.
     """
-    if parts.target.active(line) != recorded(parts, line):
+    if parts.target.active(line) != recorded_traffic(parts.store, parts.target, line):
         with sole(parts, line) as held:
             put_back(held, line)
 
 
 def put_back(parts: Parts, line: str) -> None:
     """The same for who holds the line already."""
-    found, wanted = parts.target.active(line), recorded(parts, line)
+    found, wanted = parts.target.active(line), recorded_traffic(parts.store, parts.target, line)
     if found == wanted:
         return
     log.warning("target_put_back", line=line, found=found.release, recorded=wanted.release)
@@ -133,6 +133,7 @@ def settle(parts: Parts, line: str, begun: str) -> None:
     clock and the next promotion do it.
     """
     try:
+        parts.archive.sweep()
         serve_what_is_recorded(parts, line)
         if journal.of_release(parts.store, begun):
             _retire(parts, line, begun)

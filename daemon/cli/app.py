@@ -33,6 +33,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 OfLine = Annotated[str, typer.Option("--line", help="The line of releases that is meant.")]
 
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Tell every step and request; change nothing.")
+]
+
 Reviewer = Annotated[
     str | None, typer.Option("--as", help="Who decides; else the name you are logged in by.")
 ]

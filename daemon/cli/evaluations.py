@@ -10,9 +10,9 @@ import typer
 from msgspec.structs import replace
 
 from daemon import logs, report
-from daemon.cli.app import AsJson, ProgressLine, app, login, settings, show
+from daemon.cli.app import AsJson, DryRun, ProgressLine, app, login, settings, show
 from daemon.evaluations import EvaluationBrief, listed, shown
-from daemon.override import finish
+from daemon.override import finish, foretell
 from daemon.override import override as by_word
 from daemon.wiring import open_store, wire
 from store.errors import NotFound, Rejected
@@ -80,6 +80,7 @@ def promote(
         str | None,
         typer.Option("--actor", help="Who decides; else the name you are logged in by."),
     ] = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Put an evaluated candidate into service: published and probed, as a cycle does it.
@@ -90,6 +91,12 @@ def promote(
     if reason and not override:
         raise Rejected("A reason is for an override.", hint="Say --override, too.")
     logs.set_up()
+    if dry_run:
+        parts = wire(settings(), tell=click.echo)
+        who = (actor or login()) if override else ""
+        foretell(parts, evaluation, click.echo, actor=who, reason=reason, overridden=override)
+        parts.store.close()
+        return
     line = ProgressLine()
     parts = replace(wire(settings()), watch=line)
     try:

@@ -6,15 +6,26 @@ import time
 from datetime import datetime
 from typing import Annotated
 
+import click
 import msgspec
 import typer
 
 from converters.constitution.compose import examples
 from converters.constitution.exports import experience as as_experience
 from daemon import logs, practice, report
-from daemon.cli.app import AsJson, OfLine, ProgressLine, Reviewer, app, login, settings, show
+from daemon.cli.app import (
+    AsJson,
+    DryRun,
+    OfLine,
+    ProgressLine,
+    Reviewer,
+    app,
+    login,
+    settings,
+    show,
+)
 from daemon.cycle import turn
-from daemon.rollback import roll_back
+from daemon.rollback import foretell, roll_back
 from daemon.service import Address, running_daemon, sole_daemon
 from daemon.settings import Settings
 from daemon.wiring import Parts, wire
@@ -71,10 +82,14 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
     line: OfLine = MAIN,
     by: Reviewer = None,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Put the release before the current one back into service, or the untouched base."""
     logs.set_up()
+    if dry_run:
+        foretell(wire(settings(), tell=click.echo), click.echo, line=line)
+        return
     parts = wire(settings())
     gone = roll_back(parts, reason=reason, actor=by or login(), line=line)
     show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,9 +90,13 @@ def judged(
     name: str = "1",
     incumbent: str | None = None,
     ended: Any = "held_back",
+    adapter: Path | None = None,
     **changes: Any,
 ) -> Evaluation:
-    """Leaves the records and folders of a cycle whose gates said this; the others passed."""
+    """Leaves the records and folders of a cycle whose gates said this; the others passed.
+
+    `adapter`: what its training made; else two files that stand for one.
+    """
     data, base = parts.settings.data, locate(parts.settings.trainer.base)
     cycle = Cycle(id=f"cycle-{name}", reason="test", started_at=MOMENT, position=0)
     cycles.start(parts.store, cycle)
@@ -102,7 +107,7 @@ def judged(
     run = TrainingRun(
         id=f"run-{name}", cycle_id=cycle.id, dataset_id=dataset.id, base=base.name,
         base_hash=base.hash, recipe_hash="r", path=str(data / "runs" / f"run-{name}"),
-        adapter_hash=write_adapter(data / "runs" / f"run-{name}" / "adapter", name.encode()),
+        adapter_hash=_trained(data / "runs" / f"run-{name}" / "adapter", name, adapter),
         metrics={}, finished_at=MOMENT,
     )  # fmt: skip
     folder = data / "evaluations" / f"evaluation-{name}"
@@ -129,6 +134,13 @@ def judged(
         parts.store, msgspec.structs.replace(cycle, state=ended, detail="", finished_at=MOMENT)
     )
     return evaluation
+
+
+def _trained(folder: Path, name: str, adapter: Path | None) -> str:
+    if adapter is None:
+        return write_adapter(folder, name.encode())
+    shutil.copytree(adapter, folder)
+    return adapter_hash(folder)
 
 
 def _observe(folder: Path, role: str, says: Saying) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from store.errors import IntegrityError, NotFound, Unavailable
 from trainer.adapter import FILES, adapter_hash
 
+PARTIAL = ".partial"
+
 
 class Archive:
     """Adapters by release."""
@@ -33,7 +35,7 @@ class Archive:
         kept = self.folder / release
         with on_disk(self.folder):
             if not kept.is_dir():
-                self._copy(adapter, self.folder / f".{release}.partial", expected).rename(kept)
+                self._copy(adapter, self.folder / f".{release}{PARTIAL}", expected).rename(kept)
                 sync(self.folder)
         _require(kept, expected)
         return kept
@@ -47,6 +49,11 @@ class Archive:
                 hint="`bhavana status` shows the one in service.",
             )
         return kept
+
+    def sweep(self) -> None:
+        """Deletes what a kill left half copied. Only for who may promote: nobody copies now."""
+        for partial in self.folder.glob(f".*{PARTIAL}"):
+            shutil.rmtree(partial, ignore_errors=True)
 
     def _copy(self, adapter: Path, partial: Path, expected: str) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)

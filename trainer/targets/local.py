@@ -12,7 +12,6 @@ releases/.current.trial-…/release -> ../release-…
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +79,7 @@ class LocalTarget:
         """Switches the link by rename, so that a reader sees the old traffic or the new one."""
         link = self._link(line)
         for release in (traffic.release, traffic.canary):
-            if release is not None:
+            if release is not None and self._tell is None:  # a dry run published nothing
                 self._archive.adapter(release)
         with on_disk(self.folder):
             if traffic == Traffic(release=None):
@@ -118,7 +117,12 @@ class LocalTarget:
         self.activate(Traffic(release=release), line)
 
     def retire(self, keep: Collection[str], line: str = MAIN) -> tuple[str, ...]:  # noqa: ARG002
-        """Takes nothing: what is served is the archive's."""
+        """Takes no release, they are the archive's; but what a kill left half done."""
+        link = self._link(line)
+        half = _partial(link)
+        if half.is_symlink():
+            self._do(f"remove {half}", half.unlink)
+        self._tidy(link)
         return ()
 
     def _link(self, line: str) -> Path:
@@ -134,7 +138,7 @@ class LocalTarget:
 
     def _point(self, link: Path, way: str) -> None:
         def switch() -> None:
-            partial = link.with_name(f".{link.name}.{os.getpid()}")
+            partial = _partial(link)
             partial.unlink(missing_ok=True)
             partial.symlink_to(way)
             partial.replace(link)
@@ -156,6 +160,11 @@ class LocalTarget:
         for trial in self.folder.glob(f".{link.name}.{TRIAL}*"):
             if trial.name != serving:
                 self._do(f"delete {trial}", lambda trial=trial: shutil.rmtree(trial))  # type: ignore[misc]
+
+
+def _partial(link: Path) -> Path:
+    """The next link before it takes the other's place; one at a time changes a line."""
+    return link.with_name(f".{link.name}.next")
 
 
 def _said(observation: Observation) -> str | None:
