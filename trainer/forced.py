@@ -25,7 +25,7 @@ from trainer.job import Job, exit_code, read_record, write_record
 from trainer.jobs import ForcedJob, ForcedManifest, Position
 from trainer.model import load
 from trainer.questions import Question
-from trainer.targets.agreement import TOP, by_text
+from trainer.targets.agreement import TOP, by_text, is_told
 
 Row = tuple[Question, list[int], int]
 """A question, its prompt and answer as tokens, and how many of these are the prompt."""
@@ -115,6 +115,7 @@ def forced_job(folder: Path) -> ForcedManifest:
             positions=tuple(
                 Position(question=id, text=text, trained=trained[id, place], base=base[id, place])
                 for id, place, text in texts(tokenizer, asked)
+                if is_told(trained[id, place])
             )
         )
         write_record(folder / "manifest.json", manifest)

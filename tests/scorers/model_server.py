@@ -23,15 +23,17 @@ def main() -> None:
         "--adapter",
         action="append",
         default=[],
-        help="a GGUF adapter, which is not applied where a request does not ask for it by number",
+        help="a GGUF adapter, applied only where a request asks for it by number",
     )
     arguments = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = arguments.model or locate("smollm2-135m").location
-    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path) for path in arguments.adapter]
-    params.lora_init_without_apply = True
+    params.lora_adapters = [
+        xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in arguments.adapter
+    ]
     params.n_ctx = 16_384
     params.n_parallel = 2
+    params.cache_ram_mib = 0  # it hands prompts read under one adapter to requests under another
     params.cpuparams.n_threads = 1  # two wait for each other by spinning, on a busy machine long
     params.hostnames = ["127.0.0.1"]
     params.port = 0

@@ -73,9 +73,7 @@ def permute(weights: Matrix, heads: int) -> Matrix:
 def unfuse(weights: Matrix, heads: int) -> Matrix:
     """GPTNeoXModel.modify_tensors of the same, for query_key_value and its bias."""
     fused = weights.reshape(heads, 3, weights.shape[0] // heads // 3, *weights.shape[1:])
-    return np.concatenate(
-        [fused[:, n].reshape(-1, *weights.shape[1:]) for n in range(3)], axis=0
-    )
+    return np.concatenate([fused[:, n].reshape(-1, *weights.shape[1:]) for n in range(3)], axis=0)
 
 
 @cache
