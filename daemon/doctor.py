@@ -46,7 +46,7 @@ from store.stats import recorded
 from trainer import serving
 from trainer.base import Base, locate
 from trainer.shape import shape_of
-from trainer.targets.limits import adapter_bytes, require_servable
+from trainer.targets.limits import OLLAMA, adapter_bytes, require_servable
 from trainer.targets.target import Target, Traffic
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "accelerate", "gguf")
@@ -210,6 +210,7 @@ def _serving(settings: Settings, base: Base) -> Check:
     try:
         serving.require_installed()
         model = serving.model_file(base, settings.serving.gguf)
+        require_servable(settings.trainer.recipe, shape_of(base), OLLAMA, "llama.cpp")
     except BhavanaError as error:
         return _fail("serving", error.message, error.hint or "Mend the section [serving].")
     return _ok("serving", f"{Path(model).name} by llama.cpp ({installed})")

@@ -29,7 +29,7 @@ from store.log import Fact, secret
 from store.records import ApiKey, Identifier, Noun, now
 from store.tables import api_keys, key_uses
 
-SCOPES = ("ingest", "feedback", "chat", "read", "review", "export", "erase", "operate", "admin")
+SCOPES = ("ingest", "feedback", "read", "review", "export", "erase", "chat", "operate", "admin")
 WRITING = {"ingest", "feedback"}
 """The scopes of which a publishable key may have any: they put something into the store."""
 OF_A_SOURCE = WRITING | {"chat"}

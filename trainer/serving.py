@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+from msgspec.structs import replace
 
 from store.errors import Misconfigured
 from store.records import Identifier, Noun
 from trainer.base import Base
 from trainer.job import write_record
 from trainer.launch import end, start
+from trainer.shape import shape_of
 
 EXTRA = "llama"
 PACKAGE = "xllamacpp"
@@ -161,20 +163,27 @@ def require_installed() -> None:
 def model_file(base: Base, given: str) -> str:
     """The base as a GGUF file: what the settings name, or the base where it is one.
 
-    Raises Misconfigured.
+    Raises Misconfigured, also for a file that is another model by its sizes.
     """
-    if given:
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise Misconfigured(f"serving.gguf: there is no file {path}.")
-        return str(path.absolute())
-    if base.kind == "gguf":
-        return base.location
-    raise Misconfigured(
-        f"The base {base.name} is no GGUF file, which llama.cpp needs to answer with it.",
-        hint="Name its GGUF form in serving.gguf (F16, or what you want to serve); llama.cpp's "
-        "convert_hf_to_gguf.py makes one of a model folder.",
-    )
+    if not given:
+        if base.kind == "gguf":
+            return base.location
+        raise Misconfigured(
+            f"The base {base.name} is no GGUF file, which llama.cpp needs to answer with it.",
+            hint="Name its GGUF form in serving.gguf (F16, or what you want to serve); llama.cpp's "
+            "convert_hf_to_gguf.py makes one of a model folder.",
+        )
+    path = Path(given).expanduser().absolute()
+    if not path.is_file():
+        raise Misconfigured(f"serving.gguf: there is no file {path}.")
+    wanted = shape_of(base)
+    found = shape_of(Base(name=path.name, kind="gguf", location=str(path), hash=""))
+    if replace(found, model_type=wanted.model_type) != wanted:
+        raise Misconfigured(
+            f"serving.gguf: {path} is another model than the base {base.name}.",
+            hint="Name the base's own GGUF form.",
+        )
+    return str(path)
 
 
 def processors() -> int:

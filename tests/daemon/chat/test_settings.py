@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from daemon.doctor import examine
@@ -9,7 +11,7 @@ from daemon.settings import Settings, load
 from store import keys
 from store.errors import Misconfigured, Rejected
 from trainer import serving
-from trainer.base import Base
+from trainer.base import Base, locate
 
 ON = {"BHAVANA_SERVING__ENABLED": "true"}
 
@@ -64,14 +66,28 @@ def test_doctor_says_what_is_missing(data, vouched, tmp_path):
     assert "none.gguf" in check.said
 
 
-def test_a_base_that_is_no_gguf_file_needs_one(tmp_path):
-    """What to do is said; what is named is taken."""
+def test_a_base_that_is_no_gguf_file_needs_one():
+    """What to do is said."""
     base = Base(name="org/model", kind="hub", location="org/model@1", hash="0")
     with pytest.raises(Misconfigured, match=r"serving\.gguf"):
         serving.model_file(base, "")
-    given = tmp_path / "model.gguf"
-    given.write_bytes(b"GGUF")
-    assert serving.model_file(base, str(given)) == str(given)
+
+
+def test_the_file_that_is_named_must_be_the_base(tmp_path):
+    """By its sizes, which the heads of the files tell; its weights may be quantized otherwise."""
+    embedded = locate("smollm2-135m")
+    folder = tmp_path / "base"
+    folder.mkdir()
+    config = {
+        "model_type": "llama", "num_hidden_layers": 30, "hidden_size": 576,
+        "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3,
+    }  # fmt: skip
+    base = Base(name="folder", kind="folder", location=str(folder), hash="0")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert serving.model_file(base, embedded.location) == embedded.location
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 24}))
+    with pytest.raises(Misconfigured, match="another model"):
+        serving.model_file(base, embedded.location)
 
 
 def test_a_key_for_talking_belongs_to_a_source_and_to_a_server(store):
