@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from daemon.rollback import roll_back
 from daemon.settings import load
 from daemon.wiring import Parts, wire
 from store import cycles, keys
-from store.records import Release, new_id, now
+from store.records import MAIN, Release, new_id, now
 from trainer.adapter import FILES, adapter_hash
 from trainer.base import Base, locate
-from trainer.targets.target import Traffic
+from trainer.targets.target import traffic_of
 
 pytest.importorskip("xllamacpp")
 
@@ -69,27 +70,35 @@ class House:
         self.data = data
         self.parts: Parts = wire(load(None, {"BHAVANA_DATA_DIR": str(data)}))
         self._base = locate(BASE)
-        self._serves: str | None = None
+        self._serves: dict[str, str] = {}
 
-    def publish(self, seed: int) -> Release:
-        """A release that nobody hears yet."""
-        adapter = draw_adapter(self.data.parent / f"drawn-{seed}", seed, self._base)
+    def publish(self, seed: int, name: str = "", line: str = MAIN) -> Release:
+        """A release that nobody hears yet; its words are the seed's, whatever its name."""
+        name = name or f"release-{seed}"
+        adapter = draw_adapter(self.data.parent / f"drawn-{name}", seed, self._base)
         digest = adapter_hash(adapter)
-        name = f"release-{seed}"
         self.parts.archive.keep(name, adapter, digest)
         return Release(
-            id=name, cycle_id=f"cycle-{seed}", run_id=f"run-{seed}", location="here",
-            evaluation_id=f"evaluation-{seed}", target="local", adapter_hash=digest, base=BASE,
-            base_hash=self._base.hash, previous=self._serves, published_at=now(),
+            id=name, cycle_id=f"cycle-{name}", run_id=f"run-{name}", location="here",
+            evaluation_id=f"evaluation-{name}", target="local", adapter_hash=digest, base=BASE,
+            base_hash=self._base.hash, previous=self._serves.get(line) or None, published_at=now(),
+            line=line,
         )  # fmt: skip
 
-    def promote(self, seed: int) -> Release:
-        """Publishes and serves it, as a promotion ends."""
-        release = self.publish(seed)
-        self.parts.target.activate(Traffic(release=release.id))
-        cycles.activate(self.parts.store, release)
-        self._serves = release.id
-        return release
+    def serve(self, release: Release, share: float = 1.0) -> None:
+        """From now on it answers, or its share; recorded, else the daemon would put it back."""
+        cycles.activate(self.parts.store, release, share=share)
+        self.parts.target.activate(traffic_of(release, share, shares=True), release.line)
+        self._serves[release.line] = release.id
+
+    def promote(self, seed: int) -> None:
+        """Publishes and serves."""
+        self.serve(self.publish(seed))
+
+    def roll_back(self) -> None:
+        """The command, from outside of the daemon."""
+        gone = roll_back(self.parts, reason="test", actor="t")
+        self._serves[gone.line] = gone.previous or ""
 
     def key(self, *scopes: str, source: str | None = "web") -> str:
         """The text of a new key."""

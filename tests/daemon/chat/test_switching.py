@@ -9,10 +9,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from daemon.rollback import roll_back
-from store.records import MAIN
-from trainer.targets.target import Traffic
-
 from .conftest import House, events, pid_alive, question
 
 CLIENTS = 6
@@ -90,14 +86,15 @@ def test_releases_change_while_people_talk(house, answers, eventually):
             house.promote(2)
             eventually(lambda: crowd.count("release-2") >= CLIENTS, "the second release speaks")
             process, before = home.process(), crowd.count("release-1")
-            roll_back(house.parts, reason="test", actor="t")
+            house.roll_back()
             eventually(lambda: crowd.count("release-1") >= before + CLIENTS, "the first is back")
             assert home.process() == process
         assert crowd.failed == []
-        words |= dict([_alone(home)])
-        house.parts.target.activate(Traffic(release="release-2"))
-        eventually(lambda: _alone(home)[0] == "release-2", "the second speaks alone")
-        words |= dict([_alone(home)])
+        assert _alone(home) == ("release-1", words["release-1"])
+        house.serve(house.publish(2, "release-again"))  # the second's words, by another name
+        words["release-2"] = eventually(
+            lambda: dict([_alone(home)]).get("release-again"), "the second speaks alone"
+        )
         assert words["release-1"] != words["release-2"]
         assert set(crowd.heard) == set(words.items())
 
@@ -109,7 +106,7 @@ def test_the_way_back_loads_nothing(house, answers, eventually):
     with answers(house) as home:
         process = home.process()
         for former in ("release-1", "smollm2-135m"):
-            roll_back(house.parts, reason="test", actor="t")
+            house.roll_back()
             eventually(lambda former=former: _alone(home)[0] == former, f"{former} answers")
             assert home.process() == process
 
@@ -119,8 +116,7 @@ def test_a_share_of_the_people_hears_the_canary(house, answers):
 
     what one has read of a question is not gone on from by the other.
     """
-    release = house.publish(1)
-    house.parts.target.activate(Traffic(release=None, canary=release.id, share=0.5))
+    house.serve(house.publish(1), share=0.5)
     with answers(house, BHAVANA_SERVING__SLOTS="1") as home:
         heard = [
             [_heard(home.ask(user=f"p-{n}", store=False), False) for n in range(12)]
@@ -182,7 +178,7 @@ def test_a_release_that_cannot_be_loaded_leaves_the_former_one_answering(
     with answers(house) as home:
         broken = house.publish(2)
         (house.parts.archive.adapter(broken.id) / "adapter_model.safetensors").write_bytes(b"no")
-        house.parts.target.activate(Traffic(release=broken.id))
+        house.serve(broken)
         eventually(lambda: "serving_ended" in home.daemon.log(), "it is tried")
         assert _alone(home)[0] == "release-1"
 
@@ -236,12 +232,10 @@ def test_another_line_is_another_model(house, answers, tmp_path):
     """Each line has its own release in service."""
     config = tmp_path / "bhavana.toml"
     config.write_text("[lines.math]\n")
-    release = house.publish(2)
-    house.parts.target.activate(Traffic(release=release.id), "math")
+    house.serve(house.publish(2, line="math"))
     with answers(house, BHAVANA_CONFIG=str(config)) as home:
         with home.client() as client:
             listed = [one["id"] for one in client.get("/v1/models").json()["data"]]
         assert listed == ["bhavana", "math"]
         assert home.ask(model="math").json()["model"] == "release-2"
         assert home.ask(model="bhavana").json()["model"] == "smollm2-135m"
-        assert house.parts.target.active(MAIN) == Traffic(release=None)
