@@ -30,7 +30,9 @@ from trainer.targets.target import traffic_of
 pytest.importorskip("xllamacpp")
 
 BASE = "smollm2-135m"
-LAST_LAYER, HIDDEN, INNER, RANK = 29, 576, 1536, 4
+LAYERS, HIDDEN, INNER, RANK = (4, 29), 576, 1536, 4
+"""An early layer, so that what was read under one release is nothing for another to go on from;
+and the last one, which is heard."""
 SERVING = {
     "BHAVANA_SERVING__ENABLED": "true",
     "BHAVANA_SERVING__THREADS": "1",
@@ -44,9 +46,8 @@ PATIENCE_SECONDS = 120
 
 
 def draw_adapter(folder: Path, seed: int, base: Base) -> Path:
-    """An adapter in PEFT's layout on the last layer's way back, so strong that it is heard."""
+    """An adapter in PEFT's layout, so strong that it is heard."""
     random = np.random.default_rng(seed)
-    module = f"base_model.model.model.layers.{LAST_LAYER}.mlp.down_proj"
     folder.mkdir(parents=True)
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK,
@@ -56,9 +57,12 @@ def draw_adapter(folder: Path, seed: int, base: Base) -> Path:
         "alpha_pattern": {}, "fan_in_fan_out": False,
     }  # fmt: skip
     (folder / FILES[0]).write_text(json.dumps(config))
-    a = 0.05 * random.standard_normal((RANK, INNER))
-    b = 15 * random.standard_normal((HIDDEN, RANK))
-    weights = {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+    weights = {}
+    for layer in LAYERS:
+        module = f"base_model.model.model.layers.{layer}.mlp.down_proj"
+        a = 0.05 * random.standard_normal((RANK, INNER))
+        b = (15 if layer == LAYERS[-1] else 1) * random.standard_normal((HIDDEN, RANK))
+        weights |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
     save_file({name: w.astype(np.float32) for name, w in weights.items()}, folder / FILES[1])
     return folder
 

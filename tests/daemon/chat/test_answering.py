@@ -281,6 +281,7 @@ def test_what_a_client_did_not_wait_for_is_kept_as_far_as_it_was_sent(at_home, e
     assert experience["response"].startswith(sent)
     assert experience["metadata"] == {"finished": False}
     assert not experience["consent"]["training"]
+    assert 'bhavana_serving_requests_total{result="hung_up"}' in at_home.daemon.get("/metrics").text
 
 
 def test_nothing_that_was_said_is_in_a_log(at_home):
