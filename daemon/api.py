@@ -15,6 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from daemon import bodies, docs, dry_run, evaluations, ingest, metrics, openapi, people
+from daemon.chat.door import ChatDoor, ModelsDoor
+from daemon.chat.keeper import Keeper
 from daemon.cors import App, Receive, Scope, Send
 from daemon.ingest import House, Judge, unable
 from daemon.keyring import KeyRing
@@ -65,12 +67,13 @@ def make_app(
     judge: Judge = unable,
     costs: Callable[[], Costs] = Costs,
     settings: Callable[[], Settings] = Settings,
+    keeper: Keeper | None = None,
 ) -> Front:
     """The application over a store; `ready` says whether the daemon takes work.
 
     `judge` assesses what a source sends whose words are not stored; without one it is refused.
     `costs` tells what the panel's language model has cost, for the metrics; `settings` are those in
-    force, for what asks about the policy.
+    force, for what asks about the policy. `keeper` has who answers people; without one nobody does.
     """
     app = FastAPI(
         title="Bhavana",
@@ -92,6 +95,10 @@ def make_app(
     app.include_router(dry_run.routes(store, ring, settings))
     app.include_router(evaluations.routes(store, ring))
     app.router.routes.extend(docs.routes())
+    if keeper is not None:
+        answers, models = ChatDoor(house, keeper, settings), ModelsDoor(house, keeper, settings)
+        app.router.routes.append(Route("/v1/chat/completions", answers, methods=["POST"]))
+        app.router.routes.append(Route("/v1/models", models, methods=["GET"]))
 
     @app.get("/healthz", summary="The process answers.")
     def healthz() -> JSONResponse:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -43,9 +44,10 @@ from store.errors import BhavanaError
 from store.events import StoreReader
 from store.records import Noun, now
 from store.stats import recorded
+from trainer import serving
 from trainer.base import Base, locate
 from trainer.shape import shape_of
-from trainer.targets.limits import adapter_bytes, require_servable
+from trainer.targets.limits import OLLAMA, adapter_bytes, require_servable
 from trainer.targets.target import Target, Traffic
 
 PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "accelerate", "gguf")
@@ -181,6 +183,7 @@ def _packages(settings: Settings) -> Iterator[Check]:
     else:
         yield _ok("base model", f"{base.name} ({base.kind}, {base.hash[:12]})")
         yield _adapter(settings, base)
+        yield _serving(settings, base)
     if "guard" in settings.panel.scorers:
         yield _guard(settings)
 
@@ -198,6 +201,22 @@ def _adapter(settings: Settings, base: Base) -> Check:
     weight = "of unknown size" if size is None else f"{size / 1e6:.1f} MB"
     layers = f"{recipe.adapted_layers(shape.layers)} of {shape.layers} layers"
     return _ok("adapter", f"rank {recipe.exported_rank} in {layers}, {weight}; {name} serves it")
+
+
+def _serving(settings: Settings, base: Base) -> Check:
+    """Whether it can answer people, and with what."""
+    installed = "not installed"
+    if serving.is_installed():
+        installed = f"{serving.PACKAGE} {metadata.version(serving.PACKAGE)}"
+    if not settings.serving.enabled:
+        return _ok("serving", f"off; llama.cpp: {installed}")
+    try:
+        serving.require_installed()
+        model = serving.model_file(base, settings.serving.gguf)
+        require_servable(settings.trainer.recipe, shape_of(base), OLLAMA, "llama.cpp")
+    except BhavanaError as error:
+        return _fail("serving", error.message, error.hint or "Mend the section [serving].")
+    return _ok("serving", f"{Path(model).name} by llama.cpp ({installed})")
 
 
 def _guard(settings: Settings) -> Check:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from daemon import bodies, dry_run, evaluations, ingest, people
+from daemon.chat import describe as chat
 from daemon.problems import Document
 from daemon.results import Result
 from store.records import Experience, Feedback
@@ -37,7 +38,7 @@ OF_ONE = {
 def describe(app: FastAPI) -> Schema:
     """The document, with every schema that it refers to."""
     document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    of_routes = (*people.SCHEMAS, *dry_run.SCHEMAS, *evaluations.SCHEMAS)
+    of_routes = (*people.SCHEMAS, *dry_run.SCHEMAS, *evaluations.SCHEMAS, *chat.SCHEMAS)
     kinds = [Experience, Feedback, Result, Document, *of_routes]
     _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     known = document.setdefault("components", {}).setdefault("schemas", {})
@@ -59,6 +60,7 @@ def describe(app: FastAPI) -> Schema:
     ):
         known[f"New{kind}"] = _new(known[kind])
         document["paths"].setdefault(path, {})["post"] = _door(summary, f"New{kind}")
+    document["paths"].update(chat.paths())
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].setdefault("default", _problem("A problem (RFC 9457)."))

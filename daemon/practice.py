@@ -11,7 +11,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -186,7 +186,7 @@ def ask(
     return list(read_record(folder / "manifest.json", AnswerManifest).answers)
 
 
-def post(url: str, key: str, items: Sequence[Experience]) -> dict[str, int]:
+def post(url: str, key: str, items: Sequence[Experience | Mapping[str, Any]]) -> dict[str, int]:
     """Posts experiences to a daemon's ingest endpoint; returns how many were of each status.
 
     Tries again when the daemon is busy or the connection breaks, which cannot double anything.

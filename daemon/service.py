@@ -28,6 +28,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from daemon import metrics, sockets
 from daemon.api import Front, make_app
 from daemon.canary.watch import look
+from daemon.chat.keeper import Keeper
 from daemon.connections import Server
 from daemon.cycle import give_up, turn
 from daemon.erasure import retain_daily
@@ -149,6 +150,7 @@ class Service:
         )
         self._courier = Courier()
         self._next_look = 0.0
+        self._keeper = Keeper(lambda: self.parts)
         self._storage_fault: StorageFault | None = None
         parts.store.writer.on_storage_fault = self._end_for_storage
 
@@ -159,6 +161,7 @@ class Service:
         url = sockets.url_of(listeners[0])
         self._catch_signals()
         self._start_clock()
+        self._keeper.start()
         write_record(settings.data / "daemon.json", Address(pid=os.getpid(), url=url))
         self._server = Server(
             self._app(),
@@ -174,6 +177,7 @@ class Service:
         finally:
             self._stop()
             self._judge.close()
+            self._keeper.close()
             self._clock.shutdown(wait=True)
             with suppress(OSError):  # the disk may be why we stop
                 (settings.data / "daemon.json").unlink(missing_ok=True)
@@ -190,6 +194,7 @@ class Service:
             judge=self._judge.assess,
             costs=lambda: judge_costs(self.parts.settings),
             settings=lambda: self.parts.settings,
+            keeper=self._keeper,
         )
         self._house = app.house
         return app

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct, field, structs
 
 from daemon.canary.settings import CanarySettings
+from daemon.chat.settings import ServingSettings
 from daemon.limits import LimitSettings
 from daemon.lines import RELEASE, LineSettings, before_its_own, circular, mixture_of
 from daemon.webhooks.settings import WebhookSettings
@@ -155,6 +156,7 @@ class Settings(Noun, frozen=True, kw_only=True):
     limits: LimitSettings = field(default_factory=LimitSettings)
     redaction: RedactionSettings = field(default_factory=RedactionSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
     targets: TargetsSettings = field(default_factory=TargetsSettings)
     gates: dict[str, Rule] = field(default_factory=_default_rules)
     lines: dict[Line, LineSettings] = field(default_factory=dict)
@@ -250,6 +252,7 @@ def load(
     ]
     problems += not_installed(settings.trainer.report_to)
     problems += method_not_installed(settings.trainer.recipe)
+    problems += settings.serving.faults(settings.trainer.target)
     if "guard" in settings.panel.scorers and not settings.panel.guard.model:
         problems.append("panel.guard.model: the guard in panel.scorers needs one to be named.")
     if "judge" in settings.panel.scorers:

@@ -29,9 +29,11 @@ from store.log import Fact, secret
 from store.records import ApiKey, Identifier, Noun, now
 from store.tables import api_keys, key_uses
 
-SCOPES = ("ingest", "feedback", "read", "review", "export", "erase", "operate", "admin")
+SCOPES = ("ingest", "feedback", "read", "review", "export", "erase", "chat", "operate", "admin")
 WRITING = {"ingest", "feedback"}
-"""The scopes that put something into the store on behalf of a source."""
+"""The scopes of which a publishable key may have any: they put something into the store."""
+OF_A_SOURCE = WRITING | {"chat"}
+"""The scopes by which something comes into the store on behalf of a source."""
 OPERATING = {"operate", "admin"}
 PREFIXES = {"bhv": "secret", "bhvp": "publishable"}
 TOKEN_PREFIX = "bhvt_"  # noqa: S105  # not a password
@@ -235,9 +237,9 @@ def _require_sensible(
         )
     if source in sources.OURS and not OPERATING & set(scopes):
         raise Rejected(f"The source {source!r} is Bhavana's own.", hint="Choose another name.")
-    if WRITING & set(scopes) and not OPERATING & set(scopes) and source is None:
+    if OF_A_SOURCE & set(scopes) and not OPERATING & set(scopes) and source is None:
         raise Rejected(
-            "A key that posts belongs to a source.",
+            "A key that posts, or by which people talk to the model, belongs to a source.",
             hint="Say which one: `--source web`. Each source has its own trust and caps.",
         )
 
