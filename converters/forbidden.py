@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from converters.grams import Numbered, Numbers, Places, numbered
+from converters.grams import Numbered, Numbers, Places, first_bits, numbered
 from converters.rows import Mask
 
 GRAM_WORDS = 8
 """Two texts that share this many words in a row are taken for the same item."""
-SIEVE = 2**18
-"""Numbers are told apart by their last bits first: nearly all that are asked of are not known."""
+SIEVE_BITS = 18
+"""Numbers are told apart by their first bits first: nearly all that are asked of are not known."""
 
 
 class Forbidden:
@@ -44,12 +44,12 @@ class _Known:
 
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = np.unique(numbers)
-        self._sieve = np.zeros(SIEVE, bool)
-        self._sieve[numbers % np.uint64(SIEVE)] = True
+        self._sieve = np.zeros(2**SIEVE_BITS, bool)
+        self._sieve[first_bits(numbers, SIEVE_BITS)] = True
 
     def places(self, numbers: Numbers) -> Places:
         """Where among these they stand."""
-        maybe = np.flatnonzero(self._sieve[numbers % np.uint64(SIEVE)])
+        maybe = np.flatnonzero(self._sieve.take(first_bits(numbers, SIEVE_BITS)))
         found = np.searchsorted(self._numbers, numbers[maybe])
         same = self._numbers[found.clip(max=len(self._numbers) - 1)] == numbers[maybe]
         return np.asarray(maybe[same])

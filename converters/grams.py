@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,12 @@ Numbers = NDArray[np.uint64]
 Places = NDArray[np.int64]
 
 NO_WORD = re.compile(r"[^\w]")
+IN_WORD = bytes(chr(i).isalnum() or chr(i) == "_" or i >= 128 for i in range(256))
+"""By byte of UTF-8; of other letters than ASCII's only words are left when it is asked."""
 BASE = 0x9E3779B97F4A7C15
 """Odd, so that it can be divided by: a word's number does not depend on where it stands."""
 BEFORE = 0xD6E8FEB86659FD93
 """By this the words before count more: their order matters."""
-IS_WORD = np.array([chr(i).isalnum() or chr(i) == "_" or i >= 128 for i in range(256)])
-"""By byte of UTF-8; of other letters than ASCII's only words are left when it is asked."""
-CODES = np.arange(1, 257, dtype=np.uint64)
-"""By byte, too: none counts nothing."""
 
 
 class Numbered(NamedTuple):
@@ -38,26 +36,23 @@ class Numbered(NamedTuple):
 
     def rows(self, length: int) -> tuple[Numbers, Places]:
         """Every so many words in a row that lie in one text: their number, and which text."""
-        if length > len(self.numbers):
-            return self.numbers[:0], self.text[:0]
-        last = len(self.numbers) - length + 1
-        whole = self.text[:last] == self.text[length - 1 :]
-        joined = self.numbers[:last].copy()
-        for ahead in range(1, length):
-            joined = joined * np.uint64(BEFORE) + self.numbers[ahead : ahead + last]
-        return mixed(joined + np.uint64(length))[whole], self.text[:last][whole]
+        count = max(len(self.numbers) - length + 1, 0)
+        joined = _polynomials(self.numbers, BEFORE, slice(count), slice(length, length + count))
+        last = self.text[length - 1 :]
+        whole = self.text[:count] == last
+        return joined[whole], last[whole]
 
     def up_to(self, length: int) -> Numbers:
         """Of each word a line: it alone, and with those after it, up to so many in a row.
 
         Where its text ends sooner it stands there alone once more.
         """
-        lines = np.repeat(mixed(self.numbers + np.uint64(1))[:, None], length, axis=1)
+        lines = np.repeat(self.numbers[:, None], length, axis=1)
         joined = self.numbers
         for ahead in range(1, min(length, len(self.numbers))):
             joined = joined[:-1] * np.uint64(BEFORE) + self.numbers[ahead:]
             whole = self.text[:-ahead] == self.text[ahead:]
-            lines[:-ahead, ahead][whole] = mixed(joined + np.uint64(ahead + 1))[whole]
+            np.copyto(lines[:-ahead, ahead], joined, where=whole)
         return lines
 
     def whole(self) -> Numbers:
@@ -68,15 +63,15 @@ class Numbered(NamedTuple):
 def numbered(texts: Sequence[str]) -> Numbered:
     """The words of these texts, as numbers."""
     # A word ends with its text: U+0000 is no letter.
-    plain = [t if t.isascii() else NO_WORD.sub(" ", t) for t in (text.lower() for text in texts)]
-    encoded = [text.encode() for text in plain]
-    data = np.frombuffer(b"\0".join((b"", *encoded, b"")), np.uint8)
-    inside = IS_WORD[data]
+    encoded = [(t if t.isascii() else NO_WORD.sub(" ", t.lower())).encode() for t in texts]
+    data = b"\0".join((b"", *encoded, b"")).lower()
+    inside = np.frombuffer(data.translate(IN_WORD), bool)
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
-    numbers = _polynomials(CODES[data], BASE, starts, ends) + (ends - starts).astype(np.uint64)
-    first = np.searchsorted(starts, np.cumsum([1, *(len(text) + 1 for text in encoded)]))
-    return Numbered(mixed(numbers), np.repeat(np.arange(len(texts)), np.diff(first)), first)
+    numbers = _polynomials(np.frombuffer(data, np.uint8), BASE, starts, ends)
+    numbers = mixed(numbers + (ends - starts).view(np.uint64))
+    first = np.searchsorted(starts, np.cumsum([1, *[len(text) + 1 for text in encoded]]))
+    return Numbered(numbers, np.repeat(np.arange(len(texts)), np.diff(first)), first)
 
 
 def mixed(numbers: Numbers) -> Numbers:
@@ -86,7 +81,17 @@ def mixed(numbers: Numbers) -> Numbers:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _polynomials(values: Numbers, base: int, starts: Places, ends: Places) -> Numbers:
+def first_bits(numbers: Numbers, count: int) -> Places:
+    """The highest bits of each number."""
+    return (numbers >> np.uint64(64 - count)).view(np.int64)
+
+
+Some = Places | slice
+
+
+def _polynomials(
+    values: NDArray[np.unsignedinteger[Any]], base: int, starts: Some, ends: Some
+) -> Numbers:
     """Of each stretch the sum of its values, each times a power of the base by its place in it."""
     sums = np.empty(len(values) + 1, np.uint64)
     sums[0] = 0
