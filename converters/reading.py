@@ -37,13 +37,14 @@ class Situation(Struct, frozen=True, gc=False):
 
 
 class Spoken(Struct, frozen=True, gc=False):
-    """The parts of an experience that are learned from; it was checked when it was recorded."""
+    """The parts of an experience that decide; it was checked when it was recorded."""
 
     id: str
     source: str
     messages: tuple[Turn, ...]
     response: str
     conversation_id: str | None = None
+    subject: str | None = None
     context: Situation = Situation()
 
     @property
@@ -62,8 +63,12 @@ class Said(NamedTuple):
     places: Places
     """Of each among the rows asked for; what was erased meanwhile is not there."""
     found: list[Spoken]
+    texts: list[str]
+    """Of each experience its messages in their order, then the response."""
+    heard: np.ndarray
+    """Which of the texts a person or a model said, and not the system."""
     words: Numbered
-    """Of all texts: of each experience its messages in their order, then the response."""
+    """Of all texts."""
     responses: np.ndarray
     """Which of the texts is each one's response."""
     questions: np.ndarray
@@ -85,19 +90,23 @@ def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[
         places = [place for place, position in enumerate(wanted) if position in bodies]
         found = [_read(bodies[wanted[place]], better) for place in places]
         texts: list[str] = []
-        responses, questions = [], []
+        heard, responses, questions = [], [], []
         for spoken in found:
             question = -1
             for turn in spoken.messages:
                 if turn.role == "user":
                     question = len(texts)
                 texts.append(turn.content)
+                heard.append(turn.role != "system")
             questions.append(question)
             responses.append(len(texts))
             texts.append(spoken.response)
+            heard.append(True)
         yield Said(
             places=np.array(places, int) + start,
             found=found,
+            texts=texts,
+            heard=np.array(heard, bool),
             words=numbered(texts),
             responses=np.array(responses, int),
             questions=np.array(questions, int),
