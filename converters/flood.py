@@ -66,7 +66,9 @@ def beyond_the_burst(
                 if sudden.any():
                     late = _late(aside, rows["position"][new], sudden, allowed)
             beyond[new[late]] = True
-            past += counts - _counts(aside, rows["position"][new[late]])
+            past += counts
+            if late:
+                past -= _counts(aside, rows["position"][new[late]])
             count += len(new) - len(late)
     return beyond
 

@@ -40,7 +40,8 @@ from store.sources import OURS
 
 WORDS_OF_A_PERSON = 10.0
 """What an answer is worth, for its place among others, that a person wrote as a correction."""
-PAGE = 5_000
+PAGE = 500
+"""Rows of columns at once: so few do not set off the garbage collector, which finds nothing here."""
 
 
 class Asked(Noun, frozen=True, kw_only=True):
