@@ -14,7 +14,7 @@ from converters.rows import Mask
 
 GRAM_WORDS = 8
 """Two texts that share this many words in a row are taken for the same item."""
-SIEVE_BITS = 18
+SIEVE_BITS = 20
 """Numbers are told apart by their first bits first: nearly all that are asked of are not known."""
 
 
@@ -23,15 +23,17 @@ class Forbidden:
 
     def __init__(self, texts: Iterable[str]) -> None:
         found = numbered(list(texts))
-        self._grams = _Known(found.rows(GRAM_WORDS)[0])
-        self._whole = _Known(found.whole())
+        grams, whole = found.rows(GRAM_WORDS)
+        self._grams = _Known(grams[whole])
+        self._whole = _Known(found.whole)
 
     def among(self, said: Numbered) -> Mask:
         """Which of the texts are, or hold, one of them."""
         holds = np.zeros(len(said.first) - 1, bool)
-        holds[self._whole.places(said.whole())] = True
-        grams, text = said.rows(GRAM_WORDS)
-        holds[text[self._grams.places(grams)]] = True
+        holds[self._whole.places(said.whole)] = True
+        grams, whole = said.rows(GRAM_WORDS)
+        found = self._grams.places(grams)
+        holds[said.text[found[whole[found]]]] = True
         return holds
 
     def in_any(self, texts: Iterable[str]) -> bool:

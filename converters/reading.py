@@ -120,7 +120,7 @@ def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[
 
 def exchange(some: Said) -> tuple[Numbers, Numbers]:
     """Of each experience a number for the words of the question, and for those of both."""
-    whole = some.words.whole()
+    whole = some.words.whole
     # -1 reads the last text's number, which stands for no question.
     asked = np.where(some.questions < 0, np.uint64(0), whole[some.questions])
     return asked, mixed(asked * np.uint64(3) + whole[some.responses])
