@@ -20,8 +20,6 @@ from store.privacy import batches
 
 BATCH = 200
 """Experiences at once: their bytes as numbers stay in the processor's cache."""
-
-
 READ = 5 * BATCH
 """Experiences that a database is asked for at once."""
 

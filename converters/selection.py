@@ -41,7 +41,7 @@ from store.sources import OURS
 WORDS_OF_A_PERSON = 10.0
 """What an answer is worth, for its place among others, that a person wrote as a correction."""
 PAGE = 500
-"""Rows of columns at once: so few do not set off the garbage collector, which finds nothing here."""
+"""Rows of columns at once: so few do not set off the garbage collector, which finds nothing."""
 
 
 class Asked(Noun, frozen=True, kw_only=True):
@@ -154,9 +154,7 @@ def _beyond_the_burst(aside: Aside, rows: Rows, names: Names, asked: Asked) -> M
 # --- by columns ---------------------------------------------------------------------------
 
 
-def _by_columns(
-    store: StoreReader, table: Subquery, policy: Policy
-) -> tuple[Rows, dict[str, int]]:
+def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, int]]:
     """What the columns admit, with what they say of it, and the funnel."""
     columns = table.c
     asked = query(

@@ -20,7 +20,8 @@ ODD = [
     "\u212a k",
     "0 00",
 ]
-WORDS = ["the", "The", "of", "lock", "42", "rain", "ραιν", "é"]
+LONG = ["neighbou", "neighbour", "neighbours", "neighbourhoodsaa", "neighbourhoodsaab", "n" * 40]
+WORDS = ["the", "The", "of", "lock", "42", "rain", "ραιν", "é", *LONG, LONG[-1][:-1]]
 
 
 def _plainly(text):
