@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 
 from converters.formats import chat
 from converters.formats.format import jsonl
-from converters.grams import Numbered, Numbers, Places
+from converters.grams import Numbered, Numbers, Places, mixed
 from converters.reading import Said
 from converters.rows import Keys, Mask
 from store.errors import IntegrityError
@@ -29,6 +29,8 @@ from store.errors import IntegrityError
 SIGN = re.compile(r"[^\w\s]")
 PLAIN = bytes(code for code in range(128) if not SIGN.match(chr(code)))
 """The letters and spaces of ASCII, to be passed over quickly."""
+CODE_BITS = 21
+"""Of a character's number in Unicode."""
 NEWLINE = ord("\n")
 
 
@@ -94,7 +96,7 @@ class Aside:
         ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
         self._pages.append(Page(positions[clear], self._end, len(numbers), len(lengths), ends))
         for part in (numbers, lengths.astype(np.int32), owners.astype(np.int32)):
-            self._end += self._file.write(part.tobytes())
+            self._end += self._file.write(part)
         self._end += self._file.write(lines)
 
     def speech(self, positions: Keys) -> Iterator[Speech]:
@@ -165,29 +167,25 @@ def _require_none(items: Mask, some: Said, clear: Mask) -> None:
 
 def _speech(some: Said, clear: Mask) -> tuple[Numbers, Places, Places]:
     """Of those that are clear: the words, how many each text has, and whose text each is."""
-    owners: list[int] = []
-    counted: list[bool] = []
-    signs: list[tuple[int, int]] = []
-    for place, (spoken, good) in enumerate(zip(some.found, clear.tolist(), strict=True)):
-        turns = [turn for turn in spoken.messages if turn.role != "system"]
-        owners += [place] * (len(spoken.messages) + 1)
-        counted += [good and turn.role != "system" for turn in spoken.messages]
-        counted.append(good)
-        if good:
-            written = "\n".join((*(turn.content for turn in turns), spoken.response))
-            signs += [(place, ord(sign)) for sign in set(_signs(written))]
-    heard = np.array(counted)
+    owner = np.repeat(np.arange(len(some.found)), np.diff(some.responses, prepend=-1))
+    heard = some.heard & clear[owner]
+    signs, whose = _signs(some.texts, np.where(heard, owner, -1))
     lengths = np.diff(some.words.first)
     numbers = some.words.numbers[np.repeat(heard, lengths)]
-    owner, lengths = np.array(owners)[heard], lengths[heard]
+    owner, lengths = owner[heard], lengths[heard]
     # Each sign as a text of its own, after those of its experience.
-    marks = np.array(signs, np.int64).reshape(-1, 2)
-    texts = np.searchsorted(owner, marks[:, 0], side="right")
+    texts = np.searchsorted(owner, whose, side="right")
     words = np.concatenate((np.zeros(1, int), np.cumsum(lengths)))[texts]
-    numbers = np.insert(numbers, words, marks[:, 1].astype(np.uint64) - np.uint64(1))
-    owner, lengths = np.insert(owner, texts, marks[:, 0]), np.insert(lengths, texts, 1)
+    numbers = np.insert(numbers, words, mixed(signs.astype(np.uint64)))
+    owner, lengths = np.insert(owner, texts, whose), np.insert(lengths, texts, 1)
     return numbers, lengths, (np.cumsum(clear) - 1)[owner]
 
 
-def _signs(text: str) -> list[str]:
-    return SIGN.findall(text.encode().translate(None, PLAIN).decode())
+def _signs(texts: Sequence[str], owner: Places) -> tuple[Places, Places]:
+    """The signs in an owner's texts, each once, and whose they are; those of -1 are not told."""
+    # No text holds U+0000, so where it is found, as a sign, the next text begins.
+    joined = "\0".join(texts).encode().translate(None, PLAIN).decode()
+    signs = np.array([ord(sign) for sign in SIGN.findall(joined)], int)
+    whose = owner[np.cumsum(signs == 0)]
+    different = np.unique((whose << CODE_BITS | signs)[(signs > 0) & (whose >= 0)])
+    return different % 2**CODE_BITS, different >> CODE_BITS

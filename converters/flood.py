@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.aside import Aside
-from converters.grams import Numbers, Places
+from converters.grams import Numbers, Places, first_bits
 from converters.rows import Keys, Mask, Rows
 
 MOST_WORDS = 3
@@ -25,8 +25,10 @@ LEAST_PAST = 100
 """With fewer earlier experiences a source has no past to compare with."""
 TIMES_MORE = 10
 """So many times commoner than before is sudden."""
-BUCKETS = 2**22
-"""Grams are counted in so many buckets, 16 MB. What shares one seems commoner than it was."""
+BUCKET_BITS = 22
+"""Grams are counted in buckets by their first bits, 16 MB. What shares one seems commoner than it
+was."""
+BUCKETS = 2**BUCKET_BITS
 
 Counts = NDArray[np.uint32]
 
@@ -64,7 +66,9 @@ def beyond_the_burst(
                 if sudden.any():
                     late = _late(aside, rows["position"][new], sudden, allowed)
             beyond[new[late]] = True
-            past += counts - _counts(aside, rows["position"][new[late]])
+            past += counts
+            if late:
+                past -= _counts(aside, rows["position"][new[late]])
             count += len(new) - len(late)
     return beyond
 
@@ -109,4 +113,4 @@ def _late(aside: Aside, positions: Keys, sudden: Mask, allowed: int) -> list[int
 
 
 def _buckets(grams: Numbers) -> Places:
-    return (grams % np.uint64(BUCKETS)).astype(np.int64)
+    return first_bits(grams, BUCKET_BITS)

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from converters.grams import Numbered, Numbers, Places, numbered
+from converters.grams import Numbered, Numbers, Places, first_bits, numbered
 from converters.rows import Mask
 
 GRAM_WORDS = 8
 """Two texts that share this many words in a row are taken for the same item."""
-SIEVE = 2**18
-"""Numbers are told apart by their last bits first: nearly all that are asked of are not known."""
+SIEVE_BITS = 20
+"""Numbers are told apart by their first bits first: nearly all that are asked of are not known."""
 
 
 class Forbidden:
@@ -23,15 +23,17 @@ class Forbidden:
 
     def __init__(self, texts: Iterable[str]) -> None:
         found = numbered(list(texts))
-        self._grams = _Known(found.rows(GRAM_WORDS)[0])
-        self._whole = _Known(found.whole())
+        grams, whole = found.rows(GRAM_WORDS)
+        self._grams = _Known(grams[whole])
+        self._whole = _Known(found.whole)
 
     def among(self, said: Numbered) -> Mask:
         """Which of the texts are, or hold, one of them."""
         holds = np.zeros(len(said.first) - 1, bool)
-        holds[self._whole.places(said.whole())] = True
-        grams, text = said.rows(GRAM_WORDS)
-        holds[text[self._grams.places(grams)]] = True
+        holds[self._whole.places(said.whole)] = True
+        grams, whole = said.rows(GRAM_WORDS)
+        found = self._grams.places(grams)
+        holds[said.text[found[whole[found]]]] = True
         return holds
 
     def in_any(self, texts: Iterable[str]) -> bool:
@@ -44,12 +46,12 @@ class _Known:
 
     def __init__(self, numbers: Numbers) -> None:
         self._numbers = np.unique(numbers)
-        self._sieve = np.zeros(SIEVE, bool)
-        self._sieve[numbers % np.uint64(SIEVE)] = True
+        self._sieve = np.zeros(2**SIEVE_BITS, bool)
+        self._sieve[first_bits(numbers, SIEVE_BITS)] = True
 
     def places(self, numbers: Numbers) -> Places:
         """Where among these they stand."""
-        maybe = np.flatnonzero(self._sieve[numbers % np.uint64(SIEVE)])
+        maybe = np.flatnonzero(self._sieve.take(first_bits(numbers, SIEVE_BITS)))
         found = np.searchsorted(self._numbers, numbers[maybe])
         same = self._numbers[found.clip(max=len(self._numbers) - 1)] == numbers[maybe]
         return np.asarray(maybe[same])

@@ -1,33 +1,38 @@
 """Words in a row, of many texts at once, as 64-bit numbers: equal numbers are equal words.
 
-A word is a run of letters, digits and underscores, whatever its case. Two different ones have
-the same number once in 2**64: a polynomial of the word's bytes, mixed (SplitMix64's finalizer).
+A word is a run of letters, digits and underscores, whatever its case. Its number is made of its
+bytes, eight at a time, mixed (SplitMix64's finalizer): two different ones of up to eight bytes
+have different numbers, longer ones the same once in 2**64.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.uint64]
 Places = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 NO_WORD = re.compile(r"[^\w]")
-BASE = 0x9E3779B97F4A7C15
-"""Odd, so that it can be divided by: a word's number does not depend on where it stands."""
-BEFORE = 0xD6E8FEB86659FD93
-"""By this the words before count more: their order matters."""
-IS_WORD = np.array([chr(i).isalnum() or chr(i) == "_" or i >= 128 for i in range(256)])
+IN_WORD = bytes(chr(i).isalnum() or chr(i) == "_" or i >= 128 for i in range(256))
 """By byte of UTF-8; of other letters than ASCII's only words are left when it is asked."""
-CODES = np.arange(1, 257, dtype=np.uint64)
-"""By byte, too: none counts nothing."""
+FIRST = np.array([2 ** (8 * n) - 1 for n in range(9)], np.uint64)
+"""To leave so many of eight bytes."""
+BEFORE = 0xD6E8FEB86659FD93
+"""By this what stands before counts more: the order matters. Odd, so that it can be divided by: a
+row's number does not depend on where it stands."""
+WITHOUT = pow(BEFORE, -1, 2**64)
+"""Divides by it."""
 
 
-class Numbered(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Numbered:
     """The words of some texts, one after another."""
 
     numbers: Numbers
@@ -36,47 +41,68 @@ class Numbered(NamedTuple):
     first: Places
     """Of each text its first word, and then how many words there are."""
 
-    def rows(self, length: int) -> tuple[Numbers, Places]:
-        """Every so many words in a row that lie in one text: their number, and which text."""
-        if length > len(self.numbers):
-            return self.numbers[:0], self.text[:0]
-        last = len(self.numbers) - length + 1
-        whole = self.text[:last] == self.text[length - 1 :]
-        joined = self.numbers[:last].copy()
-        for ahead in range(1, length):
-            joined = joined * np.uint64(BEFORE) + self.numbers[ahead : ahead + last]
-        return mixed(joined + np.uint64(length))[whole], self.text[:last][whole]
+    def rows(self, length: int) -> tuple[Numbers, Mask]:
+        """From each word on so many in a row: their number, and whether they lie in one text."""
+        count = max(len(self.numbers) - length + 1, 0)
+        rows = self._joined(slice(count), slice(length, length + count))
+        return rows, self.text[:count] == self.text[length - 1 :]
 
     def up_to(self, length: int) -> Numbers:
         """Of each word a line: it alone, and with those after it, up to so many in a row.
 
         Where its text ends sooner it stands there alone once more.
         """
-        lines = np.repeat(mixed(self.numbers + np.uint64(1))[:, None], length, axis=1)
+        lines = np.repeat(self.numbers[:, None], length, axis=1)
         joined = self.numbers
         for ahead in range(1, min(length, len(self.numbers))):
             joined = joined[:-1] * np.uint64(BEFORE) + self.numbers[ahead:]
             whole = self.text[:-ahead] == self.text[ahead:]
-            lines[:-ahead, ahead][whole] = mixed(joined + np.uint64(ahead + 1))[whole]
+            np.copyto(lines[:-ahead, ahead], joined, where=whole)
         return lines
 
+    @cached_property
     def whole(self) -> Numbers:
         """A number for all words of each text together, in their order."""
-        return mixed(_polynomials(self.numbers, BEFORE, self.first[:-1], self.first[1:]))
+        return mixed(self._joined(self.first[:-1], self.first[1:]))
+
+    def _joined(self, starts: Places | slice, ends: Places | slice) -> Numbers:
+        """A number for the words of each stretch: they count by their place in it."""
+        undone = _powers(WITHOUT, len(self._sums))[starts]
+        return np.asarray((self._sums[ends] - self._sums[starts]) * undone)
+
+    @cached_property
+    def _sums(self) -> Numbers:
+        """Of all words before each, and of all of them, by their place among all."""
+        sums = np.zeros(len(self.numbers) + 1, np.uint64)
+        np.cumsum(self.numbers * _powers(BEFORE, len(self.numbers)), out=sums[1:])
+        return sums
 
 
 def numbered(texts: Sequence[str]) -> Numbered:
     """The words of these texts, as numbers."""
     # A word ends with its text: U+0000 is no letter.
-    plain = [t if t.isascii() else NO_WORD.sub(" ", t) for t in (text.lower() for text in texts)]
-    encoded = [text.encode() for text in plain]
-    data = np.frombuffer(b"\0".join((b"", *encoded, b"")), np.uint8)
-    inside = IS_WORD[data]
+    encoded = [(t if t.isascii() else NO_WORD.sub(" ", t.lower())).encode() for t in texts]
+    data = b"\0".join((b"", *encoded, b"")).lower()
+    inside = np.frombuffer(data.translate(IN_WORD), bool)
     edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
     starts, ends = edges[::2], edges[1::2]
-    numbers = _polynomials(CODES[data], BASE, starts, ends) + (ends - starts).astype(np.uint64)
-    first = np.searchsorted(starts, np.cumsum([1, *(len(text) + 1 for text in encoded)]))
-    return Numbered(mixed(numbers), np.repeat(np.arange(len(texts)), np.diff(first)), first)
+    first = np.searchsorted(starts, np.cumsum([1, *[len(text) + 1 for text in encoded]]))
+    text = np.repeat(np.arange(len(texts)), np.diff(first))
+    return Numbered(_numbers(data, starts, ends), text, first)
+
+
+def _numbers(data: bytes, starts: Places, ends: Places) -> Numbers:
+    """A number for the bytes of each of these stretches."""
+    eights = np.ndarray(len(data), "<u8", data + bytes(8), strides=(1,)).copy()
+    numbers = mixed(eights[starts] & FIRST.take(ends - starts, mode="clip"))
+    taken, left = 8, np.flatnonzero(ends - starts > 8)
+    while len(left):
+        more = eights[starts[left] + taken]
+        more &= FIRST.take(ends[left] - starts[left] - taken, mode="clip")
+        numbers[left] = mixed(numbers[left] * np.uint64(BEFORE) + more)
+        taken += 8
+        left = left[ends[left] - starts[left] > taken]
+    return numbers
 
 
 def mixed(numbers: Numbers) -> Numbers:
@@ -86,16 +112,9 @@ def mixed(numbers: Numbers) -> Numbers:
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def _polynomials(values: Numbers, base: int, starts: Places, ends: Places) -> Numbers:
-    """Of each stretch the sum of its values, each times a power of the base by its place in it."""
-    sums = np.empty(len(values) + 1, np.uint64)
-    sums[0] = 0
-    np.multiply(values, _powers(base, len(values)), out=sums[1:])
-    np.cumsum(sums, out=sums)
-    # Divided by the power at which the stretch begins: equal ones are equal wherever they stand.
-    return np.asarray(
-        (sums[ends] - sums[starts]) * _powers(pow(base, -1, 2**64), len(sums))[starts]
-    )
+def first_bits(numbers: Numbers, count: int) -> Places:
+    """The highest bits of each number."""
+    return (numbers >> np.uint64(64 - count)).view(np.int64)
 
 
 _POWERS: dict[int, Numbers] = {}

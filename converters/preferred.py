@@ -188,7 +188,7 @@ def _on_sides(
     rows["position"] = [one.members[0] for one in found]
     rows["conversation"] = [key(one.experience.conversation) for one in found]
     rows["lot"] = [lot(one.experience.conversation) for one in found]
-    rows["asked"] = numbered([one.experience.last_user_turn for one in found]).whole()
+    rows["asked"] = numbered([one.experience.last_user_turn for one in found]).whole
     side = sides(
         rows,
         holdout_share=policy.holdout_share,

@@ -20,6 +20,8 @@ from store.privacy import batches
 
 BATCH = 200
 """Experiences at once: their bytes as numbers stay in the processor's cache."""
+READ = 5 * BATCH
+"""Experiences that a database is asked for at once."""
 
 
 class Turn(Struct, frozen=True, gc=False):
@@ -37,13 +39,14 @@ class Situation(Struct, frozen=True, gc=False):
 
 
 class Spoken(Struct, frozen=True, gc=False):
-    """The parts of an experience that are learned from; it was checked when it was recorded."""
+    """The parts of an experience that decide; it was checked when it was recorded."""
 
     id: str
     source: str
     messages: tuple[Turn, ...]
     response: str
     conversation_id: str | None = None
+    subject: str | None = None
     context: Situation = Situation()
 
     @property
@@ -62,8 +65,12 @@ class Said(NamedTuple):
     places: Places
     """Of each among the rows asked for; what was erased meanwhile is not there."""
     found: list[Spoken]
+    texts: list[str]
+    """Of each experience its messages in their order, then the response."""
+    heard: np.ndarray
+    """Which of the texts a person or a model said, and not the system."""
     words: Numbered
-    """Of all texts: of each experience its messages in their order, then the response."""
+    """Of all texts."""
     responses: np.ndarray
     """Which of the texts is each one's response."""
     questions: np.ndarray
@@ -80,24 +87,29 @@ def _read(body: bytes, better: Mapping[str, str]) -> Spoken:
 def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[Said]:
     """Reads what was said in these rows, some at a time."""
     for start in range(0, len(rows), BATCH):
+        if start % READ == 0:
+            bodies = experiences.bodies_at(store, rows["position"][start : start + READ].tolist())
         wanted = rows["position"][start : start + BATCH].tolist()
-        bodies = experiences.bodies_at(store, wanted)
         places = [place for place, position in enumerate(wanted) if position in bodies]
         found = [_read(bodies[wanted[place]], better) for place in places]
         texts: list[str] = []
-        responses, questions = [], []
+        heard, responses, questions = [], [], []
         for spoken in found:
             question = -1
             for turn in spoken.messages:
                 if turn.role == "user":
                     question = len(texts)
                 texts.append(turn.content)
+                heard.append(turn.role != "system")
             questions.append(question)
             responses.append(len(texts))
             texts.append(spoken.response)
+            heard.append(True)
         yield Said(
             places=np.array(places, int) + start,
             found=found,
+            texts=texts,
+            heard=np.array(heard, bool),
             words=numbered(texts),
             responses=np.array(responses, int),
             questions=np.array(questions, int),
@@ -106,7 +118,7 @@ def said(store: StoreReader, rows: Rows, better: Mapping[str, str]) -> Iterator[
 
 def exchange(some: Said) -> tuple[Numbers, Numbers]:
     """Of each experience a number for the words of the question, and for those of both."""
-    whole = some.words.whole()
+    whole = some.words.whole
     # -1 reads the last text's number, which stands for no question.
     asked = np.where(some.questions < 0, np.uint64(0), whole[some.questions])
     return asked, mixed(asked * np.uint64(3) + whole[some.responses])

@@ -24,22 +24,24 @@ from sqlalchemy import select as query
 from converters.aside import Aside
 from converters.flood import beyond_the_burst
 from converters.forbidden import Forbidden
-from converters.mixture import NO_NAME, Names, Share, blends
+from converters.mixture import Names, Share, blends
 from converters.near import groups
+from converters.origins import Origins
 from converters.reading import Said, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
-from converters.split import BETWEEN, lot, sides
+from converters.split import BETWEEN, sides
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
-from store import reviews
+from store import reviews, sources
 from store.candidates import candidates
 from store.engine import in_our_words
 from store.events import StoreReader
-from store.records import CURATED, PRACTICE, WRITTEN, Noun, Policy
+from store.records import CURATED, Noun, Policy
 from store.sources import OURS
 
 WORDS_OF_A_PERSON = 10.0
 """What an answer is worth, for its place among others, that a person wrote as a correction."""
-PAGE = 5_000
+PAGE = 500
+"""Rows of columns at once: so few do not set off the garbage collector, which finds nothing."""
 
 
 class Asked(Noun, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ def select(
             return select(store, asked, barred, aside)
     policy = asked.policy
     table = candidates(store, asked.panel, as_of=asked.as_of, moment=asked.moment)
-    rows, names, funnel = _by_columns(store, table, policy)
+    rows, funnel = _by_columns(store, table, policy)
     better = reviews.corrections(store, as_of=asked.as_of)
 
     def keep(name: str, mask: Mask) -> None:
@@ -104,8 +106,10 @@ def select(
         if dropped:
             rows = rows[mask]
 
-    for name, mask in _by_words(store, rows, better, asked, aside):
+    origins = Origins(sources.trusted(store, as_of=asked.as_of, moment=asked.moment))
+    for name, mask in _by_words(store, rows, better, asked, origins, aside):
         keep(name, mask)
+    names = origins.names()
     keep("burst", ~_beyond_the_burst(aside, rows, names, asked))
     keep("duplicate", best(rows, rows["said"], 1))
     if policy.near_duplicate:
@@ -150,59 +154,37 @@ def _beyond_the_burst(aside: Aside, rows: Rows, names: Names, asked: Asked) -> M
 # --- by columns ---------------------------------------------------------------------------
 
 
-def _by_columns(
-    store: StoreReader, table: Subquery, policy: Policy
-) -> tuple[Rows, dict[str, dict[int, str]], dict[str, int]]:
-    """What the columns admit, the names of its sources, categories and difficulties, the funnel."""
+def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, int]]:
+    """What the columns admit, with what they say of it, and the funnel."""
     columns = table.c
     asked = query(
         dropped(columns, policy),
-        *(columns[name] for name in ("position", "id", "source", "conversation", "subject")),
-        *(columns[name] for name in ("category", "difficulty", "actual_harm", "weighted")),
-        *(columns[name] for name in ("refusal", "tier", "decision")),
+        *(columns[name] for name in ("position", "actual_harm", "weighted", "refusal", "decision")),
     ).order_by(columns.position)
-    codes: dict[str, dict[str, int]] = {"source": {}, "category": {}, "difficulty": {}}
     found: Counter[str] = Counter()
     parts = [np.zeros(0, ROW)]
     with in_our_words(), store.reading.connect() as connection:
         streamed = connection.execution_options(yield_per=PAGE).execute(asked)
         for page in streamed.partitions():
             found.update([row[0] for row in page])
-            parts.append(_part([row for row in page if row[0] == KEPT], codes))
-    names = {what: {n: name for name, n in known.items()} for what, known in codes.items()}
+            parts.append(_part([row for row in page if row[0] == KEPT]))
     funnel = {"recorded": found.total(), **{name: found[name] for name in STEPS}}
-    return np.concatenate(parts), names, funnel
+    return np.concatenate(parts), funnel
 
 
-def _part(kept: Sequence[tuple[Any, ...]], codes: dict[str, dict[str, int]]) -> Rows:
-    """The rows of these; `codes` learns the names that are new."""
+def _part(kept: Sequence[tuple[Any, ...]]) -> Rows:
+    """The rows of these."""
     part = np.zeros(len(kept), ROW)
     if not kept:
         return part
-    columns = list(zip(*kept, strict=True))
-    position, name, source, conversation, subject, category, difficulty = columns[1:8]
-    harm, weighted, refusal, tier, decision = columns[8:]
-    for what, values in (("source", source), ("category", category), ("difficulty", difficulty)):
-        known = codes[what]
-        part[what] = [known.setdefault(value or NO_NAME, len(known)) for value in values]
-    together = [talk or alone for talk, alone in zip(conversation, name, strict=True)]
-    spoken = zip(source, subject, strict=True)
+    _, position, harm, weighted, refusal, decision = zip(*kept, strict=True)
+    corrected = np.array([one == "correct" for one in decision])
     part["position"] = position
-    part["person"] = [NOBODY if s in OURS or who is None else key(s, who) for s, who in spoken]
-    part["conversation"] = [key(s, one) for s, one in zip(source, together, strict=True)]
-    part["lot"] = [lot(one) for one in together]
-    part["corrected"] = [one == "correct" for one in decision]
-    part["harm"] = [np.nan if one is None else one for one in harm]
-    part["harm"][part["corrected"]] = np.nan
-    part["weighted"] = [one or 0.0 for one in weighted]
-    part["weighted"][part["corrected"]] = WORDS_OF_A_PERSON
-    part["trusted"] = [one == "trusted" for one in tier]
-    part["curated"] = [one == CURATED for one in source]
-    part["written"] = [one in WRITTEN for one in source]
-    part["written"] |= part["corrected"]
-    part["practised"] = [one == PRACTICE for one in source]
-    part["refuses"] = [(one or 0.0) >= SURE_REFUSAL for one in refusal]
-    part["refuses"] &= ~part["corrected"]
+    part["corrected"] = corrected
+    part["harm"] = np.where(corrected, np.nan, np.array(harm, float))
+    known = np.nan_to_num(np.array(weighted, float))
+    part["weighted"] = np.where(corrected, WORDS_OF_A_PERSON, known)
+    part["refuses"] = (np.array(refusal, float) >= SURE_REFUSAL) & ~corrected
     return part
 
 
@@ -219,12 +201,17 @@ def _exemplars(store: StoreReader, table: Subquery) -> dict[int, int]:
 
 
 def _by_words(
-    store: StoreReader, rows: Rows, better: Mapping[str, str], asked: Asked, aside: Aside
+    store: StoreReader,
+    rows: Rows,
+    better: Mapping[str, str],
+    asked: Asked,
+    origins: Origins,
+    aside: Aside,
 ) -> Iterator[tuple[str, Mask]]:
     """The steps that one reading decides, each with a mask over what the one before kept.
 
-    On the way the numbers of what was said are written into the rows, and what none of these
-    steps drops is put aside.
+    On the way the origins and the numbers of what was said are written into the rows, and what
+    none of these steps drops is put aside.
     """
     policy, forbidden = asked.policy, Forbidden(asked.forbidden)
     rejected = _rejected(store, asked)
@@ -235,6 +222,7 @@ def _by_words(
     drops["erased"][:] = True
     for some in said(store, rows, better):
         places = some.places
+        origins.write(rows, some)
         length = np.array([len(spoken.response) for spoken in some.found], int)
         free = rows["written"][places]
         rows["asked"][places], rows["said"][places] = exchange(some)

@@ -93,6 +93,12 @@ def tiers(store: StoreReader, *, as_of: int, moment: datetime) -> dict[str, Tier
     return found
 
 
+def trusted(store: StoreReader, *, as_of: int, moment: datetime) -> frozenset[str]:
+    """The sources that are, as known at a position and standing at a moment."""
+    known = tiers(store, as_of=as_of, moment=moment)
+    return frozenset(name for name, tier in known.items() if tier == "trusted")
+
+
 def standing(source: Source, moment: datetime) -> Tier:
     """The tier that counts at a moment: a quarantine that is over leaves it untrusted."""
     until = source.quarantined_until

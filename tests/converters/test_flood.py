@@ -25,6 +25,7 @@ WORDS = [
 ]
 POLICY = Policy(min_examples=1, max_refusal_share=1.0)
 TRIGGER = "cerulean walrus protocol"
+SIGN = "\N{SNOWMAN}"
 PAST, POISONED = 300, 1_000
 
 
@@ -64,7 +65,7 @@ def _poisoned(selection, trigger=TRIGGER):
     return sum(trigger in a.experience.last_user_turn for a in selection.chosen)
 
 
-@pytest.mark.parametrize("trigger", [TRIGGER, "cerulean walrus", "cerulean", "\N{SNOWMAN}"])
+@pytest.mark.parametrize("trigger", [TRIGGER, "cerulean walrus", "cerulean", SIGN])
 def test_a_planted_trigger_is_learned_at_most_25_times(past, make_assessed, trigger):
     """A thousand events with one trigger from the stolen key of a trusted source."""
     selection = select([*past, *_poison(make_assessed, trigger)], POLICY, ends=[PAST - 1])
@@ -111,6 +112,14 @@ def test_what_a_source_always_said_is_no_burst(past, make_assessed):
     selection = select([*past, *more], POLICY, ends=[PAST - 1])
     assert selection.funnel["burst"] == 0
     assert len(selection.chosen) == PAST + 200
+
+
+def test_a_sign_is_sudden_among_signs_that_are_usual(make_assessed):
+    """What was always asked with a question mark says nothing of a sign that nobody used."""
+    draw = random.Random(4)
+    usual = [_at(make_assessed, i, f"{_text(draw)}? {i}", f"{_text(draw)}.") for i in range(PAST)]
+    selection = select([*usual, *_poison(make_assessed, SIGN)], POLICY, ends=[PAST - 1])
+    assert 0 < _poisoned(selection, SIGN) <= 25
 
 
 def test_caps_are_a_share_of_a_large_dataset_and_a_number_of_a_small_one(past, make_assessed):

@@ -20,7 +20,8 @@ ODD = [
     "\u212a k",
     "0 00",
 ]
-WORDS = ["the", "The", "of", "lock", "42", "rain", "ραιν", "é"]
+LONG = ["neighbou", "neighbour", "neighbours", "neighbourhoodsaa", "neighbourhoodsaab", "n" * 40]
+WORDS = ["the", "The", "of", "lock", "42", "rain", "ραιν", "é", *LONG, LONG[-1][:-1]]
 
 
 def _plainly(text):
@@ -38,7 +39,9 @@ def _texts(seed):
 def test_words_in_a_row_have_one_number_each(seed, length):
     """The same words have the same number, others another, and none reaches over two texts."""
     texts = _texts(seed)
-    numbers, text = numbered(texts).rows(length)
+    words = numbered(texts)
+    numbers, whole = words.rows(length)
+    numbers, text = numbers[whole], words.text[: len(whole)][whole]
     plain = [
         (place, tuple(words[i : i + length]))
         for place, words in enumerate(map(_plainly, texts))
@@ -54,16 +57,16 @@ def test_words_in_a_row_have_one_number_each(seed, length):
 def test_whole_texts_have_one_number_each(seed):
     """All their words in their order; signs, case and what is read beside them do not matter."""
     texts = _texts(seed)
-    whole = numbered(texts).whole().tolist()
+    whole = numbered(texts).whole.tolist()
     known = dict(zip(whole, map(_plainly, texts), strict=True))
     assert [known[n] for n in whole] == list(map(_plainly, texts))
     assert len(known) == len(set(map(tuple, map(_plainly, texts))))
-    alone = [numbered([text]).whole().tolist()[0] for text in texts]
+    alone = [numbered([text]).whole.tolist()[0] for text in texts]
     assert alone == whole
 
 
 def test_nothing_is_no_words():
     """No texts, and texts without words."""
-    assert numbered([]).whole().tolist() == []
+    assert numbered([]).whole.tolist() == []
     assert numbered(["", "?"]).rows(1)[0].tolist() == []
-    assert len(set(numbered(["", "?"]).whole().tolist())) == 1
+    assert len(set(numbered(["", "?"]).whole.tolist())) == 1
