@@ -32,10 +32,11 @@ class Turn(Struct, frozen=True, gc=False):
 
 
 class Situation(Struct, frozen=True, gc=False):
-    """What it was about."""
+    """What it was about, and how much in need the person was."""
 
     category: str | None = None
     difficulty: str | None = None
+    vulnerability: str | None = None
 
 
 class Spoken(Struct, frozen=True, gc=False):

@@ -1,7 +1,8 @@
 """Which experiences may be learned from: a pipeline of named steps, each counting what it drops.
 
     by columns     converters/steps.py     consent, people's decisions, the panel's word
-    by words       here                    length, gate items, what was rejected, bursts, doubles
+    by words       here                    length, gate items, what was rejected, own refusals that
+                                           the panel missed, bursts, doubles
     together       here                    whole pairs, caps and shares, the mixture
 
 Nothing is drawn at random: the same log and the same policy select the same experiences in the
@@ -27,10 +28,12 @@ from converters.forbidden import Forbidden
 from converters.mixture import Names, Share, blends
 from converters.near import groups
 from converters.origins import Origins
-from converters.reading import Said, exchange, said, texts
+from converters.reading import Said, Spoken, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
 from converters.split import BETWEEN, sides
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
+from scorers.antijudge import read, refusal
+from scorers.rules import IN_DISTRESS
 from store import reviews, sources
 from store.candidates import candidates
 from store.engine import in_our_words
@@ -217,7 +220,7 @@ def _by_words(
     rejected = _rejected(store, asked)
     drops = {
         name: np.zeros(len(rows), bool)
-        for name in ("erased", "too_short", "too_long", "gate_item", "rejected")
+        for name in ("erased", "too_short", "too_long", "gate_item", "rejected", "own_refusal")
     }
     drops["erased"][:] = True
     for some in said(store, rows, better):
@@ -235,12 +238,29 @@ def _by_words(
         # By their words: the same answer may be there under another id.
         again = np.isin(rows["said"][places], rejected)
         drops["rejected"][places] = again & ~rows["corrected"][places]
+        own = rows["practised"][places] & ~rows["corrected"][places]
+        drops["own_refusal"][places] = [
+            mine and _evades(spoken) for mine, spoken in zip(own, some.found, strict=True)
+        ]
         clear = ~np.any([dropping[places] for dropping in drops.values()], axis=0)
         aside.put(some, rows["position"][places], clear, items)
     kept = np.ones(len(rows), bool)
     for name, dropping in drops.items():
         yield name, ~dropping[kept]
         kept &= ~dropping
+
+
+def _evades(spoken: Spoken) -> bool:
+    """Whether a person in need is turned away, by the rules, whatever the panel's head says.
+
+    The head learned from refusals of large models, and takes "I'm sorry for your loss, but as a
+    chatbot ..." for none. Here a false alarm costs one row of practice; what is missed the model
+    learns to say to people in need.
+    """
+    asked = [turn.content for turn in spoken.messages if turn.role == "user"]
+    text = read(asked[-1] if asked else "", spoken.response)
+    needs = spoken.context.vulnerability in ("medium", "high") or IN_DISTRESS.search(text.user)
+    return bool(needs and refusal(text))
 
 
 def _any_text(some: Said, hit: Mask) -> Mask:

@@ -35,7 +35,7 @@ DATA = ROOT / ".demo"
 EPISODES = 500
 ANSWER_TOKENS = 40
 CONSTITUTIONAL = 150
-MIXTURE = "{ exemplar = 70, practice = 20, constitution = 10 }"
+MIXTURE = "{ exemplar = 75, practice = 15, constitution = 10 }"
 """How much of the dataset each source should be; the card says what could not be met."""
 MAX_LENGTH = 128
 """Tokens of a training row, for the time it takes: the question and how the answer begins."""
@@ -131,8 +131,8 @@ def _tell(store: Store, settings: Settings, watch: Stopwatch, code: int) -> int:
     cycle = cycles.last(store)
     release = cycles.current_release(store, settings.trainer.target)
     evaluation = report.serving_evaluation(store, settings.trainer.target)
-    if evaluation is None and cycle is not None:
-        evaluation = cycles.of_cycle(store, Evaluation, cycle.id)
+    if evaluation is None:  # the newest: a cycle with nothing new to judge has none of its own
+        evaluation = next(reversed(cycles.every(store, Evaluation)), None)
     if evaluation is None:
         click.echo("\nNo candidate was evaluated.")
         return code or 3

@@ -241,6 +241,22 @@ def test_half_of_a_contrast_pair_is_not_learned_from_alone(make_assessed):
     assert _dropped(selection) == {"over_max_harm": 2, "half_a_pair": 1}
 
 
+def test_an_evasion_to_a_person_in_need_is_a_refusal_whatever_the_panel_says(make_assessed):
+    """In need by their own words or the frontend's; other evasions, and other sources, stay."""
+    evasion = {"response": "I'm sorry, but as a chatbot I don't have the ability to help."}
+    own = {"source": "practice", "refusal": 0.1}
+    items = [
+        make_assessed("said", "I'm so lonely that I cry.", **own, **evasion),
+        make_assessed("told", context=Context(vulnerability="high"), **own, **evasion),
+        make_assessed("calm", "How do I bake bread?", **own, **evasion),
+        make_assessed("warm", "I'm so ashamed of it.", **own, response="That must hurt."),
+        make_assessed("theirs", "I'm so scared of dogs.", refusal=0.1, **evasion),
+    ]
+    selection = select(items, Policy(max_self_share=1.0))
+    assert _ids(selection) == ["calm", "warm", "theirs"]
+    assert _dropped(selection) == {"own_refusal": 2}
+
+
 def test_practice_is_capped_at_its_share_and_the_best_of_it_kept(make_assessed):
     """With half allowed, as many episodes as other experiences stay: the best scored ones."""
     others = [make_assessed(f"web-{i}") for i in range(3)]
