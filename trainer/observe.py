@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
@@ -137,7 +136,7 @@ def _ask_all(job: EvaluateJob, wanted: list[_Part], beat: Beat) -> None:
         for part in wanted:
             _ask(job, part, told)
     finally:
-        _loaded.cache_clear()
+        _held.clear()
 
 
 def _ask(job: EvaluateJob, part: _Part, told: Callable[[_Part, int], None]) -> None:
@@ -157,9 +156,15 @@ def _ask(job: EvaluateJob, part: _Part, told: Callable[[_Part, int], None]) -> N
     write_atomically(path, msgspec.json.Encoder().encode_lines(observed))
 
 
-@lru_cache(maxsize=1)
+_held: dict[Path | None, tuple[Any, Any]] = {}
+"""The model that was asked last, by its adapter. A cache would hold two while it loads."""
+
+
 def _loaded(base: Base, cache: Path, adapter: Path | None) -> tuple[Any, Any]:
-    return load(base, cache, adapter)
+    if adapter not in _held:
+        _held.clear()
+        _held[adapter] = load(base, cache, adapter)
+    return _held[adapter]
 
 
 # --- by several processes -----------------------------------------------------------------
