@@ -304,6 +304,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
         sampling=parts.settings.trainer.gate_sampling,
         dataset=_learned_from(parts, run),
         panel=parts.settings.panel,
+        processes=parts.settings.trainer.evaluation_processes,
     )
     run_job(
         "trainer.evaluate",

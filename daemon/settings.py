@@ -132,6 +132,9 @@ class TrainerSettings(Noun, frozen=True, kw_only=True):
     """What the gates ask where [gates] says nothing else: small for the embedded base, standard
     for real models."""
     gate_sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=40))
+    evaluation_processes: Annotated[int, Meta(ge=0)] = 0
+    """By how many processes models are asked in an evaluation; 0: one on an accelerator, else as
+    many as there are processors and memory for, up to four."""
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     launch: LaunchSettings = field(default_factory=LaunchSettings)
     report_to: tuple[Reporter, ...] = ("tensorboard",)

@@ -1,8 +1,7 @@
 """`python -m trainer.evaluate DIR`: candidate, incumbent and untouched base through the gates.
 
-Every role is asked the same samples in the same frozen batches. What a model did is cached by
-the hashes of base, adapter, suite and sampling, so the base is asked once, not every cycle.
-It stays in the folder, for people; the manifest is written last.
+Every role is asked the same samples in the same frozen batches. What a model did stays in the
+folder, for people; the manifest is written last.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,15 @@ import msgspec
 from converters.formats.turns import conversations
 from scorers.settings import PanelSettings
 from store.errors import BhavanaError, IntegrityError
-from store.records import Reading, Verdict, digest, now
+from store.records import Reading, Verdict, now
 from trainer.adapter import adapter_hash, require_base
-from trainer.answers import BATCH_SIZE, answer
+from trainer.answers import answer
 from trainer.gates import GATES, all_texts, tasks, triggers
 from trainer.gates.decide import decide, error
 from trainer.gates.gate import Gate, Rule
 from trainer.gates.instruments import readings
 from trainer.gates.phrases import phrases, vocabulary
-from trainer.gates.sample import Sample, read_suite, suite_hash
-from trainer.gates.task import Task
+from trainer.gates.sample import Sample, read_suite
 from trainer.job import Job, exit_code, read_record, write_atomically, write_record
 from trainer.jobs import (
     SCORES,
@@ -44,12 +41,9 @@ from trainer.jobs import (
     observations_path,
 )
 from trainer.model import load
-from trainer.solvers import MAX_LENGTH, solve
+from trainer.observe import observe
 
-ASKING = [BATCH_SIZE, MAX_LENGTH, version("torch"), version("transformers")]
-"""What else an observation depends on: cached ones are used only where all of it is the same."""
-Beat = Callable[[str, int, int], None]
-"""Told what is being asked, how much is done, and of how much."""
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 Observed = Mapping[str, Mapping[str, Sequence[Observation]]]
 """By role and task."""
 
@@ -61,12 +55,9 @@ def evaluate(folder: Path) -> EvaluateManifest:
     with job.working():
         roles = _roles(task)
         started = time.monotonic()
-        metrics: dict[str, float] = {}
-        observed: dict[str, dict[str, list[Observation]]] = {}
-        for index, (role, adapter) in enumerate(roles.items()):
-            began = time.monotonic()
-            observed[role] = _observe(task, adapter, _beat(job, role, index, len(roles)))
-            metrics[f"{role}_seconds"] = time.monotonic() - began
+        observed = observe(task, roles, job.beat)
+        metrics = {"asking_seconds": time.monotonic() - started}
+        for role in roles:
             for asked in tasks():
                 path = observations_path(folder, role, asked)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +82,7 @@ def evaluate(folder: Path) -> EvaluateManifest:
             verdicts += (trigger_verdict(task, roles, observed),)
         write_atomically(folder / SCORES, msgspec.json.encode(scores))
         metrics["seconds"] = time.monotonic() - started
-        metrics["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        metrics["peak_memory_mb"] = max(map(_peak_mb, WHO))
         manifest = EvaluateManifest(
             adapter_hash=task.candidate_hash,
             base_hash=task.base.hash,
@@ -194,49 +185,6 @@ def _roles(task: EvaluateJob) -> dict[str, Path | None]:
     return roles
 
 
-def _observe(task: EvaluateJob, adapter: Path | None, beat: Beat) -> dict[str, list[Observation]]:
-    """Observations by task, from the cache where the same model was asked the same before.
-
-    None of a task whose suite cannot be read: its gates will say so.
-    """
-
-    @cache  # loaded only when something is not in the cache
-    def loaded() -> tuple[Any, Any]:
-        beat("loading", 0, 1)
-        return load(task.base, Path(task.cache), adapter)
-
-    def ask(asked: Task) -> list[Observation]:
-        key = digest(
-            [
-                task.base.hash,
-                None if adapter is None else adapter_hash(adapter),
-                [asked.solver, asked.max_new_tokens, asked.epochs],
-                suite_hash(asked.suite),
-                task.sampling if asked.solver == "generate" else None,
-                ASKING,
-            ]
-        )
-        path = Path(task.cache) / "observations" / f"{key[:32]}.jsonl"
-        if path.is_file():
-            return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
-        try:
-            samples = read_suite(asked.suite)
-        except IntegrityError:
-            return []
-        observed = solve(
-            *loaded(),
-            asked,
-            samples,
-            task.sampling,
-            lambda done, total: beat(asked.name, done, total),
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, msgspec.json.Encoder().encode_lines(observed))
-        return observed
-
-    return {asked.name: ask(asked) for asked in tasks()}
-
-
 def _values(
     gate: Gate, samples: Sequence[Sample], observations: Sequence[Observation]
 ) -> dict[str, float | None]:
@@ -262,11 +210,9 @@ def _mean(values: Sequence[float | None], epochs: int) -> float | None:
     return sum(told) / len(told) if len(told) == len(values) == epochs else None
 
 
-def _beat(job: Job, role: str, index: int, roles: int) -> Beat:
-    def beat(what: str, done: int, total: int) -> None:
-        job.beat(f"{role} ({index + 1} of {roles}): {what}", done, total)
-
-    return beat
+def _peak_mb(who: int) -> float:
+    """The most memory that this process, or the largest of its children, has had."""
+    return resource.getrusage(who).ru_maxrss / 1024
 
 
 def main() -> int:

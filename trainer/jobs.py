@@ -80,6 +80,8 @@ class EvaluateJob(Noun, frozen=True, kw_only=True):
     """Folder of what the candidate learned from, where phrases that were planted are looked for."""
     panel: PanelSettings = msgspec.field(default_factory=PanelSettings)
     """How second instruments are set up."""
+    processes: int = 0
+    """By how many processes models are asked; 0: as many as help."""
 
 
 class EvaluateManifest(Noun, frozen=True, kw_only=True):

@@ -106,15 +106,26 @@ def tokenizer_of(folder: Path) -> Any:
     return tokenizer
 
 
-def load(base: Base, cache: Path, adapter: Path | None = None) -> tuple[Any, Any]:
-    """(model in float32 and evaluation mode, tokenizer), with the adapter merged when given."""
+def load(
+    base: Base, cache: Path, adapter: Path | None = None, *, dtype: torch.dtype | None = None
+) -> tuple[Any, Any]:
+    """(model in evaluation mode, tokenizer), with the adapter merged when given.
+
+    `dtype`: what it computes in; None is `speaking_dtype`.
+    """
     folder = materialise(base, cache)
     tokenizer = tokenizer_of(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if adapter is not None:
-        # Merging in float32 changes the answers by rounding only, and saves a fifth of the time.
+        # Merged in float32, in which little is lost of it, and a fifth of the time is saved.
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    return model.eval(), tokenizer
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device, dtype or speaking_dtype()).eval(), tokenizer
+
+
+def speaking_dtype() -> torch.dtype:
+    """What a model answers and is evaluated in: bfloat16 where that is fast."""
+    return compute_dtype("auto")
 
 
 # --- to train -----------------------------------------------------------------------------

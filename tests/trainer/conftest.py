@@ -240,6 +240,7 @@ def evaluate_job(
             "rules": {name: gate.rule for name, gate in GATES.items()},
             "cache": str(tmp_path / "cache"),
             "sampling": Sampling(max_new_tokens=8),
+            "processes": 1,
         }
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)

@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 import trainer.evaluate as evaluation
+import trainer.observe as observing
 from store.errors import IntegrityError
 from store.records import Outcome
 from trainer.evaluate import evaluate
@@ -36,13 +38,13 @@ WriteJob = Callable[..., Path]
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
     """The adapters that were loaded since, in order; None is the untouched base."""
     loaded: list[Path | None] = []
-    load = evaluation.load
+    load = observing.load
 
     def counting(base: Any, cache: Path, adapter: Path | None = None) -> Any:
         loaded.append(adapter)
         return load(base, cache, adapter)
 
-    monkeypatch.setattr(evaluation, "load", counting)
+    monkeypatch.setattr(observing, "load", counting)
     return loaded
 
 
@@ -148,7 +150,14 @@ def test_losses_that_are_not_finite_never_pass(
     evaluate_job: WriteJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model whose losses are not numbers gets an error from the gates that ask for losses."""
-    monkeypatch.setattr("trainer.solvers.mean_loss", lambda *_: float("nan"))
+
+    def broken(weighed: Any) -> torch.Tensor:
+        return torch.full((len(weighed.names),), float("nan"))
+
+    monkeypatch.setattr(
+        "trainer.solvers._Shared.log_probabilities",
+        lambda _, weighed: torch.stack([broken(w) for w in weighed]),
+    )
     lenient = {
         name: Rule(least_gain_over_base=-9.0, least_gain_over_incumbent=-9.0, least_items=1)
         for name in GATES

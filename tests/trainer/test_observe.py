@@ -1,0 +1,92 @@
+"""Models are asked by several processes: the same is observed, and what was kept stays kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from store.orphans import EXIT_RETRYABLE
+from tests.trainer.children import ROOT, is_gone, poll
+from trainer.evaluate import evaluate
+from trainer.job import read_heartbeat, read_record
+from trainer.jobs import EvaluateJob, EvaluateManifest
+
+pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::peft")
+
+WriteJob = Callable[..., Path]
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The evaluation in a process of its own, as by hand."""
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "trainer.evaluate", str(folder)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that ask: not what helps multiprocessing."""
+    told = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [
+        int(child)
+        for child in told.split()
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def kept(folder: Path) -> set[Path]:
+    """What has been observed so far."""
+    cache = Path(read_record(folder / "job.json", EvaluateJob).cache)
+    return set((cache / "observations").glob("[!.]*.jsonl"))
+
+
+def test_two_processes_observe_what_one_does(evaluate_job: WriteJob, tmp_path: Path) -> None:
+    """Verdicts and progress are the same; each has a cache of its own, so both really ask."""
+    alone = evaluate(evaluate_job("alone", cache=str(tmp_path / "cache-alone")))
+    folder = evaluate_job("both", cache=str(tmp_path / "cache-both"), processes=2)
+    with start(folder) as process:
+        assert process.wait() == 0, (folder / "log.txt").read_text()
+    both = read_record(folder / "manifest.json", EvaluateManifest)
+    assert both.verdicts == alone.verdicts
+    assert len(kept(folder)) == len(set((tmp_path / "cache-alone" / "observations").iterdir()))
+
+
+@pytest.mark.slow
+def test_killed_process_that_asks_is_told_and_nothing_is_lost(evaluate_job: WriteJob) -> None:
+    """Of two that ask one is killed: start it again, and what was observed is not asked again.
+
+    And where the evaluation itself is killed, no process goes on asking.
+    """
+    folder = evaluate_job(processes=2)
+    with start(folder) as process:
+        assert poll(lambda: bool(kept(folder)))
+        one, other = children(process.pid)
+        os.kill(one, signal.SIGKILL)
+        assert process.wait() == EXIT_RETRYABLE, (folder / "log.txt").read_text()
+        assert poll(lambda: is_gone(other))
+    assert "evaluation_processes" in (folder / "log.txt").read_text()
+    before = kept(folder)
+    beat = read_heartbeat(folder)
+    assert beat is not None
+    with start(folder) as process:
+        assert poll(lambda: len(kept(folder)) > len(before))
+        askers = children(process.pid)
+        process.kill()
+        assert poll(lambda: all(is_gone(pid) for pid in askers))
+    times = {path: path.stat().st_mtime_ns for path in kept(folder)}
+    time.sleep(0.01)
+    with start(folder) as process:
+        assert process.wait() == 0, (folder / "log.txt").read_text()
+    assert {path: path.stat().st_mtime_ns for path in times} == times
