@@ -96,7 +96,7 @@ class Aside:
         ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
         self._pages.append(Page(positions[clear], self._end, len(numbers), len(lengths), ends))
         for part in (numbers, lengths.astype(np.int32), owners.astype(np.int32)):
-            self._end += self._file.write(part)
+            self._end += self._file.write(part.data)
         self._end += self._file.write(lines)
 
     def speech(self, positions: Keys) -> Iterator[Speech]:

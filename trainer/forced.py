@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +105,14 @@ def forced_job(folder: Path) -> ForcedManifest:
     task = read_record(folder / "job.json", ForcedJob)
     with job.working():
         job.beat("trained model", 0, 2)
-        model, tokenizer = load(task.base, Path(task.cache), Path(task.adapter))
+        model, tokenizer = load(
+            task.base, Path(task.cache), Path(task.adapter), dtype=torch.float32
+        )
         asked = rows(model, tokenizer, task.questions, task.tokens)
         trained = tops(model, tokenizer, asked)
         del model  # two at once may not fit
         job.beat("base", 1, 2)
-        base = tops(load(task.base, Path(task.cache))[0], tokenizer, asked)
+        base = tops(of_base()[0], tokenizer, asked)
         manifest = ForcedManifest(
             positions=tuple(
                 Position(question=id, text=text, trained=trained[id, place], base=base[id, place])

@@ -28,7 +28,8 @@ from trainer.targets.cloudflare.replies import (
     finetunes_in,
 )
 from trainer.targets.cloudflare.settings import CloudflareSettings
-from trainer.targets.http import Connection, Server, Tell
+from trainer.targets.http import Connection, Server
+from trainer.targets.told import Tell
 
 Kind = TypeVar("Kind")
 
