@@ -105,14 +105,13 @@ def forced_job(folder: Path) -> ForcedManifest:
     task = read_record(folder / "job.json", ForcedJob)
     with job.working():
         job.beat("trained model", 0, 2)
-        model, tokenizer = load(
-            task.base, Path(task.cache), Path(task.adapter), dtype=torch.float32
-        )
+        exact = partial(load, task.base, Path(task.cache), dtype=torch.float32)  # it is a reference
+        model, tokenizer = exact(Path(task.adapter))
         asked = rows(model, tokenizer, task.questions, task.tokens)
         trained = tops(model, tokenizer, asked)
         del model  # two at once may not fit
         job.beat("base", 1, 2)
-        base = tops(of_base()[0], tokenizer, asked)
+        base = tops(exact()[0], tokenizer, asked)
         manifest = ForcedManifest(
             positions=tuple(
                 Position(question=id, text=text, trained=trained[id, place], base=base[id, place])
