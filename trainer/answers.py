@@ -1,7 +1,7 @@
 """`python -m trainer.answers DIR`: a model's replies to a job's questions, in frozen batches.
 
 The batches depend only on the questions, never on the model, because the company that a prompt
-keeps in its batch can change its answer by rounding. Float32 on CPU for the same reason.
+keeps in its batch can change its answer by rounding.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def answer_job(folder: Path) -> AnswerManifest:
     task = read_record(folder / "job.json", AnswerJob)
     with job.working():
         job.beat("loading", 0, len(task.questions))
+        torch.set_num_threads(task.threads or torch.get_num_threads())
         adapter = None if task.adapter is None else Path(task.adapter)
         model, tokenizer = load(task.base, Path(task.cache), adapter)
         answers = answer(

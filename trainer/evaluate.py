@@ -41,7 +41,7 @@ from trainer.jobs import (
     observations_path,
 )
 from trainer.model import load
-from trainer.observe import observe
+from trainer.observe import crew_for, observe
 
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 Observed = Mapping[str, Mapping[str, Sequence[Observation]]]
@@ -90,6 +90,7 @@ def evaluate(folder: Path) -> EvaluateManifest:
             verdicts=verdicts,
             metrics=metrics,
             finished_at=now(),
+            threads=crew_for(task).threads,
         )
         write_record(folder / "manifest.json", manifest)
     return manifest

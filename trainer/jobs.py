@@ -93,6 +93,8 @@ class EvaluateManifest(Noun, frozen=True, kw_only=True):
     verdicts: tuple[Verdict, ...]
     metrics: dict[str, float]
     finished_at: datetime
+    threads: int = 0
+    """With how many each process asked; 0 in manifests of older versions."""
 
 
 class Observation(Noun, frozen=True, kw_only=True):
@@ -143,6 +145,8 @@ class AnswerJob(Noun, frozen=True, kw_only=True):
     cache: str
     sampling: Sampling
     questions: tuple[Question, ...]
+    threads: int = 0
+    """0: as many as the machine gives. With other threads a model gives other answers."""
 
 
 class AnswerManifest(Noun, frozen=True, kw_only=True):

@@ -44,6 +44,17 @@ Beat = Callable[[str, int, int], None]
 """Told what is being asked, how much is done, and of how much."""
 
 
+class Crew(Noun, frozen=True, kw_only=True):
+    """By how many processes models are asked, and with how many threads each.
+
+    In bfloat16 a third of the answers are others with other threads, so these are the machine's
+    and the job's, and do not change with the memory that is free.
+    """
+
+    processes: int
+    threads: int
+
+
 class _Part(Noun, frozen=True, kw_only=True):
     """One role and one task: what a process asks at a time."""
 
@@ -64,23 +75,32 @@ def observe(
     Killed and begun again it goes on with what is not kept yet. Raises Unavailable where a process
     that asks was killed.
     """
+    crew = crew_for(job)
     wanted = [
         part
         for role, adapter in roles.items()
-        for part in sorted(_parts(job, role, adapter), key=lambda part: -part.cost)
+        for part in sorted(_parts(job, crew, role, adapter), key=lambda part: -part.cost)
     ]
     if wanted:
         beat("loading", 0, sum(part.samples for part in wanted))
-        _ask_all(job, wanted, beat)
+        _ask_all(job, crew, wanted, beat)
     return {
-        role: {task.name: _kept(_path(job, adapter, task)) for task in tasks()}
+        role: {task.name: _kept(_path(job, crew, adapter, task)) for task in tasks()}
         for role, adapter in roles.items()
     }
 
 
-def _parts(job: EvaluateJob, role: str, adapter: Path | None) -> Iterable[_Part]:
+def crew_for(job: EvaluateJob) -> Crew:
+    """The crew that this machine and this job make, but for memory."""
+    threads = torch.get_num_threads()
+    alone = 1 if torch.cuda.is_available() else min(threads, MOST_PROCESSES)
+    processes = job.processes or alone
+    return Crew(processes=processes, threads=max(1, threads // processes))
+
+
+def _parts(job: EvaluateJob, crew: Crew, role: str, adapter: Path | None) -> Iterable[_Part]:
     for task in tasks():
-        path = _path(job, adapter, task)
+        path = _path(job, crew, adapter, task)
         if path is None or path.is_file():
             continue
         samples = len(read_suite(task.suite)) * task.epochs
@@ -95,7 +115,7 @@ def _parts(job: EvaluateJob, role: str, adapter: Path | None) -> Iterable[_Part]
         )
 
 
-def _path(job: EvaluateJob, adapter: Path | None, task: Task) -> Path | None:
+def _path(job: EvaluateJob, crew: Crew, adapter: Path | None, task: Task) -> Path | None:
     """Where the cache keeps it; None where the suite cannot be read: its gates will say so."""
     try:
         read_suite(task.suite)
@@ -108,7 +128,7 @@ def _path(job: EvaluateJob, adapter: Path | None, task: Task) -> Path | None:
             [task.solver, task.max_new_tokens, task.epochs],
             suite_hash(task.suite),
             job.sampling if task.solver == "generate" else None,
-            [*ASKING, str(speaking_dtype())],
+            [*ASKING, str(speaking_dtype()), crew.threads],
         ]
     )
     return Path(job.cache) / "observations" / f"{key[:32]}.jsonl"
@@ -120,7 +140,7 @@ def _kept(path: Path | None) -> list[Observation]:
     return msgspec.json.Decoder(Observation).decode_lines(path.read_bytes())
 
 
-def _ask_all(job: EvaluateJob, wanted: list[_Part], beat: Beat) -> None:
+def _ask_all(job: EvaluateJob, crew: Crew, wanted: list[_Part], beat: Beat) -> None:
     total, done = sum(part.samples for part in wanted), 0
 
     def told(part: _Part, more: int) -> None:
@@ -128,15 +148,18 @@ def _ask_all(job: EvaluateJob, wanted: list[_Part], beat: Beat) -> None:
         done += more
         beat(f"{part.role}: {part.task}", done, total)
 
-    processes = job.processes or _as_many_as_help(job)
+    processes = min(crew.processes, len(wanted), job.processes or _that_fit(job))
     if processes > 1:
-        _ask_apart(job, wanted, min(processes, len(wanted)), told)
+        _ask_apart(job, wanted, processes, crew.threads, told)
         return
+    before = torch.get_num_threads()
+    torch.set_num_threads(crew.threads)
     try:
         for part in wanted:
             _ask(job, part, told)
     finally:
         _held.clear()
+        torch.set_num_threads(before)
 
 
 def _ask(job: EvaluateJob, part: _Part, told: Callable[[_Part, int], None]) -> None:
@@ -170,22 +193,23 @@ def _loaded(base: Base, cache: Path, adapter: Path | None) -> tuple[Any, Any]:
 # --- by several processes -----------------------------------------------------------------
 
 
-def _as_many_as_help(job: EvaluateJob) -> int:
-    """One on an accelerator; else one a processor, as far as memory goes."""
-    if torch.cuda.is_available():
-        return 1
+def _that_fit(job: EvaluateJob) -> int:
+    """So many processes the memory holds that is free; one at least."""
     folder = materialise(job.base, Path(job.cache))
     each = NEEDS * sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(os.sched_getaffinity(0)), MOST_PROCESSES, free // each))
+    return max(1, free // each)
 
 
 def _ask_apart(
-    job: EvaluateJob, wanted: list[_Part], processes: int, told: Callable[[_Part, int], None]
+    job: EvaluateJob,
+    wanted: list[_Part],
+    processes: int,
+    threads: int,
+    told: Callable[[_Part, int], None],
 ) -> None:
     context = get_context("spawn")
     heard: SimpleQueue[tuple[_Part, int]] = context.SimpleQueue()
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
     os.environ[PARENT_VARIABLE] = str(os.getpid())  # they end when this process does
     pool = ProcessPoolExecutor(processes, context, _begin, (heard, threads))
     try:

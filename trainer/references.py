@@ -14,6 +14,7 @@ from trainer.job import read_record
 from trainer.jobs import (
     AnswerJob,
     AnswerManifest,
+    EvaluateManifest,
     ForcedJob,
     ForcedManifest,
     Observation,
@@ -75,6 +76,7 @@ class EvaluatedReferences:
             cache=str(self._cache),
             sampling=self._sampling,
             questions=tuple(questions),
+            threads=read_record(self._evaluation / "manifest.json", EvaluateManifest).threads,
         )
         folder = self._folder / digest(job)[:12]
         run_job("trainer.answers", folder, job, stop=self._stop, watch=self._watch)
