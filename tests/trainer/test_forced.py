@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from trainer.base import Base
-from trainer.forced import forced_job, rows, texts, tops
 from trainer.forced import _pieces as pieces
+from trainer.forced import forced_job, rows, texts, tops
 from trainer.job import read_record, write_record
 from trainer.jobs import ForcedJob, ForcedManifest
 from trainer.model import load
