@@ -197,9 +197,9 @@ def _delta(pair: Pair) -> Matrix:
 
 def _require_same(path: Path, head: bytes, hashes: Mapping[str, str]) -> None:
     """Raises IntegrityError where the file does not hold what was written to it."""
-    reader = GGUFReader(path)
-    found = {tensor.name: _hash(tensor.data) for tensor in reader.tensors}
-    if bytes(reader.data[: len(head)]) != head or found != dict(hashes):
+    with path.open("rb") as file:
+        same = file.read(len(head)) == head
+    if not same or {t.name: _hash(t.data) for t in GGUFReader(path).tensors} != dict(hashes):
         raise IntegrityError(
             f"{path} does not hold what was written to it.", hint="Look at disk and memory."
         )
