@@ -20,9 +20,10 @@ class CanarySettings(Noun, frozen=True, kw_only=True):
     """Of the traffic, where the target can share it; else the release answers everybody."""
     look_minutes: Annotated[float, Meta(gt=0, le=1440)] = 5.0
     """Between two looks. Any number of them costs no certainty."""
-    least_answers: Annotated[int, Meta(ge=1)] = 1_500
+    least_answers: Annotated[int, Meta(ge=1)] = 2_000
     """Judged ones of the release that it needs to pass, each beside one of its predecessor's or
-    more: so many find a harm rate that doubled from .05 in 95 of 100."""
+    more. A harm rate that doubled from .05 is found in 95 of 100 by 1,660, and by 730 each beside
+    nine (`python -m tests.benchmarks trials`)."""
     least_judged: Share = 0.8
     """And of all its answers at least this share must be judged."""
     most_per_person: Annotated[int, Meta(ge=1)] = 4

@@ -30,6 +30,7 @@ from tests.benchmarks.record import rebuild, record
 from tests.benchmarks.scoring import antijudge, beside_assessing, panel
 from tests.benchmarks.slow_disk import slow_disk
 from tests.benchmarks.training import training
+from tests.benchmarks.trials import trials
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "single": single,
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "beside_training": beside_training,
     "training": training,
     "promotion": promotion,
+    "trials": trials,
     "record": record,
     "rebuild": rebuild,
     "antijudge": antijudge,

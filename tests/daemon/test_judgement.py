@@ -14,7 +14,7 @@ from store.live import Answer, Live
 from store.records import Canary
 from tests.conftest import MOMENT
 
-ON = CanarySettings()
+ON = CanarySettings(least_answers=1_500)
 SEEDS = 100
 LOOKS = 6
 ENOUGH = 1_800

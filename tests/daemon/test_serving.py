@@ -9,6 +9,7 @@ from daemon import doctor
 from daemon import override as by_hand
 from daemon import rollback as back
 from daemon.canary.settings import CanarySettings
+from daemon.canary.watch import begun
 from daemon.service import Service
 from daemon.serving import recorded_traffic, serve_what_is_recorded, settle, sole
 from daemon.settings import Settings, TrainerSettings
@@ -228,7 +229,9 @@ def test_a_canary_is_recorded_with_its_share(parts, promote):
     assert traffic_of(second, 0.1, shares=False) == Traffic(release=second.id)
     assert traffic_of(None, 0.1, shares=True) == Traffic(release=None)
     third = msgspec.structs.replace(second, id="release-x", cycle_id="cycle-x", previous=second.id)
-    cycles.activate(parts.store, third, share=0.25)
+    asked = msgspec.structs.replace(parts.settings, canary=CanarySettings(share=0.25))
+    canary = begun(msgspec.structs.replace(parts, settings=asked), third)
+    cycles.activate(parts.store, third, canary=canary)
     parts.store.rebuild()
     assert cycles.activation(parts.store, "local") == Activation(
         target="local", release_id="release-x", reason="promoted", share=0.25

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from daemon.settings import load
+from daemon.wiring import open_target
 from scorers.panel import panel_id
 from store import cycles, experiences, schedule, sources
 from store.events import Store
@@ -33,6 +34,7 @@ from store.records import (
 from tests import canaries
 from trainer.gates import GATES
 from trainer.job import Heartbeat
+from trainer.targets.target import Traffic
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FILLER = 6_000
@@ -229,10 +231,13 @@ def test_a_cycle_killed_in_each_step_completes_with_one_record_per_step(daemon):
             "evaluation.finished",
             "release.published",
             "release.activated",
+            "canary.changed",
             "cycle.finished",
         }
         assert release is not None
-        assert str((daemon.data / "releases" / "current").readlink()) == release.id
+        settings = load(daemon.config, {})
+        on_trial = Traffic(release=None, canary=release.id, share=settings.canary.share)
+        assert open_target(settings, store).active() == on_trial
         before = store.projections_digest()
         store.rebuild()
         assert store.projections_digest() == before
