@@ -22,7 +22,7 @@ from daemon.cycle import (
     require_compared_with,
     require_unerased,
 )
-from daemon.serving import settle
+from daemon.serving import locked, settle
 from daemon.wiring import LONGEST_HOLDER, Parts
 from store import cycles, schedule
 from store.errors import Busy, IntegrityError, NotFound, Rejected
@@ -43,6 +43,8 @@ from trainer.targets.place import Tell
 from trainer.targets.target import Delivery, Traffic
 
 LONGEST_REASON = 2_000
+PROMOTION = "Promotion"
+"""The name of a lock; those of lines have small letters."""
 log = structlog.get_logger()
 
 
@@ -203,7 +205,11 @@ def _holding(parts: Parts) -> Iterator[Parts]:
     """The parts with a fence, while nobody else may turn the loop. Raises Busy."""
     # Not the daemon's own name, which would be let in while it turns.
     holder = f"promote:{parts.holder}"[:LONGEST_HOLDER]
-    with schedule.keeping(parts.store, holder) as fence:
+    with (
+        # Two commands of one data folder have one name, so the lease alone lets both in.
+        locked(parts, PROMOTION, "Somebody else promotes at this moment."),
+        schedule.keeping(parts.store, holder) as fence,
+    ):
         running = cycles.running(parts.store)
         if running is not None:
             raise Busy(

@@ -35,27 +35,34 @@ def sole(parts: Parts, line: str) -> Iterator[Parts]:
     A lock of the data folder's between processes of this machine, which a kill gives back at once;
     a lease in the store between machines.
     """
+    lease, busy = f"{parts.target.name}/{line}", f"Somebody else changes the line {line} just now."
+    with (
+        locked(parts, line, busy),
+        schedule.keeping(parts.store, parts.holder, lease) as fence,
+    ):
+        yield replace(parts, fence=_both(parts.fence, fence.check))
+
+
+@contextmanager
+def locked(parts: Parts, name: str, busy: str) -> Iterator[None]:
+    """Holds a lock of the data folder's; a kill gives it back at once. Raises Busy."""
     folder = releases_folder(parts.settings)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{line}.lock").open("w") as lock:
-        _wait_for(lock.fileno(), line)
-        with schedule.keeping(parts.store, parts.holder, f"{parts.target.name}/{line}") as fence:
-            yield replace(parts, fence=_both(parts.fence, fence.check))
-
-
-def _wait_for(descriptor: int, line: str) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
+    with (folder / f".{name}.lock").open("w") as lock:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _taken(lock.fileno()):
             if time.monotonic() > deadline:
-                raise Busy(
-                    f"Somebody else changes what serves on the line {line} at this moment.",
-                    hint="Look at `bhavana status`, then give the command again.",
-                ) from None
+                raise Busy(busy, hint="Look at `bhavana status`, then give the command again.")
             time.sleep(LOCK_POLL_SECONDS)
+        yield
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _both(

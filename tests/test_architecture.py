@@ -50,7 +50,7 @@ def test_no_room_imports_the_tests():
 def test_the_daemons_process_loads_no_torch():
     """Everything that the daemon imports stays light; models live in child processes."""
     code = (
-        "import daemon.cli, daemon.demo, daemon.service, daemon.report, sys;"
+        "import daemon.cli.verbs, daemon.demo, daemon.service, daemon.report, sys;"
         "print([m for m in ('torch', 'transformers', 'peft', 'sklearn') if m in sys.modules])"
     )
 

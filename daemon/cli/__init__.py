@@ -1,62 +1,19 @@
-"""The command line: `bhavana VERB`. Each file here holds the verbs of one errand."""
+"""The command line: `bhavana VERB`."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Sequence
 
 import click
 
-from daemon.cli import (
-    agreement,
-    answers,
-    chat,
-    copies,
-    counts,
-    datasets,
-    doctor,
-    evaluations,
-    files,
-    heads,
-    keys,
-    loop,
-    maintenance,
-    people,
-    policy,
-    review,
-    scoring,
-    search,
-    service,
-    tags,
-    train,
-)
-from daemon.cli.app import app
 from store.errors import BhavanaError, Halted, Unavailable
 
 EXIT_REJECTED, EXIT_HALTED, EXIT_UNAVAILABLE = 2, 3, 75
-VERBS = (
-    service,
-    doctor,
-    loop,
-    train,
-    evaluations,
-    chat,
-    answers,
-    scoring,
-    search,
-    review,
-    agreement,
-    tags,
-    counts,
-    heads,
-    datasets,
-    policy,
-    files,
-    people,
-    keys,
-    maintenance,
-    copies,
-)
-"""Importing them registers their verbs with the app."""
+HURRIED = {"rollback": "daemon.cli.rollback"}
+"""Verbs that load their own file alone: harm is undone as fast as this process starts."""
+ALL = "daemon.cli.verbs"
 
 
 def main() -> None:
@@ -66,12 +23,23 @@ def main() -> None:
     it. 75: try again later.
     """
     try:
-        app()
+        importlib.import_module(HURRIED.get(_verb(sys.argv[1:]), ALL)).app()
     except BhavanaError as error:
         click.echo(f"error: {error.message}", err=True)
         if error.hint:
             click.echo(f"  next: {error.hint}", err=True)
         sys.exit(_code(error))
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    """The first word that is no option, nor the value of the one that has one before a verb."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def _code(error: BhavanaError) -> int:

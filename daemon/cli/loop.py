@@ -1,4 +1,4 @@
-"""Verbs of the loop: cycle, rollback, practice."""
+"""Verbs of the loop: cycle, practice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from datetime import datetime
 from typing import Annotated
 
-import click
 import msgspec
 import typer
 
@@ -15,17 +14,13 @@ from converters.constitution.exports import experience as as_experience
 from daemon import logs, practice, report
 from daemon.cli.app import (
     AsJson,
-    DryRun,
     OfLine,
     ProgressLine,
-    Reviewer,
     app,
-    login,
     settings,
     show,
 )
 from daemon.cycle import turn
-from daemon.rollback import foretell, roll_back
 from daemon.service import Address, running_daemon, sole_daemon
 from daemon.settings import Settings
 from daemon.wiring import Parts, wire
@@ -75,28 +70,6 @@ def cycle(line: OfLine = MAIN, as_json: AsJson = False) -> None:
     show(ended, as_json, text)
     if ended.state not in ("promoted", "unchanged"):
         raise typer.Exit(3)
-
-
-@app.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="Why; it stands in the log.")],
-    line: OfLine = MAIN,
-    by: Reviewer = None,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Put the release before the current one back into service, or the untouched base."""
-    logs.set_up()
-    if dry_run:
-        foretell(wire(settings(), tell=click.echo), click.echo, line=line)
-        return
-    parts = wire(settings())
-    gone = roll_back(parts, reason=reason, actor=by or login(), line=line)
-    show(
-        {"line": line, "was": gone.id, "serves": gone.previous},
-        as_json,
-        lambda: f"{gone.previous or 'The untouched base'} serves again on {line}, not {gone.id}.",
-    )
 
 
 def _here(parts: Parts, line: str) -> Cycle:

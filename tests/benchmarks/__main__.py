@@ -25,6 +25,7 @@ from tests.benchmarks.ingest import bulk, single
 from tests.benchmarks.large import large
 from tests.benchmarks.near import near, near_large
 from tests.benchmarks.postgresql import postgresql
+from tests.benchmarks.promotion import promotion
 from tests.benchmarks.record import rebuild, record
 from tests.benchmarks.scoring import antijudge, beside_assessing, panel
 from tests.benchmarks.slow_disk import slow_disk
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "slow_disk": slow_disk,
     "beside_training": beside_training,
     "training": training,
+    "promotion": promotion,
     "record": record,
     "rebuild": rebuild,
     "antijudge": antijudge,

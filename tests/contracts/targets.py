@@ -6,6 +6,8 @@ A newcomer adds one line to SITES.
 from __future__ import annotations
 
 import json
+import os
+import resource
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -108,11 +110,13 @@ def _answer(name: str, said: str) -> Answer:
     return Answer(id=name, response=said, tokens=3, finished=True)
 
 
-def write_adapter(folder: Path, weights: str) -> Path:
-    """Two files that stand for an adapter, and say this."""
+def write_adapter(folder: Path, weights: str, size: int = 0) -> Path:
+    """Two files that stand for an adapter, and say this; with so many bytes of weights."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (folder / name).write_bytes(f"{name} {weights}".encode())
+    with (folder / FILES[1]).open("ab") as file:
+        file.write(os.urandom(size))
     return folder
 
 
@@ -125,8 +129,22 @@ def write_base(folder: Path) -> Path:
 
 
 @contextmanager
-def on_this_machine(folder: Path) -> Iterator[Site]:
-    """The local target needs nothing but the data folder, `folder`/data."""
+def taking_files_up_to(size: int) -> Iterator[None]:
+    """The kernel refuses what would make a file longer than so many bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def on_this_machine(folder: Path, size: int = 0) -> Iterator[Site]:
+    """The local target needs nothing but the data folder, `folder`/data.
+
+    `size`: of an adapter's weights, in bytes.
+    """
     releases = folder / "data" / "releases"
     questions = [f"question-{n}" for n in range(10)]
 
@@ -140,7 +158,7 @@ def on_this_machine(folder: Path) -> Iterator[Site]:
         order=Order(
             target="local",
             base=str(write_base(folder / "base")),
-            adapters={n: str(write_adapter(folder / "adapters" / n, n)) for n in ADAPTERS},
+            adapters={n: str(write_adapter(folder / "adapters" / n, n, size)) for n in ADAPTERS},
             said={n: {q: f"{n} to {q}" for q in questions} for n in ("", *ADAPTERS)},
         ),
         left_over=left_over,

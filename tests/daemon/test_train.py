@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from daemon import report, training
-from daemon.cli import app, main
+from daemon.cli import main
+from daemon.cli.verbs import app
 from daemon.settings import load
 from daemon.wiring import open_store
 from trainer import attempts

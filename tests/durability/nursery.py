@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import daemon.cli.verbs  # noqa: F401  # what takes the time
 from daemon.cli import main
 
 DIE_WITH_PARENT = 1

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from store.errors import IntegrityError, NotFound, Unavailable
-from tests.contracts.targets import write_adapter
+from tests.contracts.targets import taking_files_up_to, write_adapter
 from trainer.adapter import FILES, adapter_hash
 from trainer.targets.archive import Archive
 
@@ -74,17 +71,6 @@ def test_leftovers_of_a_kill_are_no_obstacle(archive: Archive, adapter: Path) ->
     kept = archive.keep("release-1", adapter, adapter_hash(adapter))
     assert {p.name for p in kept.iterdir()} == set(FILES)
     assert [p.name for p in archive.folder.iterdir()] == ["release-1"]
-
-
-@contextmanager
-def taking_files_up_to(size: int) -> Iterator[None]:
-    """The kernel refuses what would make a file longer, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_disk_that_takes_no_more_is_told(archive: Archive, adapter: Path) -> None:

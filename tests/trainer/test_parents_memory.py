@@ -20,7 +20,7 @@ GROWTH_MB = 8.0
 PARENT = """
 import json, sys, threading
 from pathlib import Path
-import daemon.cli, daemon.service, daemon.report
+import daemon.cli.verbs, daemon.service, daemon.report
 from trainer.job import read_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.launch import Start, run_job
