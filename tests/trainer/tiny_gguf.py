@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from gguf import GGUFReader, GGUFWriter
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from transformers import AutoConfig
 
 from trainer.base import locate
+from trainer.shape import Shape, shape_of_config
 
 Matrix = NDArray[Any]
 
@@ -87,9 +90,10 @@ def _vocabulary() -> dict[str, Any]:
     }
 
 
-def write_base(model: Any, path: Path) -> Path:
-    """A transformers model as a GGUF file in float32."""
-    config = model.config
+def write_base(folder: Path, path: Path, *, vocabulary: bool = True) -> Path:
+    """A folder in Hugging Face layout as a GGUF file in float32; llama.cpp needs a vocabulary."""
+    config = AutoConfig.from_pretrained(folder)
+    shape = shape_of_config(folder / "config.json")
     family, architecture = config.model_type, ARCHITECTURES[config.model_type]
     writer = GGUFWriter(path, architecture)
     writer.add_type("model")
@@ -117,11 +121,11 @@ def write_base(model: Any, path: Path) -> Path:
     if family == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
-    for name, value in _vocabulary().items():
+    for name, value in _vocabulary().items() if vocabulary else ():
         writer.add_key_value(name, *value)
-    for name, weight in model.state_dict().items():
+    for name, weight in load_file(folder / "model.safetensors").items():
         if not (name.startswith("lm_head") and config.tie_word_embeddings):
-            gguf_name, rows = _converted(name, weight.float().numpy(), config)
+            gguf_name, rows = converted(name, weight, shape)
             writer.add_tensor(gguf_name, np.ascontiguousarray(rows))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -135,17 +139,18 @@ def _rope_base(config: Any) -> float:
     return float(parameters.get("full_attention", parameters)["rope_theta"])
 
 
-def _converted(name: str, weight: Matrix, config: Any) -> tuple[str, Matrix]:
+def converted(name: str, weight: Matrix, shape: Shape) -> tuple[str, Matrix]:
+    """What llama.cpp calls a weight of a model of this shape, and how it keeps it."""
     *_, module, kind = name.split(".")
-    block = re.search(r"layers\.(\d+)\.", name)
-    names = NAMES | (GEMMA_NAMES if config.model_type in ("gemma2", "gemma3_text") else {})
-    if config.model_type.startswith("gemma") and module.endswith("norm"):
+    family, block = shape.model_type, re.search(r"layers\.(\d+)\.", name)
+    names = NAMES | (GEMMA_NAMES if family in ("gemma2", "gemma3_text") else {})
+    if family.startswith("gemma") and module.endswith("norm"):
         weight = weight + 1
-    if ARCHITECTURES[config.model_type] == "llama" and module == "q_proj":
-        weight = permute(weight, config.num_attention_heads)
-    if ARCHITECTURES[config.model_type] == "llama" and module == "k_proj":
-        weight = permute(weight, config.num_key_value_heads)
+    if ARCHITECTURES[family] == "llama" and module == "q_proj":
+        weight = permute(weight, shape.heads)
+    if ARCHITECTURES[family] == "llama" and module == "k_proj":
+        weight = permute(weight, shape.kv_heads)
     if module == "query_key_value":
-        weight = unfuse(weight, config.num_attention_heads)
+        weight = unfuse(weight, shape.heads)
     prefix = f"blk.{block[1]}." if block else ""
     return f"{prefix}{names[module]}.{kind}", weight

@@ -14,14 +14,14 @@ from typing import Literal
 import numpy as np
 from gguf import GGUFWriter, Keys
 
-from store.errors import Rejected, Unavailable
+from store.errors import Rejected
 from store.records import Noun
 from trainer.adapter import adapter_hash, require_base
 from trainer.base import Base, hash_files
 from trainer.gguf.architectures import ARCHITECTURES
+from trainer.gguf.files import gguf_file, require_bytes
 from trainer.gguf.pairs import Matrix, Pair, read_pairs
 from trainer.gguf.readback import Stored, require_same
-from trainer.job import whole
 from trainer.shape import shape_of
 
 Dtype = Literal["F32", "F16"]
@@ -52,7 +52,8 @@ def write_lora(
 
     F32 holds the very numbers that were evaluated; F16 halves the file and rounds them. Raises
     Rejected with all that cannot be served, IntegrityError for an adapter of another base or a
-    file that does not read back as it was meant, and Unavailable where it cannot be written.
+    file that does not read back as it was meant, and DoesNotFit or Unavailable where it cannot be
+    written.
     """
     require_base(adapter, base)
     shape = shape_of(base)
@@ -60,15 +61,11 @@ def write_lora(
     architecture = ARCHITECTURES[shape.model_type]
     alpha = _common_alpha(pairs)
     stored = [_stored(pair, alpha, dtype) for pair in pairs]
-    try:
-        with whole(destination) as partial:
-            _write(partial, architecture, alpha, stored)
-            require_same(partial, architecture, alpha, stored)
-    except OSError as error:
-        raise Unavailable(
-            f"{destination} cannot be written: {error}.",
-            hint="Look at the disk and the folder; nothing of the file was left.",
-        ) from error
+    size = sum(one.a.nbytes + one.b.nbytes for one in stored)
+    with gguf_file(destination, size) as partial:
+        _write(partial, architecture, alpha, stored)
+        require_bytes(partial, size)
+        require_same(partial, architecture, alpha, stored)
     return GgufAdapter(
         path=str(destination),
         sha256=hash_files([destination]),

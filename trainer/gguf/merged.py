@@ -8,34 +8,30 @@ stays byte for byte as the base has it. One tensor is in memory at a time.
 from __future__ import annotations
 
 import hashlib
-import shutil
+import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter, Keys, LlamaFileType
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, Keys, LlamaFileType
 from gguf.gguf_reader import ReaderTensor
 from gguf.quants import dequantize, quantize
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from store.errors import DoesNotFit, IntegrityError, Misconfigured, Rejected, Unavailable
+from store.errors import IntegrityError, Misconfigured, Rejected
 from store.records import Noun
 from trainer.adapter import adapter_hash, require_base
 from trainer.base import Base, hash_files, locate
 from trainer.gguf.architectures import ARCHITECTURES
+from trainer.gguf.files import gguf_file, require_bytes
 from trainer.gguf.pairs import Matrix, Pair, read_pairs
-from trainer.job import whole
 from trainer.shape import Shape, shape_of
 
 Type = Literal["Q8_0", "F16"]
 FILE_TYPES = {"Q8_0": LlamaFileType.MOSTLY_Q8_0, "F16": LlamaFileType.MOSTLY_F16}
-WRITERS_OWN = ("GGUF.", Keys.General.ARCHITECTURE)
-"""Keys that the library writes by itself."""
-SPARE_BYTES = 64_000_000
-"""Kept free on the disk, and for the keys, of which a vocabulary takes a few megabytes."""
 
 
 class GgufModel(Noun, frozen=True, kw_only=True):
@@ -70,17 +66,12 @@ def write_merged(
     pairs = {pair.tensor: pair for pair in read_pairs(adapter, shape)}
     reader = _reader(source, shape, pairs)
     types = {t.name: _type(t, type) if t.name in pairs else t.tensor_type for t in reader.tensors}
-    _require_space(destination, reader.tensors, types)
-    try:
-        with whole(destination) as partial:
-            keys = _keys(reader, type, types)
-            hashes = _write(partial, ARCHITECTURES[shape.model_type], reader, keys, types, pairs)
-            _require_same(partial, keys, hashes)
-    except OSError as error:
-        raise Unavailable(
-            f"{destination} cannot be written: {error}.",
-            hint="Look at the disk and the folder; nothing of the file was left.",
-        ) from error
+    size = sum(_bytes(tensor, types[tensor.name]) for tensor in reader.tensors)
+    with gguf_file(destination, size) as partial:
+        head = _head(reader, type, types)
+        hashes = _write(partial, head, reader, types, pairs)
+        require_bytes(partial, size)
+        _require_same(partial, head, hashes)
     return GgufModel(
         path=str(destination),
         sha256=hash_files([destination]),
@@ -128,70 +119,54 @@ def _type(tensor: ReaderTensor, type: Type) -> GGMLQuantizationType:
     return wanted if fits else GGMLQuantizationType.F16
 
 
-def _require_space(
-    destination: Path, tensors: Sequence[ReaderTensor], types: Mapping[str, GGMLQuantizationType]
-) -> None:
-    needed = sum(_bytes(tensor, types[tensor.name]) for tensor in tensors) + SPARE_BYTES
-    free = shutil.disk_usage(destination.parent).free
-    if free < needed:
-        raise DoesNotFit(
-            f"{destination} needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free.",
-            hint="Free space on the disk, or serve the adapter beside its base.",
-        )
-
-
 def _bytes(tensor: ReaderTensor, type: GGMLQuantizationType) -> int:
     block, size = GGML_QUANT_SIZES[type]
     return int(tensor.n_elements) // block * size
 
 
-def _keys(
-    reader: GGUFReader, type: Type, types: Mapping[str, GGMLQuantizationType]
-) -> dict[str, tuple[Any, ...]]:
-    """The base's keys as the writer takes them, with the type that most weights now have."""
-    keys = {
-        name: (field.contents(), field.types[0], field.types[-1] if field.types[1:] else None)
-        for name, field in reader.fields.items()
-        if not name.startswith(WRITERS_OWN) and field.contents() != []  # which it cannot write
-    }
+def _head(reader: GGUFReader, type: Type, types: Mapping[str, GGMLQuantizationType]) -> bytes:
+    """All before the weights: the base's keys byte for byte, but for the name of the types."""
+    end = reader.tensors[0].field.offset
+    head = bytearray(reader.data[:end])
     sizes = Counter[GGMLQuantizationType]()
     for tensor in reader.tensors:
         sizes[types[tensor.name]] += int(tensor.n_elements)
-    if Keys.General.FILE_TYPE in keys and sizes.most_common(1)[0][0].name == type:
-        _, kind, inner = keys[Keys.General.FILE_TYPE]
-        keys[Keys.General.FILE_TYPE] = (int(FILE_TYPES[type]), kind, inner)
-    return keys
+    file_type = reader.fields.get(Keys.General.FILE_TYPE)
+    if file_type is not None and sizes.most_common(1)[0][0].name == type:
+        *before, value = file_type.parts
+        place = file_type.offset + sum(int(part.nbytes) for part in before)
+        head[place : place + value.nbytes] = struct.pack("<I", FILE_TYPES[type])
+    offset = 0
+    for tensor in reader.tensors:
+        name, dimensions = tensor.name.encode(), tensor.shape.tolist()
+        head += struct.pack(f"<Q{len(name)}sI", len(name), name, len(dimensions))
+        head += struct.pack(f"<{len(dimensions)}Q", *dimensions)
+        head += struct.pack("<IQ", types[tensor.name], offset)
+        offset += _padded(_bytes(tensor, types[tensor.name]), reader)
+    return bytes(head).ljust(_padded(len(head), reader), b"\0")
+
+
+def _padded(size: int, reader: GGUFReader) -> int:
+    alignment = int(reader.alignment)
+    return (size + alignment - 1) // alignment * alignment
 
 
 def _write(
     path: Path,
-    architecture: str,
+    head: bytes,
     reader: GGUFReader,
-    keys: Mapping[str, tuple[Any, ...]],
     types: Mapping[str, GGMLQuantizationType],
     pairs: Mapping[str, Pair],
 ) -> dict[str, str]:
     """Writes the file and returns each tensor's hash."""
-    writer = GGUFWriter(path, architecture)
-    writer.data_alignment = reader.alignment
     hashes = {}
-    try:
-        for name, value in keys.items():
-            writer.add_key_value(name, *value)
-        for tensor in reader.tensors:
-            sizes = tuple(reversed(tensor.shape.tolist()))
-            type = types[tensor.name]
-            writer.add_tensor_info(
-                tensor.name, sizes, np.dtype(np.float32), _bytes(tensor, type), raw_dtype=type
-            )
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
+    with path.open("wb") as file:
+        file.write(head)
         for name, data in _tensors(reader, types, pairs):
-            writer.write_tensor_data(data)
+            content = np.ascontiguousarray(data).data.cast("B")
+            file.write(content)
+            file.write(bytes(_padded(len(content), reader) - len(content)))
             hashes[name] = _hash(data)
-    finally:
-        writer.close()
     return hashes
 
 
@@ -220,19 +195,11 @@ def _delta(pair: Pair) -> Matrix:
     return delta
 
 
-def _require_same(
-    path: Path, keys: Mapping[str, tuple[Any, ...]], hashes: Mapping[str, str]
-) -> None:
-    """Raises IntegrityError where the file holds other keys or bytes than were written."""
-    reader = GGUFReader(path)
-    found = {
-        name: field.contents()
-        for name, field in reader.fields.items()
-        if not name.startswith(WRITERS_OWN)
-    }
-    if found != {name: value for name, (value, *_) in keys.items()}:
-        raise IntegrityError(f"{path} has other keys than the base.")
-    if {tensor.name: _hash(tensor.data) for tensor in reader.tensors} != dict(hashes):
+def _require_same(path: Path, head: bytes, hashes: Mapping[str, str]) -> None:
+    """Raises IntegrityError where the file does not hold what was written to it."""
+    with path.open("rb") as file:
+        same = file.read(len(head)) == head
+    if not same or {t.name: _hash(t.data) for t in GGUFReader(path).tensors} != dict(hashes):
         raise IntegrityError(
             f"{path} does not hold what was written to it.", hint="Look at disk and memory."
         )

@@ -80,14 +80,14 @@ class Agreement(Noun, frozen=True, kw_only=True):
                 f"its first token is the trained model's at {self.greedy:.1%} of {self.clear} "
                 f"clear places, less than {LEAST_GREEDY:.0%}"
             )
-        if self.kl > MOST_KL:
+        if not self.kl <= MOST_KL:  # nor where it is no number
             yield f"its mean KL from the trained model is {self.kl:.4f} nats, above {MOST_KL}"
         if self.uncertainty > MOST_UNCERTAIN:
             yield (
                 "the adapter changes too little at these places to show whether it is served: its "
                 f"strength is {self.strength:.2f} with a standard error of {self.uncertainty:.2f}"
             )
-        elif abs(self.strength - 1) > MOST_OFF + 2 * self.uncertainty:
+        elif not abs(self.strength - 1) <= MOST_OFF + 2 * self.uncertainty:
             yield f"the adapter is served at {self.strength:.2f} of its strength"
 
 
