@@ -107,6 +107,8 @@ class Server:
         """Whether it answers yet, or no more."""
         if self._child.poll() is not None:
             return "ended"
+        if not Path(self.socket).exists():
+            return "loading"
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=self.socket)) as client:
                 healthy = client.get("http://server/health", timeout=HEALTH_SECONDS)

@@ -14,25 +14,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from daemon.rollback import roll_back
 from daemon.settings import load
 from daemon.wiring import Parts, wire
 from store import cycles, keys
 from store.records import MAIN, Release, new_id, now
-from trainer.adapter import FILES, adapter_hash
-from trainer.base import Base, locate
+from tests.drawn import draw_adapter
+from trainer.adapter import adapter_hash
+from trainer.base import locate
 from trainer.targets.target import traffic_of
 
 pytest.importorskip("xllamacpp")
 
 BASE = "smollm2-135m"
-LAYERS, HIDDEN, INNER, RANK = (4, 29), 576, 1536, 4
-"""An early layer, so that what was read under one release is nothing for another to go on from;
-and the last one, which is heard."""
 SERVING = {
     "BHAVANA_SERVING__ENABLED": "true",
     "BHAVANA_SERVING__THREADS": "1",
@@ -43,28 +39,6 @@ SERVING = {
 }
 QUESTION = "Tell me of the sea."
 PATIENCE_SECONDS = 120
-
-
-def draw_adapter(folder: Path, seed: int, base: Base) -> Path:
-    """An adapter in PEFT's layout, so strong that it is heard."""
-    random = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": RANK, "lora_alpha": RANK,
-        "bias": "none", "target_modules": ["down_proj"],
-        "base_model_name_or_path": base.name, "revision": None,
-        "use_rslora": False, "use_dora": False, "modules_to_save": None, "rank_pattern": {},
-        "alpha_pattern": {}, "fan_in_fan_out": False,
-    }  # fmt: skip
-    (folder / FILES[0]).write_text(json.dumps(config))
-    weights = {}
-    for layer in LAYERS:
-        module = f"base_model.model.model.layers.{layer}.mlp.down_proj"
-        a = 0.05 * random.standard_normal((RANK, INNER))
-        b = (15 if layer == LAYERS[-1] else 1) * random.standard_normal((HIDDEN, RANK))
-        weights |= {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
-    save_file({name: w.astype(np.float32) for name, w in weights.items()}, folder / FILES[1])
-    return folder
 
 
 class House:
