@@ -70,7 +70,7 @@ def tiny_base(folder: Path, tokenizer: Any, seed: int = 1) -> Base:
     return base
 
 
-def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.3) -> Path:
+def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.005) -> Path:
     """Random matrices on the attention of every layer, in PEFT's layout."""
     random, shape = np.random.default_rng(seed), shape_of(base)
     weights = {}
