@@ -62,15 +62,15 @@ def tiny_base(folder: Path, tokenizer: Any, seed: int = 1) -> Base:
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = LlamaForCausalLM(config)
-        base = locate(str(write_base(model, folder / "tiny.gguf")))
-        materialised = folder / "bases" / base.hash[:32]  # else its vocabulary is read for seconds
-        model.save_pretrained(materialised)
-        tokenizer.save_pretrained(materialised)
+        LlamaForCausalLM(config).save_pretrained(folder / "layout")
+        tokenizer.save_pretrained(folder / "layout")
+    base = locate(str(write_base(folder / "layout", folder / "tiny.gguf")))
+    (folder / "bases").mkdir()
+    (folder / "layout").rename(folder / "bases" / base.hash[:32])  # reading it back takes seconds
     return base
 
 
-def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.3) -> Path:
+def adapter(folder: Path, base: Base, seed: int = 1, strength: float = 0.005) -> Path:
     """Random matrices on the attention of every layer, in PEFT's layout."""
     random, shape = np.random.default_rng(seed), shape_of(base)
     weights = {}

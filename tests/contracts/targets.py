@@ -88,7 +88,7 @@ class GivenReferences:
 
     def judged(self) -> tuple[Judged, ...]:
         """Every question, with what adapter and base were said to answer."""
-        base = self._order.said[""]
+        base = self._order.said.get("", {})
         return tuple(
             Judged(
                 question=Question(id=name, prompt=name),

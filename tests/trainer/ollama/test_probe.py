@@ -90,7 +90,7 @@ def test_a_sound_release_passes_in_every_era(
 
     assert figures["positions"] >= 50
     assert figures["greedy"] >= 0.98
-    assert figures["kl"] < 0.003 < 0.1 < figures["kl_base"]
+    assert figures["kl"] < 0.003 < 0.01 < figures["kl_base"]
     assert 0.95 < figures["strength"] < 1.05
 
 
