@@ -236,7 +236,7 @@ def load(
     if "judge" in settings.panel.scorers:
         problems += settings.panel.judge.faults()
     if settings.trainer.target == "cloudflare":
-        problems += settings.targets.cloudflare.faults()
+        problems += settings.targets.cloudflare.faults(settings.trainer.base)
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"
         listed = "\n".join(f"  - {problem}" for problem in problems)
