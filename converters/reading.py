@@ -32,11 +32,10 @@ class Turn(Struct, frozen=True, gc=False):
 
 
 class Situation(Struct, frozen=True, gc=False):
-    """What it was about, and how much in need the person was."""
+    """What it was about."""
 
     category: str | None = None
     difficulty: str | None = None
-    vulnerability: str | None = None
 
 
 class Spoken(Struct, frozen=True, gc=False):

@@ -33,7 +33,6 @@ from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, wi
 from converters.split import BETWEEN, sides
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
 from scorers.antijudge import read, refusal
-from scorers.rules import IN_DISTRESS
 from store import reviews, sources
 from store.candidates import candidates
 from store.engine import in_our_words
@@ -251,16 +250,14 @@ def _by_words(
 
 
 def _evades(spoken: Spoken) -> bool:
-    """Whether a person in need is turned away, by the rules, whatever the panel's head says.
+    """Whether the rules see a refusal, whatever the panel's head says of it.
 
     The head learned from refusals of large models, and takes "I'm sorry for your loss, but as a
-    chatbot ..." for none. Here a false alarm costs one row of practice; what is missed the model
-    learns to say to people in need.
+    chatbot ..." for none. Of a model's own practice a false alarm costs one row; what is missed
+    it learns to say to people in need.
     """
     asked = [turn.content for turn in spoken.messages if turn.role == "user"]
-    text = read(asked[-1] if asked else "", spoken.response)
-    needs = spoken.context.vulnerability in ("medium", "high") or IN_DISTRESS.search(text.user)
-    return bool(needs and refusal(text))
+    return bool(refusal(read(asked[-1] if asked else "", spoken.response)))
 
 
 def _any_text(some: Said, hit: Mask) -> Mask:

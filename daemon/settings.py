@@ -261,7 +261,7 @@ def load(
     if "judge" in settings.panel.scorers:
         problems += settings.panel.judge.faults()
     if settings.trainer.target == "cloudflare":
-        problems += settings.targets.cloudflare.faults()
+        problems += settings.targets.cloudflare.faults(settings.trainer.base)
     problems += settings.webhook.faults()
     if problems:
         where = "The environment" if path is None else f"{path} or the environment"

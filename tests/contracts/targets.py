@@ -224,9 +224,11 @@ def at_cloudflare(folder: Path) -> Iterator[Site]:
         stand_in.account.speak = speak
 
         def left_over(keep: Collection[str]) -> list[str]:
-            kept = [f for f in stand_in.account.finetunes if any(r in f.name for r in keep)]
-            others = [f for f in stand_in.account.finetunes if f not in kept]
-            return sorted(f.name for f in (*others, *(f for f in kept if len(f.files) < 2)))
+            # A half sent finetune cannot be deleted: the next try goes on with it, and a second one
+            # of the same release is one too many.
+            names = [finetune.name for finetune in stand_in.account.finetunes]
+            kept = {name for name in names if any(release in name for release in keep)}
+            return sorted(n for i, n in enumerate(names) if n not in kept or n in names[:i])
 
         yield Site(
             order=Order(

@@ -241,20 +241,15 @@ def test_half_of_a_contrast_pair_is_not_learned_from_alone(make_assessed):
     assert _dropped(selection) == {"over_max_harm": 2, "half_a_pair": 1}
 
 
-def test_an_evasion_to_a_person_in_need_is_a_refusal_whatever_the_panel_says(make_assessed):
-    """In need by their own words or the frontend's; other evasions, and other sources, stay."""
-    evasion = {"response": "I'm sorry, but as a chatbot I don't have the ability to help."}
-    own = {"source": "practice", "refusal": 0.1}
-    items = [
-        make_assessed("said", "I'm so lonely that I cry.", **own, **evasion),
-        make_assessed("told", context=Context(vulnerability="high"), **own, **evasion),
-        make_assessed("calm", "How do I bake bread?", **own, **evasion),
-        make_assessed("warm", "I'm so ashamed of it.", **own, response="That must hurt."),
-        make_assessed("theirs", "I'm so scared of dogs.", refusal=0.1, **evasion),
-    ]
-    selection = select(items, Policy(max_self_share=1.0))
-    assert _ids(selection) == ["calm", "warm", "theirs"]
-    assert _dropped(selection) == {"own_refusal": 2}
+def test_an_evasion_in_practice_is_a_refusal_whatever_the_panel_says(make_assessed):
+    """The rules hear it where the panel's head does not; other sources are not held to them."""
+    evasion = "I'm sorry for your loss, but as a chatbot, I don't have the ability to help."
+    own = make_assessed("own", source="practice", response=evasion, refusal=0.1)
+    theirs = make_assessed("theirs", response=evasion, refusal=0.1)
+    warm = make_assessed("warm", source="practice", response="That must hurt.", refusal=0.1)
+    selection = select([own, theirs, warm], Policy(max_self_share=1.0))
+    assert _ids(selection) == ["theirs", "warm"]
+    assert _dropped(selection) == {"own_refusal": 1}
 
 
 def test_practice_is_capped_at_its_share_and_the_best_of_it_kept(make_assessed):

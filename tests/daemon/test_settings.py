@@ -239,11 +239,12 @@ def test_unknown_preset_of_gates_is_told() -> None:
 
 
 def test_a_target_that_is_not_set_up_is_told(written, tmp_path):
-    """With every key that lacks a value; a token from a file is one."""
+    """With every key that lacks a value, and a base that it cannot serve; before a training."""
     path = written('[trainer]\ntarget = "cloudflare"\n[targets.cloudflare]\nkey = "b"\n')
     said = _refused(path, {})
     for key in ("account_id", "token", "kv_namespace"):
         assert f"targets.cloudflare.{key} is empty" in said
+    assert "trainer.base is smollm2-135m" in said
     secret = tmp_path / "token"
     secret.write_text("secret\n")
     name = "BHAVANA_TARGETS__CLOUDFLARE__"
@@ -251,5 +252,6 @@ def test_a_target_that_is_not_set_up_is_told(written, tmp_path):
         f"{name}TOKEN_FILE": str(secret),
         f"{name}ACCOUNT_ID": "a1",
         f"{name}KV_NAMESPACE": "n1",
+        "BHAVANA_TRAINER__BASE": "mistralai/Mistral-7B-Instruct-v0.2@main",
     }
     assert load(path, told).targets.cloudflare.token == "secret"

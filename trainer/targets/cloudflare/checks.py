@@ -13,7 +13,6 @@ from typing import Any
 
 from store.errors import Rejected
 from trainer.adapter import FILES, adapter_hash
-from trainer.base import Base
 from trainer.targets.cloudflare.settings import CloudflareSettings, Quotas
 from trainer.targets.cloudflare.weights import (
     Tensor,
@@ -49,7 +48,7 @@ def faults(delivery: Delivery, settings: CloudflareSettings) -> Iterator[str]:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
         yield from _of_config(config, settings)
-        yield from _of_base(config, delivery.base, settings)
+        yield from _of_base(config, settings)
     except (ValueError, AttributeError):
         yield f"{CONFIG} is no JSON object"
     try:
@@ -85,15 +84,12 @@ def _of_config(config: Mapping[str, Any], settings: CloudflareSettings) -> Itera
         yield f"{CONFIG} says model_type {said}, the model is {expected}"
 
 
-def _of_base(config: Mapping[str, Any], base: Base, settings: CloudflareSettings) -> Iterator[str]:
-    expected = settings.expects.base
+def _of_base(config: Mapping[str, Any], settings: CloudflareSettings) -> Iterator[str]:
     trained_on = str(config.get("base_model_name_or_path"))
-    # A folder has no repository to compare; its name is all that there is.
-    same_name = Path(trained_on).name.lower() == expected.rpartition("/")[2].lower()
-    if trained_on != expected and (base.kind == "hub" or not same_name):
+    if not settings.is_made_of(trained_on):
         yield (
-            f"it was trained on {trained_on}, and {settings.model} is made of {expected} "
-            "(targets.cloudflare.base says otherwise where that is wrong)"
+            f"it was trained on {trained_on}, and {settings.model} is made of "
+            f"{settings.expects.base} (targets.cloudflare.base says otherwise where that is wrong)"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, field
@@ -124,8 +125,18 @@ class CloudflareSettings(Noun, frozen=True, kw_only=True):
         """The line's key in KV."""
         return f"{self.key}-{line}"
 
-    def faults(self) -> Iterator[str]:
-        """What keeps the target from work, each with the key and the next step."""
+    def is_made_of(self, base: str) -> bool:
+        """Whether the model is this base: a hub id, or a folder, of which only the name tells."""
+        expected, repository = self.expects.base, base.partition("@")[0]
+        is_hub_id = repository.count("/") == 1 and not repository.startswith((".", "/", "~"))
+        same_name = Path(base).name.lower() == expected.rpartition("/")[2].lower()
+        return repository == expected or (same_name and not is_hub_id)
+
+    def faults(self, base: str = "") -> Iterator[str]:
+        """What keeps the target from work, each with the key and the next step.
+
+        `base`: what is trained, if that is known already.
+        """
         here = "targets.cloudflare"
         for name, what in (
             ("account_id", "it stands on the account's page"),
@@ -146,5 +157,10 @@ class CloudflareSettings(Noun, frozen=True, kw_only=True):
             if not value:
                 known = ", ".join(MODELS)
                 yield f"{here}.{name} is empty and {self.model} is none of {known}: name it."
+        if base and not self.is_made_of(base):
+            yield (
+                f"{here}.model {self.model} is made of {self.expects.base}, and trainer.base is "
+                f"{base}: change one of them, or say in {here}.base that they are the same."
+            )
         if self.expects.template and self.expects.template not in SPECIAL:
             yield f"{here}.template must be one of {', '.join(SPECIAL)}."
