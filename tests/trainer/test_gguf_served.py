@@ -101,7 +101,11 @@ def random_adapter(folder: Path, model: Any, base: Base, size: float) -> Path:
 
 
 def looked_at(folder: Path, base: Base, adapter: Path, cache: Path) -> tuple[Position, ...]:
-    """The places in answers to bundled scenarios."""
+    """The places in answers to bundled scenarios.
+
+    llama.cpp cuts a line break before blanks otherwise than transformers does with the tokenizer
+    of the same file: places after it would show that, and nothing of the adapter.
+    """
     prompts = [json.loads(line)["prompt"] for line in SCENARIOS.open()]
     questions = [Question(id=f"q-{n}", prompt=prompt) for n, prompt in enumerate(prompts)]
     job = ForcedJob(
@@ -112,7 +116,7 @@ def looked_at(folder: Path, base: Base, adapter: Path, cache: Path) -> tuple[Pos
     )
     folder.mkdir()
     write_record(folder / "job.json", job)
-    return forced_job(folder).positions
+    return tuple(p for p in forced_job(folder).positions if "\n  " not in p.text)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -210,7 +214,7 @@ def test_an_adapter_applied_twice_is_found(
     assert not agreement(trained, server, written["right"], scale=2.0).holds
 
 
-@pytest.mark.parametrize("type", ["Q8_0", "F16"])
+@pytest.mark.parametrize("type", ["Q8_0", pytest.param("F16", marks=pytest.mark.slow)])
 def test_a_merged_model_is_the_trained_model(trained: Trained, tmp_path: Path, type: Any) -> None:
     """Without any adapter; in 8 bits with what these round."""
     write_merged(trained.adapter, trained.base, tmp_path / "m.gguf", type=type, gguf=trained.gguf)
