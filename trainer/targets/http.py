@@ -205,7 +205,8 @@ def _require_address(url: str) -> None:
 def _trust(connection: Connection) -> ssl.SSLContext | bool:
     if connection.verify and connection.ca_file:
         return ssl.create_default_context(cafile=str(Path(connection.ca_file).expanduser()))
-    return connection.verify
+    # Without TLS nothing is verified, and reading all certificates would delay a rollback.
+    return connection.verify and connection.url.startswith("https:")
 
 
 def _asked_for(response: httpx.Response, otherwise: float) -> float:
