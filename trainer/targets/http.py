@@ -206,7 +206,7 @@ def _trust(connection: Connection) -> ssl.SSLContext | bool:
     if connection.verify and connection.ca_file:
         return ssl.create_default_context(cafile=str(Path(connection.ca_file).expanduser()))
     # Without TLS nothing is verified, and reading all certificates would delay a rollback.
-    return connection.verify and connection.url.startswith("https:")
+    return connection.verify and httpx.URL(connection.url).scheme == "https"
 
 
 def _asked_for(response: httpx.Response, otherwise: float) -> float:
