@@ -18,6 +18,9 @@
         ├── EthicsHalt      the model in training did harm: what it became is put aside, not used
         └── ProbeFailed     the published release does not answer like the one we evaluated
 
+What only one room tells apart hangs below one of these: converters/formats/format.py,
+converters/imports/exchange.py, trainer/targets/cloudflare/errors.py, daemon/problems.py.
+
 A class's docstring is its message when none is given; `hint` says what to do next.
 """
 

@@ -129,7 +129,13 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=sorted(SITES))
+HERE = "local"
+"""Over HTTP there are several times as many points, and each asks a server."""
+
+
+@pytest.fixture(
+    params=[name if name == HERE else pytest.param(name, marks=pytest.mark.slow) for name in SITES]
+)
 def worlds(
     request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery, empty: Path
 ) -> Iterator[Iterator[World]]:

@@ -14,6 +14,7 @@ from trainer.adapter import adapter_hash
 from trainer.journal import UnwrittenJournal
 from trainer.targets import TARGETS
 from trainer.targets.archive import Archive
+from trainer.targets.limits import Limits
 from trainer.targets.place import Place
 from trainer.targets.target import Delivery, Target, Traffic
 
@@ -88,6 +89,11 @@ def alone(release: str | None) -> Traffic:
 def test_every_target_can_be_tried() -> None:
     """Whoever adds a target says where it is tried."""
     assert SITES.keys() == TARGETS.keys()
+
+
+def test_declares_its_limits(target: Target) -> None:
+    """Whoever adds a target says what it can serve."""
+    assert isinstance(target.limits, Limits)
 
 
 def test_has_a_name(target: Target) -> None:

@@ -12,7 +12,6 @@ from store.errors import Misconfigured
 from trainer.base import Base, locate
 from trainer.recipe import Recipe
 from trainer.shape import Shape, shape_of, shape_of_config
-from trainer.targets import TARGETS
 from trainer.targets.limits import (
     ANY,
     CLOUDFLARE,
@@ -146,9 +145,3 @@ def test_what_fits_is_silent() -> None:
     require_servable(WHOLE, MISTRAL_7B, CLOUDFLARE, "cloudflare")
     require_servable(Recipe(lora_r=64, use_rslora=True), MISTRAL_7B, OLLAMA, "ollama")
     require_servable(Recipe(lora_r=512, use_dora=True), MISTRAL_7B, ANY, "local")
-
-
-@pytest.mark.parametrize("name", sorted(TARGETS))
-def test_every_target_declares_its_limits(name: str, tmp_path: Path) -> None:
-    """Whoever adds a target says what it can serve."""
-    assert isinstance(TARGETS[name](tmp_path).limits, Limits)

@@ -210,7 +210,8 @@ def _require_address(url: str) -> None:
 def _trust(connection: Connection) -> ssl.SSLContext | bool:
     if connection.verify and connection.ca_file:
         return ssl.create_default_context(cafile=str(Path(connection.ca_file).expanduser()))
-    return connection.verify and _usual_trust()
+    # Without TLS nothing is verified, and reading all certificates would delay a rollback.
+    return connection.verify and httpx.URL(connection.url).scheme == "https" and _usual_trust()
 
 
 @cache

@@ -75,6 +75,20 @@ def test_publishing_again_changes_nothing(
     assert not any("blobs" in said for said in stand_in.sent())
 
 
+def test_makes_anew_what_has_another_adapter_under_its_name(
+    target: OllamaTarget, stand_in: StandIn, first: Delivery, second: Delivery
+) -> None:
+    """Somebody copied another release over it."""
+    target.publish(first)
+    target.publish(second)
+    library = stand_in.library
+    library.copy("bhavana:release-1", "bhavana:release-2")
+    target.publish(second)
+
+    one, two = (library.model(f"bhavana:release-{n}").adapters for n in (1, 2))
+    assert one != two
+
+
 def test_publishing_serves_nobody(
     target: OllamaTarget, stand_in: StandIn, first: Delivery, second: Delivery
 ) -> None:
