@@ -115,11 +115,10 @@ class RevocationSettings(Noun, frozen=True, kw_only=True):
     """A person found that a source or what came with a key is poison."""
 
 
-EMBEDDED_RECIPE = Recipe(adapter_scale=0.3)
-"""Measured on the embedded base, one training at several shares: all of what it learned declines
-45 % of what harms, and a fifth of its other answers go in circles; at 0.4 it declines a tenth of
-what is ordinary; at 0.3 it declines nearly three times as much that harms as the base, and
-decides no dilemma otherwise."""
+EMBEDDED_RECIPE = Recipe(adapter_scale=0.48)
+"""Measured on the embedded base by the gates' suites, one training at several shares: 0.4 declines
+4 % of what harms, 0.47 21 %, 0.48 27 %, 0.5 32 % and 0.6 50 %, where the base declines 12 %; and of
+what is ordinary 2, 3, 3, 7 and 7 %."""
 
 
 class TrainerSettings(Noun, frozen=True, kw_only=True):

@@ -30,7 +30,13 @@ from trainer.gates import GATES
 from trainer.gates.sample import read_suite, suite_hash
 from trainer.gates.triggers import NAME as TRIGGERS
 from trainer.job import write_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
+from trainer.jobs import (
+    AnswerJob,
+    AnswerManifest,
+    EvaluateManifest,
+    Observation,
+    observations_path,
+)
 from trainer.questions import Answer
 from trainer.references import PROBE_GATE
 
@@ -136,6 +142,15 @@ def judged(
         "finished_at": MOMENT,
     }
     evaluation = Evaluation(**(values | changes))
+    of_child = EvaluateManifest(
+        adapter_hash=evaluation.adapter_hash,
+        base_hash=evaluation.base_hash,
+        gates_hash=evaluation.gates_hash,
+        verdicts=evaluation.verdicts,
+        metrics={},
+        finished_at=MOMENT,
+    )
+    write_record(folder / "manifest.json", of_child)
     for record in (dataset, run, evaluation):
         cycles.leave(parts.store, record)  # type: ignore[type-var]
     cycles.finish(

@@ -13,6 +13,7 @@ from daemon import cycle
 from daemon import override as by_hand
 from daemon.api import make_app
 from daemon.cli import evaluations as verbs
+from daemon.canary.settings import CanarySettings
 from daemon.settings import Settings
 from daemon.wiring import Parts, open_target
 from store import cycles, keys
@@ -28,7 +29,7 @@ HELD = {"principles": Outcome.FAIL}
 @pytest.fixture
 def parts(store, tmp_path):
     """What a cycle works with; the untouched base is in service."""
-    settings = Settings(data_dir=str(tmp_path / "data"))
+    settings = Settings(data_dir=str(tmp_path / "data"), canary=CanarySettings(hours=0))
     return Parts(settings=settings, store=store, target=open_target(settings, store))
 
 

@@ -27,7 +27,6 @@ ANY = Limits()
 """Of a folder on this machine: whoever reads it uses PEFT."""
 
 OLLAMA = Limits(
-    bytes_per_weight=2,
     model_types=(*GATED, "gpt_neox"),
     serves_dora=False,  # a GGUF adapter has no place for its magnitudes; rsLoRA is a scale
 )
