@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from daemon import cycle
 from daemon import override as by_hand
 from daemon.api import make_app
-from daemon.cli import evaluations as verbs
 from daemon.canary.settings import CanarySettings
+from daemon.cli import evaluations as verbs
 from daemon.settings import Settings
 from daemon.wiring import Parts, open_target
 from store import cycles, keys
