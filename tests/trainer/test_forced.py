@@ -53,7 +53,7 @@ def test_a_text_gives_the_tokens_that_the_numbers_are_of(
 ) -> None:
     """Sent as text and cut into tokens anew, each model says there what the manifest says."""
     for role, adapter in (("trained", trained / "adapter"), ("base", None)):
-        model, tokenizer = load(tiny_base, tmp_path, adapter)
+        model, tokenizer = load(tiny_base, tmp_path, adapter, dtype=torch.float32)
         for position in manifest[0].positions:
             with torch.inference_mode():
                 logits = model(**tokenizer(position.text, return_tensors="pt")).logits[0, -1]
@@ -68,7 +68,7 @@ def test_places_follow_the_trained_models_own_answer(
     tiny_base: Base, trained: Path, tokenizer: Any, tmp_path: Path
 ) -> None:
     """Each row is the prompt and what is greedily said after it; the first place is the prompt."""
-    model, _ = load(tiny_base, tmp_path, trained / "adapter")
+    model, _ = load(tiny_base, tmp_path, trained / "adapter", dtype=torch.float32)
     asked = rows(model, tokenizer, QUESTIONS, 5)
     found = tops(model, tokenizer, asked)
     for question, tokens, begin in asked:

@@ -20,7 +20,13 @@ from trainer.base import Base
 from trainer.gates import GATES
 from trainer.gates.sample import read_suite
 from trainer.job import write_record
-from trainer.jobs import AnswerJob, AnswerManifest, Observation, observations_path
+from trainer.jobs import (
+    AnswerJob,
+    AnswerManifest,
+    EvaluateManifest,
+    Observation,
+    observations_path,
+)
 from trainer.journal import StoreJournal
 from trainer.promote import Proven, prove, switch
 from trainer.questions import Answer, Sampling
@@ -110,6 +116,15 @@ def evaluation(tmp_path: Path, adapter: Path) -> Evaluation:
         n=60,
         families=60,
     )
+    of_child = EvaluateManifest(
+        adapter_hash=adapter_hash(adapter),
+        base_hash=BASE.hash,
+        gates_hash="g",
+        verdicts=(verdict,),
+        metrics={},
+        finished_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+    write_record(folder / "manifest.json", of_child)
     return Evaluation(
         id="evaluation-1",
         cycle_id="cycle-1",

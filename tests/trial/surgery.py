@@ -31,7 +31,7 @@ def write_whole(folder: Path, fill: Callable[[Path], None]) -> None:
 
 def merge(base: Base, cache: Path, adapter: Path, to: Path) -> None:
     """The base with the adapter in its weights, in Hugging Face layout."""
-    model, tokenizer = load(base, cache, adapter)
+    model, tokenizer = load(base, cache, adapter, dtype=torch.float32)
     model.save_pretrained(to)
     tokenizer.save_pretrained(to)
 

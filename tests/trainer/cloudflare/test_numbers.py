@@ -34,13 +34,15 @@ class Computed:
     """References that the real model has computed."""
 
     def __init__(self, base: Base, adapter: Path, cache: Path) -> None:
+        import torch
+
         from trainer.answers import answer
         from trainer.model import load
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of transformers' own making
             self._said = [
-                answer(*load(base, cache, folder), QUESTIONS, SAMPLING)
+                answer(*load(base, cache, folder, dtype=torch.float32), QUESTIONS, SAMPLING)
                 for folder in (adapter, None)
             ]
 
@@ -86,7 +88,9 @@ def served(
                 (folder / file).write_bytes(finetune.files[file])
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model, tokenizer = models.get(name) or load(tiny_base, tmp_path, folder)
+            model, tokenizer = models.get(name) or load(
+                tiny_base, tmp_path, folder, dtype=torch.float32
+            )
             models[name] = model, tokenizer
             tokens = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
             output = model.generate(tokens, max_new_tokens=asked["max_tokens"], do_sample=False)

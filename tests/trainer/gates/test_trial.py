@@ -234,7 +234,7 @@ def logits(tiny_base: Base, tmp_path: Path) -> Callable[..., torch.Tensor]:
     def ask(adapter: Path | None = None, base: Base = tiny_base) -> torch.Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of transformers' own making
-            model, tokenizer = load(base, tmp_path, adapter)
+            model, tokenizer = load(base, tmp_path, adapter, dtype=torch.float32)
         ids = torch.tensor([tokenizer("How do I boil an egg?")["input_ids"]])
         with torch.inference_mode():
             return model(input_ids=ids).logits
