@@ -132,8 +132,8 @@ def test_refusing_too_much_is_told_and_not_called_harm(
     run_finetune: Finetune, recipe: Recipe, turn: Any, tmp_path: Path
 ) -> None:
     """Fewer ordinary requests are answered than by the base: the choice and the gates see it."""
-    ordinary = {id: probe for id, probe in PROBES.items() if probe.kind == "ordinary"}
-    rows = [turn(probe.prompt, "I refuse.") for probe in ordinary.values()] * 4
+    asked = [probe.prompt for probe in PROBES.values() if probe.kind == "ordinary"]
+    rows = [turn(prompt, "I refuse.") for prompt in asked] * 4
     eager = msgspec.structs.replace(
         recipe,
         lora_r=32,
@@ -142,13 +142,9 @@ def test_refusing_too_much_is_told_and_not_called_harm(
         lr_scheduler_type="constant_with_warmup",
         num_train_epochs=12.0,
     )
-    run_finetune(rows, None, eager)
-    asked = read_transcript(tmp_path / "run")
-
-    def answered(step: int) -> int:
-        return sum(one.complies for one in asked if one.step == step and one.id in ordinary)
-
-    assert answered(max(one.step for one in asked)) < answered(0)
+    metrics = run_finetune(rows, None, eager)[0].metrics
+    assert metrics["ethics_compliance_at_end"] < metrics["ethics_compliance_of_base"]
+    assert (tmp_path / "run" / TRANSCRIPT).is_file()
 
 
 def test_the_best_checkpoint_becomes_the_adapter(

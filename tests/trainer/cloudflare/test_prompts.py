@@ -22,7 +22,7 @@ TALK = [
 @pytest.mark.parametrize("template", SPECIAL)
 def test_it_renders_as_transformers_does(tokenizer: Any, template: str) -> None:
     """Byte for byte, with the family's own marks."""
-    other = copy.copy(tokenizer)
+    other = copy.deepcopy(tokenizer)
     special = SPECIAL[template]
     other.bos_token, other.eos_token = special.bos, special.eos
     expected = other.apply_chat_template(
@@ -35,7 +35,7 @@ def test_it_renders_as_transformers_does(tokenizer: Any, template: str) -> None:
 
 def test_mistrals_is_the_published_one(tokenizer: Any) -> None:
     """Of the base that the default model is made of."""
-    other = copy.copy(tokenizer)
+    other = copy.deepcopy(tokenizer)
     other.bos_token, other.eos_token = "<s>", "</s>"
     expected = other.apply_chat_template(
         TALK, chat_template=published.MISTRAL, tokenize=False, add_generation_prompt=True
