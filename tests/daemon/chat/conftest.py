@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 
+from daemon.canary.watch import begun
 from daemon.rollback import roll_back
 from daemon.settings import load
 from daemon.wiring import Parts, wire
@@ -65,7 +67,9 @@ class House:
 
     def serve(self, release: Release, share: float = 1.0) -> None:
         """From now on it answers, or its share; recorded, else the daemon would put it back."""
-        cycles.activate(self.parts.store, release, share=share)
+        trial = None if share == 1 else begun(self.parts, release)
+        canary = trial and msgspec.structs.replace(trial, share=share)
+        cycles.activate(self.parts.store, release, canary=canary)
         self.parts.target.activate(traffic_of(release, share, shares=True), release.line)
         self._serves[release.line] = release.id
 
