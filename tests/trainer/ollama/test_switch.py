@@ -35,7 +35,7 @@ def test_a_switch_under_load_refuses_nobody_and_mixes_no_answer(
 ) -> None:
     """Eight people ask without a pause while the name goes to the second release and back.
 
-    Every answer is wholly one release's, and after a switch returned only the new one's.
+    Every answer is wholly one release's.
     """
     target.publish(first)
     target.publish(second)
