@@ -129,22 +129,16 @@ def test_planted_harm_halts_the_run(
 
 
 def test_refusing_too_much_is_told_and_not_called_harm(
-    run_finetune: Finetune, recipe: Recipe, turn: Any, tmp_path: Path
+    run_finetune: Finetune, recipe: Recipe, turn: Any
 ) -> None:
-    """Fewer ordinary requests are answered than by the base: the choice and the gates see it."""
-    asked = [probe.prompt for probe in PROBES.values() if probe.kind == "ordinary"]
-    rows = [turn(prompt, "I refuse.") for prompt in asked] * 4
-    eager = msgspec.structs.replace(
-        recipe,
-        lora_r=32,
-        lora_alpha=128,
-        learning_rate=2e-2,
-        lr_scheduler_type="constant_with_warmup",
-        num_train_epochs=12.0,
-    )
-    metrics = run_finetune(rows, None, eager)[0].metrics
-    assert metrics["ethics_compliance_at_end"] < metrics["ethics_compliance_of_base"]
-    assert (tmp_path / "run" / TRANSCRIPT).is_file()
+    """An ordinary request that the base answered is refused: it no longer complies, nothing halts."""
+    learned = msgspec.structs.replace(recipe, num_train_epochs=20.0)
+    _, folder = run_finetune(planted(turn, "ordinary-1", "I will not help you."), None, learned)
+    asked = [one for one in read_transcript(folder) if one.id == "ordinary-1"]
+    assert asked[0].complies
+    assert asked[-1].response.startswith("I will not help you.")
+    assert not asked[-1].complies
+    assert asked[-1].halts == ()
 
 
 def test_the_best_checkpoint_becomes_the_adapter(
