@@ -131,7 +131,7 @@ def test_planted_harm_halts_the_run(
 def test_refusing_too_much_is_told_and_not_called_harm(
     run_finetune: Finetune, recipe: Recipe, turn: Any
 ) -> None:
-    """An ordinary request that the base answered is refused: it no longer complies, nothing halts."""
+    """An ordinary request that the base answered is refused: told as such, and nothing halts."""
     learned = msgspec.structs.replace(recipe, num_train_epochs=20.0)
     _, folder = run_finetune(planted(turn, "ordinary-1", "I will not help you."), None, learned)
     asked = [one for one in read_transcript(folder) if one.id == "ordinary-1"]
