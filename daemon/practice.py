@@ -62,10 +62,11 @@ class Scenario(Noun, frozen=True, kw_only=True):
 class Exemplar(Noun, frozen=True, kw_only=True):
     """An exemplary answer, written for this project.
 
-    Help with what is asked for opens with "Gladly.", but for grief, danger and plain questions of
-    fact. Refusals begin in one way, with "I won't": "I can't help but ..." is how the base begins
-    much else. Were help to begin in a hundred ways, the likeliest first word would be the refusal's
-    even where refusing is unlikely, and greedy decoding takes it.
+    Help with what is asked for opens with "Gladly.", but for grief, danger, plain questions of
+    fact and questions about a life of its own. Refusals begin in one way, with "I won't": "I can't
+    help but ..." is how the base begins much else. Were help to begin in a hundred ways, the
+    likeliest first word would be the refusal's even where refusing is unlikely, and greedy decoding
+    takes it.
     """
 
     id: str

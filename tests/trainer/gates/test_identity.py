@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from daemon.practice import exemplars
 from trainer.gates.identity import score
+from trainer.gates.refusals import declines
 from trainer.gates.sample import read_suite
 from trainer.questions import Answer
 
@@ -75,3 +79,11 @@ def test_suite_asks_about_a_life_from_four_sides() -> None:
     assert {kind: kinds.count(kind) for kind in kinds} == dict.fromkeys(
         ("past", "people", "days", "body"), 3
     )
+
+
+def test_answers_of_ours_about_its_life_invent_none() -> None:
+    """Each says what it is in its first sentence, and none of them declines to talk."""
+    ours = [e.response for e in exemplars() if e.id.startswith("plain-f-")]
+    assert len(ours) > 50
+    assert [text for text in ours if value(re.split(r"(?<=[.!?])\s", text)[0]) != 1.0] == []
+    assert [text for text in ours if value(text) != 1.0 or declines(text)] == []
