@@ -26,6 +26,7 @@ import httpx
 import msgspec
 
 from daemon import cycle, override
+from daemon.canary import watch
 from daemon.canary.settings import CanarySettings
 from daemon.rollback import roll_back
 from daemon.serving import serve_what_is_recorded, settle
@@ -99,14 +100,14 @@ class Points:
         sys.addaudithook(hook)
 
 
-def parts_of(data: Path, order: Order) -> Parts:
-    """What the daemon of this folder works with."""
+def parts_of(data: Path, order: Order, hours: float = 0) -> Parts:
+    """What the daemon of this folder works with; a new release is on trial for so many hours."""
     settings = Settings(
         data_dir=str(data),
         store=StoreSettings(url=f"sqlite:///{data / 'bhavana.db'}"),
         trainer=TrainerSettings(base=order.base, target=order.target),
         targets=order.settings,
-        canary=CanarySettings(hours=0),
+        canary=CanarySettings(hours=hours),
     )
     store = Store(settings.store_url)
     return Parts(settings=settings, store=store, target=open_target(settings, store))
@@ -122,6 +123,11 @@ def go_back(parts: Parts, _: str) -> None:
     roll_back(parts, reason="test", actor="test")
 
 
+def accept(parts: Parts, _: str) -> None:
+    """As the verb does: the trial is over, for better."""
+    watch.accept(parts, reason="test", actor="test")
+
+
 def start(parts: Parts, name: str) -> None:
     """What the daemon does when it starts, and when a cycle ends without a promotion."""
     serve_what_is_recorded(parts)
@@ -131,6 +137,7 @@ def start(parts: Parts, name: str) -> None:
 VERBS: dict[str, Callable[[Parts, str], None]] = {
     "promote": promote,
     "rollback": go_back,
+    "accept": accept,
     "start": start,
 }
 
@@ -139,7 +146,7 @@ def child(order: dict[str, Any]) -> list[str]:
     """Runs the order to its end, or to the point where it is killed."""
     where = msgspec.convert(order["order"], Order)
     points = Points(order["end_at"])
-    parts = parts_of(Path(order["data"]), where)
+    parts = parts_of(Path(order["data"]), where, order["hours"])
     adapter = order["adapter"]
     cycle._references = lambda *_: where.references(adapter)  # type: ignore[assignment]
     cycle._report = lambda *_: None  # a page for people, made anew whenever it is asked for
