@@ -14,6 +14,7 @@ Its end is told: the points it passed, or the signal that ended it.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -45,6 +46,8 @@ CHANGES = (
     "shutil.rmtree",
 )
 """What Python tells of, before it does it."""
+LATE = ("certifi", "httpcore", "trainer.gguf.lora", "trainer.targets.ollama.probe")
+"""What targets load when they need it: here it is loaded once for all children."""
 READS = ("/api/show", "/api/generate", "/api/chat")
 """POSTs that change nothing that lasts."""
 
@@ -165,6 +168,8 @@ def _said(fact: Any) -> str:
 
 def main() -> None:
     """Serves until stdin ends."""
+    for name in LATE:
+        importlib.import_module(name)
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what is logged is not an answer
     for line in sys.stdin:
