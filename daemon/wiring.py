@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from converters.selection import Asked
-from converters.split import in_earlier
 from daemon.settings import Settings
 from scorers import heads, ledger
 from scorers.panel import panel_id
@@ -31,6 +30,9 @@ from trainer.targets import TARGETS
 from trainer.targets.archive import Archive
 from trainer.targets.place import Place, Tell
 from trainer.targets.target import Journal, Target
+
+if TYPE_CHECKING:
+    from converters.selection import Asked
 
 LONGEST_HOLDER = 160
 """What the lease's column takes; a path may be longer."""
@@ -196,6 +198,9 @@ def judge_costs(settings: Settings) -> ledger.Costs:
 
 def asked_of(settings: Settings, store: StoreReader, *, as_of: int, moment: datetime) -> Asked:
     """What these settings select from the log up to a position, after the datasets before it."""
+    from converters.selection import Asked  # loads scipy, which no rollback waits for
+    from converters.split import in_earlier
+
     earlier = cycles.earlier_datasets(store, before=as_of)
     return Asked(
         policy=settings.policy,
@@ -210,6 +215,8 @@ def asked_of(settings: Settings, store: StoreReader, *, as_of: int, moment: date
 
 def asked_now(settings: Settings, store: StoreReader) -> Asked:
     """The same of the whole log, by columns alone: without the gates' texts and what was before."""
+    from converters.selection import Asked
+
     return Asked(
         policy=settings.policy,
         panel=panel_id(settings.panel),

@@ -14,19 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from store.errors import Misconfigured, StorageFault, Unavailable
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 log = structlog.get_logger()
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -263,6 +261,8 @@ def _without_address(error: DBAPIError) -> str:
 
 def alembic_config() -> Config:
     """Alembic's settings without an alembic.ini."""
+    from alembic.config import Config  # loads much that only a migration needs
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     return config
@@ -279,9 +279,9 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def newest_revision() -> str | None:
-    """The revision of the schema that this version needs."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+def newest_revision() -> str:
+    """The revision of the schema that this version needs: Alembic's head, as files are named."""
+    return max(path.name for path in (MIGRATIONS / "versions").glob("*_*.py")).partition("_")[0]
 
 
 def revision(engine: Engine) -> str | None:
@@ -290,7 +290,15 @@ def revision(engine: Engine) -> str | None:
     Raises Misconfigured for a file that is no database.
     """
     with in_our_words(opening=True), engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    """As Alembic keeps it; asked by hand, as Alembic itself takes long to load."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
 
 
 def require_newest(engine: Engine) -> None:
@@ -308,13 +316,16 @@ def migrate(engine: Engine, after: Callable[[Connection], object] = lambda _: No
 
     `after` runs in the same transaction when something was migrated.
     """
-    config = alembic_config()
     newest = newest_revision()
     with in_our_words(opening=True), engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # two daemons may start at once
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
-        if MigrationContext.configure(connection).get_current_revision() == newest:
+        if _revision(connection) == newest:
             return False
+        from alembic import command
+        from alembic.util import CommandError
+
+        config = alembic_config()
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")

@@ -61,6 +61,18 @@ def test_the_daemons_process_loads_no_torch():
     assert seen.stdout.strip() == "[]"
 
 
+def test_the_way_back_loads_only_what_it_needs():
+    """Harm is undone as fast as that process starts."""
+    slow = ("scipy", "alembic", "converters", "fastapi", "gguf")
+    code = f"import daemon.cli.rollback, sys; print([m for m in {slow} if m in sys.modules])"
+
+    seen = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert seen.stdout.strip() == "[]"
+
+
 def test_no_other_distribution_claims_our_package_names():
     """python-daemon installs `daemon`, for one: it would silently replace ours."""
     claims = packages_distributions()

@@ -142,14 +142,18 @@ def _prepare(folder: Path) -> Prepared:
 
 
 def forced(
-    folder: Path, base: Base, adapter: Path, cache: Path | None = None
+    folder: Path, base: Base, adapter: Path, cache: Path | None = None, tokens: int = 8
 ) -> tuple[Position, ...]:
-    """The trained model's next tokens, as the child process computes them."""
+    """The trained model's next tokens, as the child process computes them; of each answer so many
+    at most.
+    """
     from trainer.forced import forced_job
 
     folder.mkdir()
     cache = cache or Path(base.location).parent
-    job = ForcedJob(base=base, adapter=str(adapter), cache=str(cache), questions=QUESTIONS)
+    job = ForcedJob(
+        base=base, adapter=str(adapter), cache=str(cache), questions=QUESTIONS, tokens=tokens
+    )
     write_record(folder / "job.json", job)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

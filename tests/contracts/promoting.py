@@ -14,6 +14,7 @@ Its end is told: the points it passed, or the signal that ended it.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ import httpx
 import msgspec
 
 from daemon import cycle, override
+from daemon.canary import watch
 from daemon.canary.settings import CanarySettings
 from daemon.rollback import roll_back
 from daemon.serving import serve_what_is_recorded, settle
@@ -44,6 +46,8 @@ CHANGES = (
     "shutil.rmtree",
 )
 """What Python tells of, before it does it."""
+LATE = ("certifi", "httpcore", "trainer.gguf.lora", "trainer.targets.ollama.probe")
+"""What targets load when they need it: here it is loaded once for all children."""
 READS = ("/api/show", "/api/generate", "/api/chat")
 """POSTs that change nothing that lasts."""
 
@@ -99,14 +103,14 @@ class Points:
         sys.addaudithook(hook)
 
 
-def parts_of(data: Path, order: Order) -> Parts:
-    """What the daemon of this folder works with."""
+def parts_of(data: Path, order: Order, hours: float = 0) -> Parts:
+    """What the daemon of this folder works with; a new release is on trial for so many hours."""
     settings = Settings(
         data_dir=str(data),
         store=StoreSettings(url=f"sqlite:///{data / 'bhavana.db'}"),
         trainer=TrainerSettings(base=order.base, target=order.target),
         targets=order.settings,
-        canary=CanarySettings(hours=0),
+        canary=CanarySettings(hours=hours),
     )
     store = Store(settings.store_url)
     return Parts(settings=settings, store=store, target=open_target(settings, store))
@@ -122,6 +126,11 @@ def go_back(parts: Parts, _: str) -> None:
     roll_back(parts, reason="test", actor="test")
 
 
+def accept(parts: Parts, _: str) -> None:
+    """As the verb does: the trial is over, for better."""
+    watch.accept(parts, reason="test", actor="test")
+
+
 def start(parts: Parts, name: str) -> None:
     """What the daemon does when it starts, and when a cycle ends without a promotion."""
     serve_what_is_recorded(parts)
@@ -131,6 +140,7 @@ def start(parts: Parts, name: str) -> None:
 VERBS: dict[str, Callable[[Parts, str], None]] = {
     "promote": promote,
     "rollback": go_back,
+    "accept": accept,
     "start": start,
 }
 
@@ -139,7 +149,7 @@ def child(order: dict[str, Any]) -> list[str]:
     """Runs the order to its end, or to the point where it is killed."""
     where = msgspec.convert(order["order"], Order)
     points = Points(order["end_at"])
-    parts = parts_of(Path(order["data"]), where)
+    parts = parts_of(Path(order["data"]), where, order["hours"])
     adapter = order["adapter"]
     cycle._references = lambda *_: where.references(adapter)  # type: ignore[assignment]
     cycle._report = lambda *_: None  # a page for people, made anew whenever it is asked for
@@ -158,6 +168,8 @@ def _said(fact: Any) -> str:
 
 def main() -> None:
     """Serves until stdin ends."""
+    for name in LATE:
+        importlib.import_module(name)
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what is logged is not an answer
     for line in sys.stdin:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ TINY_BASE = {
     "num_attention_heads": 2,
 }  # fmt: skip
 Said = dict[str, dict[str, str]]
+PutBack = Callable[[], None]
 
 
 class Order(Noun, frozen=True, kw_only=True):
@@ -115,6 +119,8 @@ class Site(Struct, frozen=True, kw_only=True):
     order: Order
     left_over: Callable[[Collection[str]], list[str]]
     """What lies there, by the place's own word, beside these releases, whole."""
+    kept: Callable[[], PutBack] = lambda: lambda: None
+    """Remembers what lies there, beside the data folder; what it returns puts that back."""
 
 
 def _observed(name: str, said: str) -> Observation:
@@ -164,7 +170,9 @@ def on_this_machine(folder: Path, size: int = 0) -> Iterator[Site]:
     questions = [f"question-{n}" for n in range(10)]
 
     def left_over(keep: Collection[str]) -> list[str]:
-        known = {*keep, *(p.name for p in releases.iterdir() if p.name.startswith("current"))}
+        links = [p for p in releases.iterdir() if p.name.startswith("current")]
+        ways = [link.readlink().parts[0] for link in links]  # that of a trial is a folder's
+        known = {*keep, *ways, *(link.name for link in links)}
         found = [p for p in releases.iterdir() if p.name not in known and p.suffix != ".lock"]
         half = [p for p in map(releases.joinpath, keep) if p.is_dir() and not _whole(p)]
         return sorted(p.name for p in (*found, *half))
@@ -195,6 +203,18 @@ def with_ollama(folder: Path) -> Iterator[Site]:
             ours = {n for n in names if n != "latest" and not n.startswith("base-")}
             return sorted(ours - set(keep))
 
+        numbers = count()
+
+        def kept() -> PutBack:
+            disk, copy = server.library.folder, folder / f"ollama-{next(numbers)}"
+            _copy_disk(disk, copy)
+
+            def put_back() -> None:
+                shutil.rmtree(disk)
+                _copy_disk(copy, disk)
+
+            return put_back
+
         yield Site(
             order=Order(
                 target="ollama",
@@ -205,7 +225,17 @@ def with_ollama(folder: Path) -> Iterator[Site]:
                 settings=TargetsSettings(ollama=OllamaSettings(url=server.url, keep=0)),
             ),
             left_over=left_over,
+            kept=kept,
         )
+
+
+def _copy_disk(source: Path, destination: Path) -> None:
+    """Blobs never change, so a second name is a copy; manifests are written over where they lie."""
+
+    def copy(old: str, new: str) -> None:
+        (os.link if Path(old).parent.name == "blobs" else shutil.copy2)(old, new)
+
+    shutil.copytree(source, destination, copy_function=copy)
 
 
 @contextmanager
@@ -229,6 +259,15 @@ def at_cloudflare(folder: Path) -> Iterator[Site]:
             names = [finetune.name for finetune in stand_in.account.finetunes]
             kept = {name for name in names if any(release in name for release in keep)}
             return sorted(n for i, n in enumerate(names) if n not in kept or n in names[:i])
+
+        def kept() -> PutBack:
+            account = stand_in.account
+            lying = deepcopy((account.finetunes, account.values))
+
+            def put_back() -> None:
+                account.finetunes, account.values = deepcopy(lying)
+
+            return put_back
 
         yield Site(
             order=Order(
@@ -257,6 +296,7 @@ def at_cloudflare(folder: Path) -> Iterator[Site]:
                 ),
             ),
             left_over=left_over,
+            kept=kept,
         )
 
 

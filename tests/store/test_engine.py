@@ -8,13 +8,22 @@ import traceback
 
 import pytest
 from alembic import command
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine, insert, make_url, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from structlog.testing import capture_logs
 
 from store import experiences
 from store.bulk import STREAMED
-from store.engine import alembic_config, in_our_words, migrate
+from store.engine import (
+    alembic_config,
+    in_our_words,
+    migrate,
+    newest_revision,
+    open_engine,
+    revision,
+)
 from store.errors import Misconfigured, StorageFault, Unavailable
 from store.events import Store
 from store.tables import events
@@ -47,6 +56,22 @@ def test_migrations_and_tables_agree(store):
     with store._write.begin() as connection:
         config.attributes["connection"] = connection
         command.check(config)
+
+
+def test_the_revision_is_the_one_that_alembic_knows(store):
+    """We read it without Alembic: the newest by a file's name, the database's by its table."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert newest_revision() == head
+    with store.reading.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    assert revision(store.reading) == found == head
+
+
+def test_an_empty_database_has_no_revision(tmp_path):
+    """Nobody migrated it yet."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'empty.db'}", writes=True)
+    assert revision(engine) is None
+    engine.dispose()
 
 
 def test_migrating_again_changes_nothing(store, make_experience):

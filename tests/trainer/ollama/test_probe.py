@@ -202,7 +202,8 @@ def test_the_embedded_base_goes_its_whole_way(
     """SmolLM2 in its 4 bits, with grouped queries: served as trained, and told from wrong rows."""
     base = locate("smollm2-135m")
     folder = adapter(tmp_path / "adapter", base, strength=0.01)
-    positions = forced(tmp_path / "forced", base, folder, cache=tmp_path / "cache")
+    # Of 8 tokens an answer only 48 places are the same for both tokenizers, and 50 are asked for.
+    positions = forced(tmp_path / "forced", base, folder, cache=tmp_path / "cache", tokens=16)
     target, made = make(), delivery("release-1", folder, base)
     target.publish(made)
     figures = target.probe(made, Foretold(positions))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import httpx
 
@@ -30,12 +32,20 @@ def answer(client: httpx.Client, model: str = "bhavana:latest") -> str:
     return said
 
 
+class Heard(NamedTuple):
+    """An answer, and when it was asked for and had."""
+
+    began: float
+    ended: float
+    said: str
+
+
 def test_a_switch_under_load_refuses_nobody_and_mixes_no_answer(
     target: OllamaTarget, stand_in: StandIn, first: Delivery, second: Delivery
 ) -> None:
     """Eight people ask without a pause while the name goes to the second release and back.
 
-    Every answer is wholly one release's.
+    Every answer is wholly one release's; what is asked after a switch returned, that one's.
     """
     target.publish(first)
     target.publish(second)
@@ -44,45 +54,50 @@ def test_a_switch_under_load_refuses_nobody_and_mixes_no_answer(
         old, new = answer(client, "bhavana:release-1"), answer(client, "bhavana:release-2")
     assert old != new
 
-    said: list[str] = []
+    heard: list[Heard] = []
     refused: list[Exception] = []
     over = threading.Event()
-    heard = threading.Semaphore(0)
+    ended = threading.Semaphore(0)
 
     def ask() -> None:
         with httpx.Client(base_url=stand_in.url, timeout=120) as client:
             while not over.is_set():
+                began = time.monotonic()
                 try:
-                    said.append(answer(client))
+                    said = answer(client)
+                    heard.append(Heard(began, time.monotonic(), said))
                 except Exception as error:  # noqa: BLE001  # each is looked at below
                     refused.append(error)
-                heard.release()
+                ended.release()
 
-    def hear(answers: int) -> None:
-        for _ in range(answers):
-            assert heard.acquire(timeout=120)
+    def talk() -> tuple[float, float]:
+        """From when to when: so many answers end that somebody must have asked meanwhile."""
+        begin = time.monotonic()
+        while ended.acquire(blocking=False):
+            pass  # it ended earlier
+        for _ in range(2 * CLIENTS):
+            assert ended.acquire(timeout=120)
+        return begin, time.monotonic()
 
     people = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for person in people:
         person.start()
     try:
-        hear(2 * CLIENTS)
+        before = talk()
         target.activate(Traffic(release="release-2"))
-        hear(2 * CLIENTS)
-        begun = len(said)
+        after = talk()
         target.restore("release-1")
-        hear(2 * CLIENTS)
+        back = talk()
     finally:
         over.set()
         for person in people:
             person.join()
 
     assert refused == []
-    assert set(said) == {old, new}
-    assert said[0] == old
-    assert new in said[: begun + 1]
-    with httpx.Client(base_url=stand_in.url, timeout=120) as client:
-        assert answer(client) == old
+    assert {h.said for h in heard} == {old, new}
+    for (begin, end), whose in ((before, old), (after, new), (back, old)):
+        asked = [h.said for h in heard if begin <= h.began and h.ended <= end]
+        assert set(asked) == {whose}
 
 
 def test_answers_that_are_begun_end_as_they_began(
