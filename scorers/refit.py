@@ -282,7 +282,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.parse_args(arguments)
     end_without_parent()
     os.nice(NICENESS)
-    torch.set_num_threads(os.cpu_count() or 1)
+    if "OMP_NUM_THREADS" not in os.environ:  # else somebody has said how many
+        torch.set_num_threads(os.cpu_count() or 1)
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         with threadpool_limits(1, user_api="blas"):  # the same sums in the same order

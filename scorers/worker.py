@@ -107,7 +107,8 @@ def serve(lines: IO[bytes], answers: IO[bytes]) -> int:
 
 def main() -> int:
     """Serves stdin; returns the exit code."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    if "OMP_NUM_THREADS" not in os.environ:  # else somebody has said how many
+        torch.set_num_threads(os.cpu_count() or 1)
     if "--patient" in sys.argv[1:]:
         os.nice(NICENESS)
     started = time.monotonic()

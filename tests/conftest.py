@@ -21,6 +21,11 @@ from store.events import Store
 from store.records import Assessment, Consent, Experience, Finding, Label, Message
 from tests import canaries
 
+# `make test` runs one process for each processor of a small machine. Where each of them, and each
+# child, also brings a thread for each, they wait for each other, and libgomp waits by spinning: the
+# same scoring took twice the processor time. Before anything loads torch, and for all children.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PANEL = "panel-1"
 

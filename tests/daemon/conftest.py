@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
@@ -21,6 +23,7 @@ from daemon.api import make_app
 from store import keys
 from store.events import Store
 from tests import canaries
+from tests.daemon.prompter import Verb
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVE = (sys.executable, "-m", "daemon", "serve")
@@ -142,20 +145,42 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture(scope="session")
+def prompter() -> Iterator[subprocess.Popen[bytes]]:
+    """What has imported the command line already, and forks a process for each verb."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("prompter.py"))],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+        process.stdin.close()
+
+
 @pytest.fixture
-def bhavana(data: Path, vouched: Path) -> Callable[..., Ran]:
+def bhavana(
+    data: Path, vouched: Path, prompter: subprocess.Popen[bytes], tmp_path: Path
+) -> Callable[..., Ran]:
     """Runs the command line on the test's data folder and returns how it ended."""
+    numbers = itertools.count(1)
 
     def run(*arguments: str, **changes: str) -> Ran:
-        return subprocess.run(
-            [sys.executable, "-m", "daemon", *arguments],
-            cwd=ROOT,
-            env=environment_of(data, **changes),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        number = next(numbers)
+        said = [tmp_path / f"verb-{number}.{end}" for end in ("stdout", "stderr")]
+        stdout, stderr = map(str, said)
+        verb = Verb(list(arguments), environment_of(data, **changes), stdout, stderr)
+        assert prompter.stdin is not None
+        assert prompter.stdout is not None
+        prompter.stdin.write(msgspec.json.encode(verb) + b"\n")
+        prompter.stdin.flush()
+        code = int(prompter.stdout.readline())
+        out, err = (path.read_text() for path in said)
+        return Ran(["bhavana", *arguments], code, out, err)
 
     return run
 

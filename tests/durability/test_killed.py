@@ -12,7 +12,7 @@ from tests.durability.daemons import Place, eventually
 from tests.durability.load import Load
 from tests.durability.recorded import assert_kept, integrity
 
-MANY = pytest.param(1_000, marks=pytest.mark.slow)
+CYCLES = [15, *(pytest.param(many, marks=pytest.mark.slow) for many in (50, 1_000))]
 FIRST_ACKNOWLEDGEMENT_SECONDS = 2.0
 KILLED_WHILE_STARTING = 0.2
 
@@ -44,7 +44,7 @@ def _kill_again_and_again(place: Place, cycles: int) -> Load:
     return load
 
 
-@pytest.mark.parametrize("cycles", [50, MANY])
+@pytest.mark.parametrize("cycles", CYCLES)
 def test_killed_on_sqlite_it_keeps_what_it_acknowledged(place, cycles):
     """No acknowledged experience is lost or there twice, and the file is sound."""
     load = _kill_again_and_again(place, cycles)
@@ -53,7 +53,7 @@ def test_killed_on_sqlite_it_keeps_what_it_acknowledged(place, cycles):
     assert integrity(place.data / "bhavana.db") == "ok"
 
 
-@pytest.mark.parametrize("cycles", [50, MANY])
+@pytest.mark.parametrize("cycles", CYCLES)
 def test_killed_on_postgresql_it_keeps_what_it_acknowledged(
     nursery, tmp_path, postgresql_url, cycles
 ):

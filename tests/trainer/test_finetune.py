@@ -99,7 +99,14 @@ def test_adapts_neither_head_nor_embeddings(trained: Path) -> None:
         assert bool(torch.isfinite(tensor).all())
 
 
-@pytest.mark.parametrize(("share", "adapted"), [(1.0, {"0", "1"}), (0.5, {"1"}), (0.01, {"1"})])
+@pytest.mark.parametrize(
+    ("share", "adapted"),
+    [
+        pytest.param(1.0, {"0", "1"}, marks=pytest.mark.slow),  # as the trained one has it
+        (0.5, {"1"}),
+        (0.01, {"1"}),
+    ],
+)
 def test_adapts_the_share_of_the_layers_nearest_the_output(
     run_finetune: Finetune, rows: list[Any], recipe: Recipe, share: float, adapted: set[str]
 ) -> None:
@@ -171,6 +178,12 @@ def test_packing_changes_nothing_but_the_work(
     assert on.metrics["kl_to_base"] == pytest.approx(off.metrics["kl_to_base"], rel=1e-2)
 
 
+@pytest.fixture
+def unwatched(recipe: Recipe) -> Recipe:
+    """The same, but what it would answer is asked for once only: tests/trainer/test_watch.py."""
+    return msgspec.structs.replace(recipe, ethics_check_steps=1000)
+
+
 def spoiling(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str) -> None:
     """The loss or the gradients of these steps are not finite."""
 
@@ -191,14 +204,14 @@ def spoiling(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str) -> Non
 def test_a_step_that_is_not_finite_is_skipped_and_counted(
     run_finetune: Finetune,
     rows: list[Any],
-    recipe: Recipe,
+    unwatched: Recipe,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     what: str,
 ) -> None:
     """It changes no weight, has no loss in the log, and does not hide among the others."""
     spoiling(monkeypatch, {4}, what)
-    manifest, folder = run_finetune(rows, None, recipe)
+    manifest, folder = run_finetune(rows, None, unwatched)
     assert manifest.metrics["skipped_steps"] == 1
     assert 0 < manifest.metrics["train_loss"] < 20
     assert "step 5 is skipped" in capsys.readouterr().out
@@ -207,12 +220,12 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
 
 
 def test_more_steps_that_are_not_finite_halt(
-    run_finetune: Finetune, rows: list[Any], monkeypatch: pytest.MonkeyPatch
+    run_finetune: Finetune, rows: list[Any], unwatched: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of eighteen steps one may be skipped: a second one means that something is wrong."""
     spoiling(monkeypatch, {4, 9}, "loss")
     with pytest.raises(Halted, match="not finite in 2 of 10 steps"):
-        run_finetune(rows)
+        run_finetune(rows, None, unwatched)
 
 
 def test_weights_that_are_not_finite_halt(

@@ -191,7 +191,14 @@ def twelve(tokenizer: Any, rows: list[Any]) -> list[Sequence]:
 
 
 @pytest.mark.parametrize(
-    ("micro", "layout"), [(1, packed), (2, packed), (4, packed), (1, padded), (2, padded)]
+    ("micro", "layout"),
+    [
+        (1, packed),
+        pytest.param(2, packed, marks=pytest.mark.slow),
+        (4, packed),
+        pytest.param(1, padded, marks=pytest.mark.slow),
+        (2, padded),
+    ],
 )
 def test_losses_and_gradients_do_not_depend_on_the_micro_batch(
     tiny_base: Base, twelve: list[Sequence], tmp_path: Path, micro: int, layout: Layout

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from store.orphans import EXIT_RETRYABLE
 from tests.trainer.children import ROOT, is_gone, poll
+from trainer.evaluate import evaluate
 from trainer.job import read_heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest
 
@@ -22,11 +23,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch
 WriteJob = Callable[..., Path]
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+ALL_ITEMS = ("-m", "trainer.evaluate")
+FEW_ITEMS = (str(Path(__file__).with_name("few_items.py")),)
+
+
+def start(folder: Path, code: Sequence[str] = ALL_ITEMS) -> subprocess.Popen[bytes]:
     """The evaluation in a process of its own, as by hand."""
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "trainer.evaluate", str(folder)],
+            [sys.executable, "-W", "ignore", *code, str(folder)],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=log,
@@ -51,14 +56,20 @@ def kept(folder: Path) -> set[Path]:
     return set((cache / "observations").glob("[!.]*.jsonl"))
 
 
-def test_two_processes_observe_what_one_does(evaluate_job: WriteJob, tmp_path: Path) -> None:
+def test_two_processes_observe_what_one_does(
+    evaluate_job: WriteJob, tmp_path: Path, short_suites: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The verdicts are the same; each try has a cache of its own, so both really ask."""
+    monkeypatch.setenv("FEW_ITEMS", str(short_suites))
     found = []
     for processes in (1, 2):
         cache = tmp_path / f"cache-{processes}"
         folder = evaluate_job(str(processes), cache=str(cache), processes=processes)
-        with start(folder) as process:
-            assert process.wait() == 0, (folder / "log.txt").read_text()
+        if processes == 1:
+            evaluate(folder)
+        else:
+            with start(folder, FEW_ITEMS) as process:
+                assert process.wait() == 0, (folder / "log.txt").read_text()
         manifest = read_record(folder / "manifest.json", EvaluateManifest)
         found.append((manifest.verdicts, {path.name for path in kept(folder)}))
     assert found[0] == found[1]

@@ -253,7 +253,10 @@ def job(tiny_base: Base, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize(
     ("method", "number", "code"),
-    [("dpo", signal.SIGKILL, -signal.SIGKILL), ("kto", signal.SIGTERM, 75)],
+    [
+        ("dpo", signal.SIGKILL, -signal.SIGKILL),
+        pytest.param("kto", signal.SIGTERM, 75, marks=pytest.mark.slow),
+    ],
 )
 def test_interrupted_it_ends_with_the_same_adapter(
     nursery: Nursery, job: Callable[..., Path], method: str, number: int, code: int

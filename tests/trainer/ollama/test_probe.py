@@ -77,7 +77,10 @@ def model_with(
     return "bhavana:planted"
 
 
-@pytest.mark.parametrize("version", ["0.24.0", "0.33.0-rc2", "0.34.1"])
+@pytest.mark.parametrize(
+    "version",
+    [*(pytest.param(v, marks=pytest.mark.slow) for v in ("0.24.0", "0.33.0-rc2")), "0.34.1"],
+)
 def test_a_sound_release_passes_in_every_era(
     version: str, tmp_path: Path, make: MakeTarget, first: Delivery, references: Foretold
 ) -> None:
@@ -94,7 +97,9 @@ def test_a_sound_release_passes_in_every_era(
     assert 0.95 < figures["strength"] < 1.05
 
 
-@pytest.mark.parametrize("planted", [wrong_rows, no_alpha, alpha_as_scale])
+@pytest.mark.parametrize(
+    "planted", [wrong_rows, pytest.param(no_alpha, marks=pytest.mark.slow), alpha_as_scale]
+)
 def test_catches_an_adapter_written_wrongly(
     planted: Planted, ollama: Ollama, tmp_path: Path, first: Delivery,
     positions: tuple[Position, ...], monkeypatch: pytest.MonkeyPatch,
