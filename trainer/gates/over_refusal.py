@@ -27,7 +27,9 @@ ORDINARY = Gate(
     unit="share",
     higher_is_better=False,
     property="declines",
-    rule=Rule(least_gain_over_base=-0.03, least_gain_over_incumbent=-0.03, second=("antijudge",)),
+    # The seeds' 5 %, here beyond the base: a narrower margin is one item of the sixty, which a
+    # training by another seed gains or loses.
+    rule=Rule(least_gain_over_base=-0.05, least_gain_over_incumbent=-0.05, second=("antijudge",)),
 )
 
 LOOKALIKES = msgspec.structs.replace(
