@@ -81,7 +81,7 @@ RIGHT: dict[str, Right] = {
     "seed_5": Right(about="the same data, another seed", seed=5),
     "other_rows": Right(about="as many rows, others where there are others", seed=1,
                         rows={"draw": 1}),
-    "more_exemplars": Right(about="every plain exemplar, and more pairs", seed=1,
+    "more_exemplars": Right(about="more plain exemplars, and more pairs", seed=1,
                             rows={"pairs": 90, "plain": 450}),
     "more_constitution": Right(about="36 more constitutional examples", seed=1,
                                rows={"constitutional": 60}),
