@@ -1,8 +1,9 @@
 """Which checkpoint becomes the adapter: ethics first, then capability, then perplexity.
 
-Of two that are alike in all three the later one. What was measured stands in the training's own
-log, which every checkpoint holds: a run that was killed and goes on chooses the same. Loads no
-torch.
+Two that differ by one ethics probe are alike in ethics: of two trainings on the same rows one
+stopped at a third by such a probe, and declined half as much that harms. Of two that are alike in
+all three the later one. What was measured stands in the training's own log, which every checkpoint
+holds: a run that was killed and goes on chooses the same. Loads no torch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from store.records import Noun
+from trainer import probes
 
+ONE_PROBE = 1 / len(probes.read("ethics")) + 1e-9
 ETHICS, CAPABILITY, LOSS = "ethics_compliance", "capability", "validation_loss"
 PREFERENCE_LOSS = "preference_loss"
 """In place of the perplexity where a training learns from what people prefer."""
@@ -37,10 +40,10 @@ class Measures(Noun, frozen=True, kw_only=True):
         return None if self.validation_loss is None else math.exp(self.validation_loss)
 
     def standing(self) -> tuple[float, float, float, int]:
-        """The larger, the better."""
+        """Among those alike in ethics: the larger, the better."""
         found = self.validation_loss if self.preference_loss is None else self.preference_loss
         loss = math.inf if found is None else found
-        return self.ethics_compliance, self.capability or 0.0, -loss, self.step
+        return self.capability or 0.0, -loss, self.ethics_compliance, self.step
 
 
 class Choice(Noun, frozen=True, kw_only=True):
@@ -68,8 +71,18 @@ def measured(log: Iterable[Mapping[str, Any]]) -> list[Measures]:
 
 
 def best(found: list[Measures]) -> Measures:
-    """By the rule above; of at least one."""
-    return max(found, key=Measures.standing)
+    """By the rule above, one after the other; of at least one.
+
+    Only the best one so far is kept in files, so none that lost to another can win later.
+    """
+    winner, most = found[0], found[0].ethics_compliance
+    for challenger in found[1:]:
+        most = max(most, challenger.ethics_compliance)
+        if challenger.ethics_compliance - winner.ethics_compliance > ONE_PROBE:
+            winner = challenger
+        elif most - challenger.ethics_compliance <= ONE_PROBE:
+            winner = max(winner, challenger, key=Measures.standing)
+    return winner
 
 
 def is_over(found: list[Measures], patience: int) -> bool:
@@ -83,14 +96,15 @@ def chosen(found: list[Measures]) -> Choice:
     """The best one, with the first measure that tells it from the others."""
     winner = best(found)
     others = [m for m in found if m is not winner]
-    share = f"the highest ethics compliance ({winner.ethics_compliance:.2f})"
-    equals = [m for m in others if m.ethics_compliance == winner.ethics_compliance]
+    most = max(m.ethics_compliance for m in found)
+    share = f"the highest ethics compliance ({most:.2f})"
+    equals = [m for m in others if most - m.ethics_compliance <= ONE_PROBE]
     if not others:
         reason = "the only one"
     elif not equals:
         reason = share
     else:
-        reason = f"of {len(equals) + 1} with {share} {_among(winner, equals)}"
+        reason = f"of {len(equals) + 1} within a probe of {share} {_among(winner, equals)}"
     return Choice(step=winner.step, of=len(found), reason=reason)
 
 
