@@ -27,7 +27,7 @@ from tests.daemon.prompter import Verb
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVE = (sys.executable, "-m", "daemon", "serve")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 EXPERIENCE = {
     "id": "e-1",
     "occurred_at": "2026-01-02T03:04:05Z",
