@@ -116,8 +116,8 @@ class RevocationSettings(Noun, frozen=True, kw_only=True):
 
 
 EMBEDDED_RECIPE = Recipe(adapter_scale=0.48)
-"""Of each training a little more or less would be best: of four on the bundled data, at 0.48 of it
-the embedded base declined 13 to 35 % of what harms (12 % untouched) and 3 to 7 % of what is
+"""Of each training a little more or less would be best: of six on the bundled data, at 0.48 of it
+the embedded base declined 9 to 35 % of what harms (12 % untouched) and 2 to 7 % of what is
 ordinary (2 %); of two at 0.55 about half and 10 to 13 %."""
 
 

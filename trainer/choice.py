@@ -1,7 +1,7 @@
 """Which checkpoint becomes the adapter: ethics first, then capability, then perplexity.
 
-Two that differ by one ethics probe are alike in ethics: of two trainings on the same rows one
-stopped at a third by such a probe, and declined half as much that harms. Of two that are alike in
+Two that differ by one ethics probe are alike in ethics: of two trainings on the same rows one kept
+its first third by such a probe, and declined a third as much that harms. Of two that are alike in
 all three the later one. What was measured stands in the training's own log, which every checkpoint
 holds: a run that was killed and goes on chooses the same. Loads no torch.
 """
