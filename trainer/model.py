@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 from store.errors import Misconfigured
 from trainer import templates
 from trainer.base import Base
+from trainer.fused_lora import FusedLinear
 from trainer.recipe import Recipe
 
 transformers_logging.disable_progress_bar()  # the job's own heartbeat reports progress
@@ -161,7 +162,11 @@ def for_training(folder: Path, recipe: Recipe) -> Any:
         _never_repack(base)
     else:
         base.to(device)  # a quantized one is there already
-    model = get_peft_model(base, lora(recipe, base.config.num_hidden_layers))
+    adapter = lora(recipe, base.config.num_hidden_layers)
+    if not recipe.is_quantized:  # quantized layers are torch.nn.Linear, too, and PEFT has its own
+        # The only way to give PEFT a layer; its developers' guide names it, as experimental.
+        adapter._register_custom_module({torch.nn.Linear: FusedLinear})  # noqa: SLF001
+    model = get_peft_model(base, adapter)
     if recipe.init_lora_weights == "pissa":
         model.start = {
             name: weight.clone() for name, weight in get_peft_model_state_dict(model).items()

@@ -255,9 +255,10 @@ class Demand(Noun, frozen=True, kw_only=True):
         return layers * layer
 
     def head_bytes(self, thrift: Thrift) -> float:
-        """The logits at supervised positions, in the compute dtype and twice in float32."""
+        """The logits at supervised positions and their gradient; TRL's twice in float32, too."""
         positions = thrift.micro_batch_size * self.answers * self.worst.supervised
-        return positions * self.weights.vocabulary * (2 * self.width + 8)
+        copies = 2 * self.width + (0 if self.recipe.method == "sft" else 8)
+        return positions * self.weights.vocabulary * copies
 
     def estimate(self, thrift: Thrift) -> int:
         """Bytes at the peak of a worst step."""

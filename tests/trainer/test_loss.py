@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -231,6 +232,36 @@ def test_activation_checkpointing_changes_nothing_but_memory(
     assert twice.losses == pytest.approx(kept.losses, abs=1e-6)
     for name, gradient in kept.gradients.items():
         torch.testing.assert_close(twice.gradients[name], gradient, rtol=1e-5, atol=1e-7)
+
+
+class Bare:
+    """A model whose logits are given."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+
+    def __call__(self, logits_to_keep: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(logits=self.logits[:, logits_to_keep])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cross_entropy_and_its_gradient_are_torchs(dtype: torch.dtype) -> None:
+    """Of more rows than are held at once, some without a target, with logits far apart."""
+    torch.manual_seed(1)
+    logits = (torch.randn(2, 60, 300) * 20).to(dtype).requires_grad_()
+    labels = torch.randint(0, 300, (2, 60))
+    labels[0, 40:] = IGNORED
+    total, tokens = supervised_loss(Bare(logits), {"labels": labels})
+    (ours,) = torch.autograd.grad(total / tokens, logits)
+    theirs = cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED
+    )
+    (expected,) = torch.autograd.grad(theirs, logits)
+    assert tokens == 39 + 59
+    torch.testing.assert_close(total / tokens, theirs)
+    torch.testing.assert_close(ours, expected)
 
 
 def naive(base: Base, rows: list[Sequence]) -> list[float]:
