@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 
 import pytest
 
+from daemon.cli import SPINS, main
 from store import cycles, experiences
 from store.events import Store
 from tests import canaries
+from trainer import isolation
 
 REJECTED, HALTED, UNAVAILABLE = 2, 3, 75
 WITH_BOTH_SCOPES = ("keys", "create", "--scope", "ingest", "--scope", "operate")
@@ -34,6 +37,19 @@ def kept(data, make_experience):
             experiences.record(store, [make_experience(f"e-{i}") for i in range(count)])
 
     return keep
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, SPINS[1]), ("7", "7")])
+def test_threads_of_children_do_not_spin_long(monkeypatch, capsys, before, after):
+    """Beside other work, threads that spin wait for one that is not running; a wish is heeded."""
+    monkeypatch.setenv(SPINS[0], before or "")
+    if before is None:
+        monkeypatch.delenv(SPINS[0])
+    monkeypatch.setattr("sys.argv", ["bhavana", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Usage" in capsys.readouterr().out
+    assert isolation.environment(isolation.NO_LIMITS, os.environ)[SPINS[0]] == after
 
 
 def test_status_of_a_fresh_folder(bhavana, data):
