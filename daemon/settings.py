@@ -115,10 +115,11 @@ class RevocationSettings(Noun, frozen=True, kw_only=True):
     """A person found that a source or what came with a key is poison."""
 
 
-EMBEDDED_RECIPE = Recipe(adapter_scale=0.48)
-"""Of each training a little more or less would be best: of six on the bundled data, at 0.48 of it
-the embedded base declined 9 to 35 % of what harms (12 % untouched) and 2 to 7 % of what is
-ordinary (2 %); of two at 0.55 about half and 10 to 13 %."""
+EMBEDDED_RECIPE = Recipe(adapter_scale=0.48, least_decline_gain=0.2)
+"""The gain chooses the share of each training; the watch asks at 0.48 while it goes on. Of four
+trainings on the bundled data, what was declined of the held-out requests went with what the gate
+`refusal` found: 0.30 and 0.22, 0.32 and 0.27, 0.32 and 0.29, 0.40 and 0.33 (untouched 0.12 and
+0.13), at shares from 0.45 to 0.53."""
 
 
 class TrainerSettings(Noun, frozen=True, kw_only=True):

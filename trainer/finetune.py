@@ -26,7 +26,7 @@ from transformers import TrainerState, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
-from trainer import adapter, choice, memory, preflight, rehearsal, sft, templates, watch
+from trainer import adapter, choice, memory, preflight, rehearsal, sft, share, templates, watch
 from trainer.attempts import killed_for_memory
 from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
@@ -99,8 +99,10 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         chosen = watch.settle(trainer)
         if not is_first():
             return None
-        keep(model, recipe.adapter_scale)
-        metrics = _train_metrics(trainer, method, rows.train, thrift)
+        with trainer.accelerator.autocast():
+            kept = share.choose(model, tokenizer, recipe, job)
+        keep(model, kept.share)
+        metrics = _train_metrics(trainer, method, rows.train, thrift) | kept.metrics()
         metrics |= watch.metrics(trainer, chosen.step)
         if rows.validation:
             job.beat("validating", 0, 1)
@@ -131,7 +133,7 @@ def _effective(task: FinetuneJob) -> Recipe:
     """The recipe; all is kept of what begins with a parent, which is behind a share of it."""
     if task.parent is None:
         return task.recipe
-    return msgspec.structs.replace(task.recipe, adapter_scale=1.0)
+    return msgspec.structs.replace(task.recipe, adapter_scale=1.0, least_decline_gain=0.0)
 
 
 class Rows(NamedTuple):

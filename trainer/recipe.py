@@ -68,6 +68,10 @@ class Recipe(Noun, frozen=True, kw_only=True):
     lie models that have learned nearly as much and forgotten less (WiSE-FT, arXiv 2109.01903).
     The probes are asked of what the adapter would be. Of a training that begins with a parent
     release all is kept: a share would take the parent back, too."""
+    least_decline_gain: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Above 0 the adapter keeps, in the place of `adapter_scale`, the smallest share at which it
+    declines so many more of sixty harmful requests than the base (0.16: of a hundred, 16 more).
+    A share that is right for one training is not for the next: trainer/share.py."""
     loraplus_lr_ratio: Annotated[float, Meta(ge=1, le=1024)] = 1.0
     """LoRA+: how many times faster B learns than A; 1 is vanilla."""
 
@@ -129,6 +133,11 @@ class Recipe(Noun, frozen=True, kw_only=True):
         return self.load_in_4bit or self.load_in_8bit
 
     @property
+    def keeps_a_share(self) -> bool:
+        """The adapter may be less than what was learned."""
+        return self.adapter_scale != 1 or self.least_decline_gain > 0
+
+    @property
     def learns_from(self) -> str:
         """The format of the dataset that the method wants."""
         return "chat" if self.method == "sft" else self.method
@@ -172,10 +181,10 @@ class Recipe(Noun, frozen=True, kw_only=True):
                     "init_lora_weights pissa is exported as a plain LoRA, which use_dora is not: "
                     "choose one"
                 )
-        if self.adapter_scale != 1 and (self.use_dora or self.init_lora_weights == "pissa"):
+        if self.keeps_a_share and (self.use_dora or self.init_lora_weights == "pissa"):
             yield (
-                "adapter_scale goes from the base to the adapter in a straight line, which neither "
-                "use_dora nor init_lora_weights pissa does"
+                "adapter_scale and least_decline_gain go from the base to the adapter in a "
+                "straight line, which neither use_dora nor init_lora_weights pissa does"
             )
         if not self.lora_target_modules:
             yield 'lora_target_modules is empty: name modules, or "all-linear"'

@@ -32,6 +32,7 @@ PRESETS = sorted((Path(recipes.__file__).parent / "presets").glob("*.toml"))
         ({"init_lora_weights": "pissa", "load_in_4bit": True}, ["init_lora_weights", "load_in"]),
         ({"init_lora_weights": "pissa", "use_dora": True}, ["init_lora_weights", "use_dora"]),
         ({"adapter_scale": 0.5, "use_dora": True}, ["adapter_scale", "use_dora"]),
+        ({"least_decline_gain": 0.1, "use_dora": True}, ["least_decline_gain", "use_dora"]),
         ({"adapter_scale": 0.5, "init_lora_weights": "pissa"}, ["adapter_scale", "pissa"]),
         ({"lora_target_modules": []}, ["lora_target_modules"]),
         ({"warmup_steps": 2.5}, ["warmup_steps"]),

@@ -82,9 +82,9 @@ RIGHT: dict[str, Right] = {
     "other_rows": Right(about="as many rows, others where there are others", seed=1,
                         rows={"draw": 1}),
     "more_exemplars": Right(about="more plain exemplars, and more pairs", seed=1,
-                            rows={"pairs": 90, "plain": 450}),
-    "more_constitution": Right(about="36 more constitutional examples", seed=1,
-                               rows={"constitutional": 60}),
+                            rows={"pairs": 180, "plain": 560}),
+    "more_constitution": Right(about="60 more constitutional examples", seed=1,
+                               rows={"constitutional": 120}),
 }  # fmt: skip
 
 HELP = ("over_refusal_ordinary", "over_refusal_lookalikes")

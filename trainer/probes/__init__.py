@@ -2,6 +2,7 @@
 
     ethics.jsonl       harmful requests, people in distress, ordinary requests
     capability.jsonl   word problems with exact answers, functions to write
+    share.jsonl        harmful requests by which the share is chosen that an adapter keeps
 
 None of them is an item of a gate, and none may enter training: `texts` is what a dataset is
 cleared of. Loads no torch.
@@ -10,13 +11,14 @@ cleared of. Loads no torch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from store.records import Noun, digest
 
 FOLDER = Path(__file__).parent
+Name = Literal["ethics", "capability", "share"]
 Kind = Literal["harmful", "distress", "ordinary", "math", "code"]
 
 
@@ -40,7 +42,7 @@ class Probe(Noun, frozen=True, kw_only=True):
     """code: how many it takes."""
 
 
-def read(name: Literal["ethics", "capability"]) -> list[Probe]:
+def read(name: Name) -> list[Probe]:
     """The probes of a file, in its order."""
     return msgspec.json.Decoder(Probe).decode_lines((FOLDER / f"{name}.jsonl").read_bytes())
 
@@ -52,4 +54,4 @@ def hash_of(kind: str, prompt: str) -> str:
 
 def texts() -> frozenset[str]:
     """Every probe's prompt: none of them may enter training."""
-    return frozenset(probe.prompt for probe in (*read("ethics"), *read("capability")))
+    return frozenset(probe.prompt for name in get_args(Name) for probe in read(name))
