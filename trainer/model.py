@@ -121,7 +121,19 @@ def load(
         # Merged in float32, in which little is lost of it, and a fifth of the time is saved.
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return model.to(device, dtype or speaking_dtype()).eval(), tokenizer
+    return _with_lean_head(model.to(device, dtype or speaking_dtype()).eval()), tokenizer
+
+
+def _with_lean_head(model: Any) -> Any:
+    """The model, whose head is given its input in one piece.
+
+    Of a batch's last positions, which lie apart, torch multiplies each with a copy of the head
+    where that needs no gradient: 1.8 GB for 32 rows of the embedded base, and three quarters of the
+    time of a short answer.
+    """
+    head = model.get_output_embeddings()
+    head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(), *given[1:]))
+    return model
 
 
 def speaking_dtype() -> torch.dtype:
@@ -166,7 +178,7 @@ def for_training(folder: Path, recipe: Recipe) -> Any:
     if not recipe.is_quantized:  # quantized layers are torch.nn.Linear, too, and PEFT has its own
         # The only way to give PEFT a layer; its developers' guide names it, as experimental.
         adapter._register_custom_module({torch.nn.Linear: FusedLinear})  # noqa: SLF001
-    model = get_peft_model(base, adapter)
+    model = get_peft_model(_with_lean_head(base), adapter)
     if recipe.init_lora_weights == "pissa":
         model.start = {
             name: weight.clone() for name, weight in get_peft_model_state_dict(model).items()
