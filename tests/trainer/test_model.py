@@ -376,3 +376,25 @@ def test_hub_base_that_is_not_there_is_told(tmp_path: Path, hub: Callable[..., P
     base = bases.locate(f"org/none@{'c' * 40}")
     with pytest.raises(Misconfigured, match="hf download org/none --revision"):
         materialise(base, tmp_path)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["answers", "in training"])
+def test_the_head_is_not_copied_for_each_row_of_a_batch(
+    tiny_base: Base, tmp_path: Path, run_finetune: Finetune, rows: list[Any], *, training: bool
+) -> None:
+    """The last positions of rows, which lie apart, in one product with weights that are frozen."""
+    if training:
+        model = for_training(Path(tiny_base.location), Recipe(dtype="float32")).eval()
+    else:
+        quick = Recipe(dtype="float32", lora_r=2, num_train_epochs=1.0, ethics_check_steps=1000)
+        _, folder = run_finetune(rows[:4], None, quick)
+        model, _ = load(tiny_base, tmp_path, folder / "adapter")
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    with (
+        torch.inference_mode(),
+        torch.profiler.profile(record_shapes=True) as seen,
+    ):
+        logits = model(TOKENS.expand(3, -1), logits_to_keep=1).logits
+    assert logits.shape == (3, 1, vocabulary)
+    shapes = [shape for event in seen.events() for shape in event.input_shapes]
+    assert [vocabulary] not in [shape[-1:] for shape in shapes if len(shape) == 3 and shape[0] == 3]
