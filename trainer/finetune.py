@@ -86,12 +86,13 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         arguments = _arguments(method, thrift, checkpoints.folder, task.report_to)
         optimizer = optimizer_of(model, recipe, arguments)
         trainer = method.trainer(model, arguments, rows.train, optimizer)
+        watching = Watch(trainer, job, tokenizer, method, rows.validation)
         for callback in (
             sft.Finite(trainer),
             stop,
             sft.Beat(job),
             sft.Drift(trainer, method.all_parts(rows.validation)[:DRIFT_ROWS]),
-            Watch(trainer, job, tokenizer, method, rows.validation),
+            watching,
             sft.Keep(trainer, checkpoints),
         ):
             trainer.add_callback(callback)
@@ -103,7 +104,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             kept = share.choose(model, tokenizer, recipe, job)
         keep(model, kept.share)
         metrics = _train_metrics(trainer, method, rows.train, thrift) | kept.metrics()
-        metrics |= watch.metrics(trainer, chosen.step)
+        metrics |= watch.metrics(trainer, chosen.step) | {"watch_seconds": watching.seconds}
         if rows.validation:
             job.beat("validating", 0, 1)
             metrics |= _validation_metrics(model, method, rows.validation)

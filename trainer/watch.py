@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ class Watch(Callback):
         self.probes = probes.read("ethics")
         self.samples = [p for p in probes.read("capability") if p.kind in recipe.capability_checks]
         self.of_base: list[Asked] = []
+        self.seconds = 0.0
+        """Of this try that were spent watching, and not on steps."""
         self.newest: Path | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -181,7 +184,7 @@ class Watch(Callback):
     def _looking(self) -> Iterator[None]:
         """What the adapter would be, in the training's precision; draws of chance left alone."""
         model = self.trainer.model
-        training = model.training
+        training, began = model.training, time.monotonic()
         model.eval()
         try:
             # Asking seeds the generator, as the gates do.
@@ -193,6 +196,7 @@ class Watch(Callback):
                 yield
         finally:
             model.train(training)
+            self.seconds += time.monotonic() - began
 
     def _log(self, control: Any, numbers: dict[str, float]) -> None:
         log_loss = control.should_log  # which logging anything sets to False

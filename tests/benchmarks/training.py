@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.training ours|trl|naive FOLDER` measures one of them in its own process
 and prints its useful tokens a second: those of the rows, not those of padding. The rows are the
-bundled exemplars, cut as the demo cuts them.
+bundled exemplars, cut as the demo cuts them. Ours prints two: of its steps, which the others have,
+too, and with the watch, which asks the model probes and which they have not.
 """
 
 from __future__ import annotations
@@ -49,29 +50,33 @@ def training(folder: Path) -> list[Figure]:
         raise Missing("trl is not installed: it is in the extra `preference`")
     _prepare(folder)
     ways = ("ours", "trl", "naive")
-    runs: dict[str, list[float]] = {way: [] for way in ways}
+    runs: dict[str, list[list[float]]] = {way: [] for way in ways}
     for _ in range(REPEATS):  # in turn, so that a busy moment of the machine meets all alike
         for way in ways:
             runs[way].append(_measured(way, folder))
+    steps, watched = zip(*runs["ours"], strict=True)
+    (of_trl,), (of_loop,) = (zip(*runs[way], strict=True) for way in ways[1:])
+    beside_trl = "SFTTrainer, bf16, packed"
     return [
         figure(
             "training, beside TRL",
             "tok/s",
-            runs["ours"],
-            "SFTTrainer, bf16, packed",
-            runs["trl"],
+            steps,
+            beside_trl,
+            of_trl,
             asked="ratio >=",
             bar=LEAST_OVER_TRL,
         ),
         figure(
             "training, beside a loop",
             "tok/s",
-            runs["ours"],
+            steps,
             "float32, padded, all logits",
-            runs["naive"],
+            of_loop,
             asked="ratio >=",
             bar=LEAST_OVER_NAIVE,
         ),
+        figure("the same, and watched", "tok/s", watched, beside_trl, of_trl),
     ]
 
 
@@ -86,7 +91,7 @@ def _prepare(folder: Path) -> None:
     _measured("prepare", folder)
 
 
-def _measured(way: str, folder: Path) -> float:
+def _measured(way: str, folder: Path) -> list[float]:
     ran = subprocess.run(
         [sys.executable, "-m", __name__, way, str(folder)],
         cwd=ROOT,
@@ -96,10 +101,10 @@ def _measured(way: str, folder: Path) -> float:
     )
     if ran.returncode:
         raise RuntimeError(f"{way}: {ran.stderr[-1000:]}")
-    return float(ran.stdout.split()[-1])
+    return [float(word) for word in ran.stdout.splitlines()[-1].split()]
 
 
-def prepare(folder: Path) -> float:
+def prepare(folder: Path) -> tuple[float]:
     """Writes what the others read; how many tokens it is."""
     from transformers import AutoTokenizer
 
@@ -111,7 +116,7 @@ def prepare(folder: Path) -> float:
     rows = tokenise(lines, AutoTokenizer.from_pretrained(base), RECIPE.max_length)
     ordered = by_length_in_batches(side_by_side(rows, RECIPE.seed), EFFECTIVE_BATCH)
     (folder / "tokens.json").write_bytes(msgspec.json.encode([str(base), ordered]))
-    return float(sum(len(row["input_ids"]) for row in rows))
+    return (float(sum(len(row["input_ids"]) for row in rows)),)
 
 
 def _prepared(folder: Path) -> tuple[str, list[dict[str, Any]], int]:
@@ -119,8 +124,11 @@ def _prepared(folder: Path) -> tuple[str, list[dict[str, Any]], int]:
     return base, rows, sum(len(row["input_ids"]) for row in rows)
 
 
-def ours(folder: Path) -> float:
-    """A whole job, as the daemon starts one; its own word of how long the training took."""
+def ours(folder: Path) -> tuple[float, float]:
+    """A whole job, as the daemon starts one; its own word of how long the training took.
+
+    Without and with the watch.
+    """
     from trainer.finetune import finetune
 
     job = folder / f"run-{time.monotonic_ns()}"
@@ -133,7 +141,8 @@ def ours(folder: Path) -> float:
     )
     write_record(job / "job.json", order)
     metrics = finetune(job).metrics
-    return metrics["tokens"] / metrics["train_seconds"]
+    tokens, seconds = metrics["tokens"], metrics["train_seconds"]
+    return tokens / (seconds - metrics["watch_seconds"]), tokens / seconds
 
 
 def _lora() -> Any:
@@ -147,7 +156,7 @@ def _lora() -> Any:
     )
 
 
-def trl(folder: Path) -> float:
+def trl(folder: Path) -> tuple[float]:
     """TRL as its users set it on a processor: bfloat16, packed rows, gradients accumulated."""
     import torch
     from datasets import Dataset
@@ -184,10 +193,10 @@ def trl(folder: Path) -> float:
     seen = sum(len(row["input_ids"]) for row in trainer.train_dataset)
     if seen != tokens:
         raise RuntimeError(f"TRL packed {seen} of {tokens} tokens.")
-    return tokens / float(trainer.train().metrics["train_runtime"])
+    return (tokens / float(trainer.train().metrics["train_runtime"]),)
 
 
-def naive(folder: Path) -> float:
+def naive(folder: Path) -> tuple[float]:
     """The loop of a tutorial: float32, padded batches in the rows' order, logits everywhere."""
     import random
 
@@ -213,10 +222,10 @@ def naive(folder: Path) -> float:
         optimizer.step()
         optimizer.zero_grad()
     tokens = sum(len(row["input_ids"]) for row in rows)
-    return tokens / (time.perf_counter() - started)
+    return (tokens / (time.perf_counter() - started),)
 
 
-WAYS: dict[str, Callable[[Path], float]] = {
+WAYS: dict[str, Callable[[Path], tuple[float, ...]]] = {
     "prepare": prepare,
     "ours": ours,
     "trl": trl,
@@ -224,4 +233,4 @@ WAYS: dict[str, Callable[[Path], float]] = {
 }
 
 if __name__ == "__main__":
-    print(WAYS[sys.argv[1]](Path(sys.argv[2])))
+    print(*WAYS[sys.argv[1]](Path(sys.argv[2])))
