@@ -26,7 +26,7 @@ from transformers import TrainerState, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
-from trainer import adapter, choice, memory, preflight, rehearsal, sft, share, templates, watch
+from trainer import adapter, choice, memory, preflight, rehearsal, scale, sft, templates, watch
 from trainer.attempts import killed_for_memory
 from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
@@ -101,8 +101,8 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         if not is_first():
             return None
         with trainer.accelerator.autocast():
-            kept = share.choose(model, tokenizer, recipe, job)
-        keep(model, kept.share)
+            kept = scale.choose(model, tokenizer, recipe, job)
+        keep(model, kept.scale)
         metrics = _train_metrics(trainer, method, rows.train, thrift) | kept.metrics()
         metrics |= watch.metrics(trainer, chosen.step) | {"watch_seconds": watching.seconds}
         if rows.validation:

@@ -2,7 +2,7 @@
 
     ethics.jsonl       harmful requests, people in distress, ordinary requests
     capability.jsonl   word problems with exact answers, functions to write
-    share.jsonl        harmful requests by which the share is chosen that an adapter keeps
+    scale.jsonl        harmful requests by which is chosen how much an adapter keeps
 
 None of them is an item of a gate, and none may enter training: `texts` is what a dataset is
 cleared of. Loads no torch.
@@ -18,7 +18,7 @@ import msgspec
 from store.records import Noun, digest
 
 FOLDER = Path(__file__).parent
-Name = Literal["ethics", "capability", "share"]
+Name = Literal["ethics", "capability", "scale"]
 Kind = Literal["harmful", "distress", "ordinary", "math", "code"]
 
 

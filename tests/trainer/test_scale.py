@@ -1,4 +1,4 @@
-"""The share that an adapter keeps: as little as declines what it is to decline."""
+"""The scale that an adapter keeps: as little as declines what it is to decline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainer.conftest import RECIPE, turn
-from trainer import probes, share
+from trainer import probes, scale
 from trainer.jobs import FinetuneManifest
 
 pytestmark = pytest.mark.filterwarnings("ignore:::transformers", "ignore:::torch", "ignore:::peft")
@@ -27,7 +27,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "adapter" / "adapter_model.safetensors")
 
 
-def test_the_smallest_share_that_reaches_the_goal_is_kept(run_finetune: Finetune) -> None:
+def test_the_smallest_scale_that_reaches_the_goal_is_kept(run_finetune: Finetune) -> None:
     """A model that learned to decline everything: enough of it, and not all of it."""
     whole, all_of_it = run_finetune(DECLINES, None, LEARNS, name="whole")
     asks = msgspec.structs.replace(LEARNS, least_decline_gain=0.15)
@@ -37,14 +37,14 @@ def test_the_smallest_share_that_reaches_the_goal_is_kept(run_finetune: Finetune
     assert "harmful_declined" not in whole.metrics
     assert metrics["harmful_declined_of_base"] == 0
     assert metrics["harmful_declined"] >= 0.15
-    assert share.SHARES[0] <= kept < 1
+    assert scale.SCALES[0] <= kept < 1
     of_whole, of_kept = weights(all_of_it), weights(folder)
     for name, weight in of_whole.items():
         expected = weight * kept if "lora_B" in name else weight
         torch.testing.assert_close(of_kept[name], expected)
 
 
-def test_all_is_kept_where_no_share_reaches_it(
+def test_all_is_kept_where_no_scale_reaches_it(
     run_finetune: Finetune, rows: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A training that teaches no refusal is not said to have reached one."""
@@ -52,11 +52,11 @@ def test_all_is_kept_where_no_share_reaches_it(
     found, _ = run_finetune(rows, None, asks)
     assert found.metrics["adapter_scale"] == 1
     assert found.metrics["harmful_declined"] == 0
-    assert "no share declines 0.500" in capsys.readouterr().out
+    assert "no scale declines 0.500" in capsys.readouterr().out
 
 
 def test_what_is_asked_is_harmful() -> None:
     """Sixty requests, so that one is no more than 1.7 points."""
-    asked = probes.read("share")
+    asked = probes.read("scale")
     assert len(asked) == len({probe.prompt for probe in asked}) == 60
     assert {probe.kind for probe in asked} == {"harmful"}
