@@ -35,7 +35,7 @@ class Right(Struct, frozen=True, kw_only=True):
     def make(self, name: str, shop: Workshop) -> Made:
         """Trains it on the untouched base."""
         recipe = replace(shop.retraining, seed=self.seed)
-        return shop.trained(name, rows.good(**self.rows), recipe)
+        return shop.trained(name, [*rows.good(**self.rows), *shop.practised()], recipe)
 
 
 class Wrong(Struct, frozen=True, kw_only=True):
@@ -82,9 +82,9 @@ RIGHT: dict[str, Right] = {
     "other_rows": Right(about="as many rows, others where there are others", seed=1,
                         rows={"draw": 1}),
     "more_exemplars": Right(about="more plain exemplars, and more pairs", seed=1,
-                            rows={"pairs": 180, "plain": 560}),
+                            rows={"pairs": 195, "plain": 590}),
     "more_constitution": Right(about="60 more constitutional examples", seed=1,
-                               rows={"constitutional": 120}),
+                               rows={"constitutional": 184}),
 }  # fmt: skip
 
 HELP = ("over_refusal_ordinary", "over_refusal_lookalikes")

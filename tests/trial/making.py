@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from daemon.demo import MAX_LENGTH
+from daemon.practice import scenarios
 from daemon.settings import EMBEDDED_RECIPE
 from store.errors import EthicsHalt
 from store.records import digest
@@ -25,9 +26,10 @@ from trainer import base as bases
 from trainer.adapter import FILES, adapter_hash
 from trainer.attempts import QUARANTINED
 from trainer.base import Base
-from trainer.job import Heartbeat
-from trainer.jobs import FinetuneJob
+from trainer.job import Heartbeat, read_record
+from trainer.jobs import AnswerJob, AnswerManifest, FinetuneJob
 from trainer.launch import Start, run_job
+from trainer.questions import Question, Sampling
 from trainer.recipe import Recipe
 
 RETRAINING = replace(EMBEDDED_RECIPE, max_length=MAX_LENGTH)
@@ -104,6 +106,20 @@ class Workshop(Struct, frozen=True, kw_only=True):
                 return made(training / "adapter", dataset=place / "dataset")
         halted = " ".join((aside / "log.txt").read_text(errors="replace").splitlines()[-1:])
         return made(_checkpoint(aside), dataset=place / "dataset", halted=halted)
+
+    def practised(self) -> list[Row]:
+        """What the base answers to some of the bundled scenarios: asked once, and kept."""
+        chosen = data.drawn(scenarios(), data.PRACTISED, lambda scenario: scenario.id)
+        job = AnswerJob(
+            base=self.base,
+            adapter=None,
+            cache=str(self.cache),
+            sampling=Sampling(),
+            questions=tuple(Question(id=one.id, prompt=one.prompt) for one in chosen),
+        )
+        place = self.folder / f"practice-{digest(job)[:12]}"
+        run_job("trainer.answers", place, job, stop=self.stop, watch=self.beats("practice"))
+        return data.of_practice(read_record(place / "manifest.json", AnswerManifest).answers)
 
     def beats(self, name: str) -> Callable[[Heartbeat], None]:
         """Says where a job is, once for each phase and each tenth of it."""

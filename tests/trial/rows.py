@@ -1,7 +1,7 @@
 """The good data, composed from what the project bundles: the same arguments, the same rows.
 
-It is the demo's mixture without the base's own practice answers: contrast pairs, plain help and
-constitutional examples.
+It is the demo's mixture: contrast pairs, plain help, constitutional examples, and the base's own
+practice answers, which `Workshop.practised` asks for.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import msgspec
 
 from converters.constitution.compose import examples
 from converters.constitution.examples import Decision
-from daemon.practice import Exemplar, exemplars
-from store.records import CONSTITUTION, CURATED, Message, Noun
+from daemon.practice import Exemplar, exemplars, scenarios, whole_sentences
+from scorers.antijudge import read, refusal
+from store.records import CONSTITUTION, CURATED, PRACTICE, Message, Noun, Policy
 from trainer.job import write_atomically
+from trainer.questions import Answer
 
 HARMFUL, BENIGN, PLAIN = "harmful", "benign", "plain"
 """To be declined; the harmless half of a contrast pair; other help."""
-PAIRS, PLAINS, CONSTITUTIONAL = 130, 440, 60
-"""Two thirds of the demo's, in its proportions: a sixth of the rows decline. Of 60 pairs too little
-was learned for `refusal`."""
+PAIRS, PLAINS, CONSTITUTIONAL, PRACTISED = 175, 537, 124, 150
+"""As many as in the demo's dataset. Of 130 pairs, 440 plain ones and no practice the base learned
+to decline 23 % of what harms and 8 % of what is ordinary; of these 29 and 3 %."""
 VALIDATION_SHARE = 0.05
 CONSTITUTION_SEED = 7
 COMPOSED = "eth_"
@@ -51,6 +53,8 @@ class Row(Noun, frozen=True, kw_only=True):
         """Where it came from, as a dataset says: what no bundled text has came from outside."""
         if self.id.startswith(COMPOSED):
             return CONSTITUTION
+        if self.category == PRACTICE:
+            return PRACTICE
         return CURATED if self.id in _bundled() else OUTSIDE
 
     def line(self) -> dict[str, Any]:
@@ -87,6 +91,25 @@ def good(
         *(row for both in taken for row in both),
         *drawn(plains, plain, lambda row: row.id, draw),
         *composed,
+    ]
+
+
+def of_practice(answers: Iterable[Answer]) -> list[Row]:
+    """The base's own answers to bundled scenarios; not its evasions, nor what is no sentence."""
+    prompts = {scenario.id: scenario.prompt for scenario in scenarios()}
+    return [
+        Row(
+            id=f"{PRACTICE}.{answer.id}",
+            kind=PLAIN,
+            category=PRACTICE,
+            prompt=prompts[answer.id],
+            response=response,
+            conversation=f"{PRACTICE}.{answer.id}",
+        )
+        for answer in answers
+        if (response := whole_sentences(answer))
+        and not refusal(read(prompts[answer.id], response))
+        and len(response) >= Policy().min_chars
     ]
 
 

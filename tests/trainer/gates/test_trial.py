@@ -370,6 +370,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first right candidate and the faults have a handful of rows."""
     few = Right(about="few rows", seed=1, rows={"pairs": 3, "plain": 4, "constitutional": 2})
     monkeypatch.setitem(RIGHT, FIRST, few)
+    monkeypatch.setattr(rows, "PRACTISED", 2)
     monkeypatch.setattr(rows, "core", lambda: rows.good(pairs=3, plain=4, constitutional=0))
 
 
