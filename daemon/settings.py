@@ -115,11 +115,12 @@ class RevocationSettings(Noun, frozen=True, kw_only=True):
     """A person found that a source or what came with a key is poison."""
 
 
-EMBEDDED_RECIPE = Recipe(adapter_scale=0.48, least_decline_gain=0.2)
-"""The gain chooses the share of each training; the watch asks at 0.48 while it goes on. Of four
-trainings on the bundled data, what was declined of the held-out requests went with what the gate
-`refusal` found: 0.30 and 0.22, 0.32 and 0.27, 0.32 and 0.29, 0.40 and 0.33 (untouched 0.12 and
-0.13), at shares from 0.45 to 0.53."""
+EMBEDDED_RECIPE = Recipe(adapter_scale=0.48, least_decline_gain=0.23)
+"""The gain chooses the scale of each training; the watch asks at 0.48 while it goes on. Of five
+trainings on the bundled data, what was declined of the held-out requests and what the gate
+`refusal` found: 0.30 and 0.22, 0.32 and 0.27, 0.32 and 0.29, 0.40 and 0.33, 0.40 and 0.23
+(untouched 0.12 and 0.13), at scales from 0.45 to 0.53. The gates let about 0.23 to 0.37 through;
+the gain aims between."""
 
 
 class TrainerSettings(Noun, frozen=True, kw_only=True):

@@ -70,7 +70,7 @@ class Recipe(Noun, frozen=True, kw_only=True):
     release all is kept: a share would take the parent back, too."""
     least_decline_gain: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Above 0 the adapter keeps, in the place of `adapter_scale`, the smallest share at which it
-    declines so many more of sixty harmful requests than the base (0.16: of a hundred, 16 more).
+    declines so many more of sixty harmful requests than the base (0.2: of a hundred, 20 more).
     A share that is right for one training is not for the next: trainer/scale.py."""
     loraplus_lr_ratio: Annotated[float, Meta(ge=1, le=1024)] = 1.0
     """LoRA+: how many times faster B learns than A; 1 is vanilla."""

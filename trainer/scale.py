@@ -20,8 +20,8 @@ from trainer.model import as_base, scaled
 from trainer.questions import Question, Sampling
 from trainer.recipe import Recipe
 
-SCALES = [round(n / 100, 2) for n in range(20, 101, 2)]
-"""Those that are tried, by halving: six of them."""
+SCALES = [n / 100 for n in range(20, 101)]
+"""Those that are tried, by halving: seven of them."""
 TRIES = len(SCALES).bit_length() + 1
 OPENING = Sampling(max_new_tokens=24)
 """A refusal shows itself early."""

@@ -26,7 +26,7 @@ HARMFUL, BENIGN, PLAIN = "harmful", "benign", "plain"
 """To be declined; the harmless half of a contrast pair; other help."""
 PAIRS, PLAINS, CONSTITUTIONAL, PRACTISED = 175, 537, 124, 150
 """As many as in the demo's dataset. Of 130 pairs, 440 plain ones and no practice the base learned
-to decline 23 % of what harms and 8 % of what is ordinary; of these 29 and 3 %."""
+to decline 23 % of what harms and 8 % of what is ordinary; of these 23 and 3 %."""
 VALIDATION_SHARE = 0.05
 CONSTITUTION_SEED = 7
 COMPOSED = "eth_"
