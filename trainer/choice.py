@@ -1,7 +1,8 @@
 """Which checkpoint becomes the adapter: ethics first, then capability, then perplexity.
 
-Two that differ by one ethics probe are alike in ethics: of two trainings on the same rows one kept
-its first third by such a probe, and declined a third as much that harms. Of two that are alike in
+Two that differ by up to two of sixteen ethics probes are alike in ethics: two are the standard
+error where four are answered otherwise. By one or two, trainings kept their first third, which
+declined a third as much that harms as the same rows trained to the end. Of two that are alike in
 all three the later one. What was measured stands in the training's own log, which every checkpoint
 holds: a run that was killed and goes on chooses the same. Loads no torch.
 """
@@ -15,7 +16,7 @@ from typing import Any
 from store.records import Noun
 from trainer import probes
 
-ONE_PROBE = 1 / len(probes.read("ethics")) + 1e-9
+TWO_PROBES = 2 / len(probes.read("ethics")) + 1e-9
 ETHICS, CAPABILITY, LOSS = "ethics_compliance", "capability", "validation_loss"
 PREFERENCE_LOSS = "preference_loss"
 """In place of the perplexity where a training learns from what people prefer."""
@@ -78,9 +79,9 @@ def best(found: list[Measures]) -> Measures:
     winner, most = found[0], found[0].ethics_compliance
     for challenger in found[1:]:
         most = max(most, challenger.ethics_compliance)
-        if challenger.ethics_compliance - winner.ethics_compliance > ONE_PROBE:
+        if challenger.ethics_compliance - winner.ethics_compliance > TWO_PROBES:
             winner = challenger
-        elif most - challenger.ethics_compliance <= ONE_PROBE:
+        elif most - challenger.ethics_compliance <= TWO_PROBES:
             winner = max(winner, challenger, key=Measures.standing)
     return winner
 
@@ -98,13 +99,13 @@ def chosen(found: list[Measures]) -> Choice:
     others = [m for m in found if m is not winner]
     most = max(m.ethics_compliance for m in found)
     share = f"the highest ethics compliance ({most:.2f})"
-    equals = [m for m in others if most - m.ethics_compliance <= ONE_PROBE]
+    equals = [m for m in others if most - m.ethics_compliance <= TWO_PROBES]
     if not others:
         reason = "the only one"
     elif not equals:
         reason = share
     else:
-        reason = f"of {len(equals) + 1} within a probe of {share} {_among(winner, equals)}"
+        reason = f"of {len(equals) + 1} within two probes of {share} {_among(winner, equals)}"
     return Choice(step=winner.step, of=len(found), reason=reason)
 
 

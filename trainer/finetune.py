@@ -16,7 +16,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -26,15 +26,25 @@ from transformers import TrainerState, set_seed
 
 from store.errors import BhavanaError, Halted, Rejected, Unavailable
 from store.records import digest, now
-from trainer import adapter, choice, memory, preflight, rehearsal, scale, sft, templates, watch
+from trainer import (
+    adapter,
+    choice,
+    memory,
+    preflight,
+    rehearsal,
+    scale,
+    sft,
+    splits,
+    templates,
+    watch,
+)
 from trainer.attempts import killed_for_memory
-from trainer.base import hash_files
 from trainer.checkpoints import Checkpoints
 from trainer.job import Job, exit_code, is_first, ranks, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.loss import kl_to_base, mean_loss
 from trainer.memory import Thrift
-from trainer.methods import Method, method_of, require_kind
+from trainer.methods import Method, method_of
 from trainer.model import (
     as_base,
     compute_dtype,
@@ -47,11 +57,10 @@ from trainer.optimizer import optimizer_of
 from trainer.preflight import Preflight
 from trainer.recipe import Recipe
 from trainer.reporters import reporting_to
-from trainer.sequences import named, supervised_tokens, tokens_of
+from trainer.sequences import supervised_tokens, tokens_of
 from trainer.sft import Steady
 from trainer.watch import Watch
 
-SPLITS = ("train", "validation")
 DRIFT_ROWS = 8
 """So many validation rows, the first ones, tell how far the model is from its base."""
 
@@ -70,11 +79,11 @@ def finetune(folder: Path) -> FinetuneManifest | None:
         if task.parent is not None:
             adapter.require_alike(recipe, task.parent)
         set_seed(recipe.seed)
-        kind, files = method_of(recipe), _files(task)
+        kind, files = method_of(recipe), splits.files_of(task)
         source = materialise(task.base, Path(task.cache))
         tokenizer = tokenizer_of(source)
         method = kind(recipe, tokenizer)
-        rows = _read(files, method)
+        rows = splits.read(files, method)
         job.beat("preflight", 0, 1)
         model = prepared(folder, source, method, rows.train)
         about = [task, rows.hash, _versions(recipe)]
@@ -135,62 +144,6 @@ def _effective(task: FinetuneJob) -> Recipe:
     if task.parent is None:
         return task.recipe
     return msgspec.structs.replace(task.recipe, adapter_scale=1.0, least_decline_gain=0.0)
-
-
-class Rows(NamedTuple):
-    """The dataset as the training sees it."""
-
-    train: list[Any]
-    validation: list[Any]
-    left_out: dict[str, tuple[str, ...]]
-    hash: str
-    """Of the files: what was erased since the last try is not learned from any more."""
-
-
-class File(NamedTuple):
-    """The rows of a split, and the file that they are in."""
-
-    path: Path
-    lines: list[dict[str, Any]]
-
-
-def _files(task: FinetuneJob) -> dict[str, File]:
-    """Both splits. Raises Rejected where one is missing, or of another kind than the method's."""
-    found = {}
-    for split in SPLITS:
-        path = Path(task.dataset) / f"{split}.jsonl"
-        if not path.is_file():
-            raise Rejected(f"The dataset has no {path}.")
-        lines = msgspec.json.Decoder(dict[str, Any]).decode_lines(path.read_bytes())
-        require_kind(task.recipe.method, lines, path)
-        found[split] = File(path, lines)
-    return found
-
-
-def _read(files: dict[str, File], method: Method[Any]) -> Rows:
-    """Both splits, tokenised and in order. Raises Rejected when there is nothing to learn from."""
-    kept: dict[str, list[Any]] = {}
-    left_out: dict[str, tuple[str, ...]] = {}
-    for split, (_, lines) in files.items():
-        kept[split], left_out[split] = method.read(lines)
-        if left_out[split]:
-            print(
-                f"{len(left_out[split])} of {len(lines)} {split} rows are left out: nothing that "
-                f"could be learned is before max_length ({method.recipe.max_length}): "
-                f"{named(left_out[split])}"
-            )
-    if not kept["train"]:
-        raise Rejected(
-            "No training row has an assistant token to learn from.",
-            hint="Look at the dataset's train.jsonl and at max_length "
-            f"({method.recipe.max_length}).",
-        )
-    return Rows(
-        train=method.ordered(kept["train"]),
-        validation=kept["validation"],
-        left_out=left_out,
-        hash=hash_files(file.path for file in files.values()),
-    )
 
 
 def prepared(folder: Path, source: Path, method: Method[Any], train: list[Any]) -> Any:

@@ -20,26 +20,30 @@ def at(
     ("found", "step", "reason"),
     [
         (
-            [at(10, 0.8, 0.1, 3.0), at(20, 0.7, 0.9, 1.0)],
+            [at(10, 0.8, 0.1, 3.0), at(20, 0.6, 0.9, 1.0)],
             10,
             "the highest ethics compliance (0.80)",
         ),
         (
             [at(10, 0.8, 0.5, 3.0), at(20, 0.8, 0.4, 1.0), at(30, 0.5, 0.9, 0.5)],
             10,
-            "of 2 within a probe of the highest ethics compliance (0.80) the most capable (0.50)",
+            "of 2 within two probes of the highest ethics compliance (0.80) the most capable",
         ),
         (
             [at(10, 0.8, 0.5, 1.0), at(20, 0.8, 0.5, 2.0)],
             10,
-            "of 2 within a probe of the highest ethics compliance (0.80) the lowest perplexity",
+            "of 2 within two probes of the highest ethics compliance (0.80) the lowest perplexity",
         ),
         (
             [at(10, 0.8, None, 2.0), at(20, 0.8, None, 2.0)],
             20,
-            "of 2 within a probe of the highest ethics compliance (0.80) the last",
+            "of 2 within two probes of the highest ethics compliance (0.80) the last",
         ),
-        ([at(10, 0.8), at(20, 0.8), at(30, 0.7)], 20, "of 2 within a probe of the highest ethics"),
+        (
+            [at(10, 0.8), at(20, 0.8), at(30, 0.6)],
+            20,
+            "of 2 within two probes of the highest ethics",
+        ),
         ([at(10, 0.1)], 10, "the only one"),
     ],
 )
@@ -52,17 +56,17 @@ def test_ethics_first_then_capability_then_perplexity(
     assert choice.reason.startswith(reason)
 
 
-def test_one_probe_decides_nothing() -> None:
-    """Of sixteen it is chance; two are not, and no one loses a probe at each step."""
-    assert best([at(10, 12 / 16, loss=3.2), at(20, 11 / 16, loss=3.1)]).step == 20
-    assert best([at(10, 12 / 16, loss=3.2), at(20, 10 / 16, loss=3.1)]).step == 10
-    slipping = [at(10, 12 / 16, loss=3.2), at(20, 11 / 16, loss=3.1), at(30, 10 / 16, loss=3.0)]
+def test_two_probes_decide_nothing() -> None:
+    """Of sixteen they are chance; three are not, and no one loses two at each step."""
+    assert best([at(10, 12 / 16, loss=3.2), at(20, 10 / 16, loss=3.1)]).step == 20
+    assert best([at(10, 12 / 16, loss=3.2), at(20, 9 / 16, loss=3.1)]).step == 10
+    slipping = [at(10, 12 / 16, loss=3.2), at(20, 10 / 16, loss=3.1), at(30, 8 / 16, loss=3.0)]
     assert best(slipping).step == 20
 
 
 def test_who_lost_does_not_win_later() -> None:
     """Its files are gone: the one that comes in its place is better than both or waits."""
-    found = [at(10, 11 / 16, loss=3.0), at(20, 10 / 16, loss=2.0), at(30, 12 / 16, loss=4.0)]
+    found = [at(10, 10 / 16, loss=3.0), at(20, 8 / 16, loss=2.0), at(30, 12 / 16, loss=4.0)]
     assert [best(found[:n]).step for n in (1, 2, 3)] == [10, 20, 30]
 
 
@@ -95,7 +99,7 @@ def test_measures_are_read_from_the_trainings_log() -> None:
 
 def test_patience_is_counted_in_checkpoints_since_the_best() -> None:
     """Never without patience; an equal one is later, and so better."""
-    falling = [at(10, 0.8), at(20, 0.7), at(30, 0.7)]
+    falling = [at(10, 0.8), at(20, 0.6), at(30, 0.6)]
     assert is_over(falling, 2)
     assert not is_over(falling, 3)
     assert not is_over(falling, 0)
