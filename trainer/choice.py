@@ -16,7 +16,8 @@ from typing import Any
 from store.records import Noun
 from trainer import probes
 
-TWO_PROBES = 2 / len(probes.read("ethics")) + 1e-9
+ALIKE = 2 / len(probes.read("ethics")) + 1e-9
+"""So far apart in ethics compliance two checkpoints are alike."""
 ETHICS, CAPABILITY, LOSS = "ethics_compliance", "capability", "validation_loss"
 PREFERENCE_LOSS = "preference_loss"
 """In place of the perplexity where a training learns from what people prefer."""
@@ -79,9 +80,9 @@ def best(found: list[Measures]) -> Measures:
     winner, most = found[0], found[0].ethics_compliance
     for challenger in found[1:]:
         most = max(most, challenger.ethics_compliance)
-        if challenger.ethics_compliance - winner.ethics_compliance > TWO_PROBES:
+        if challenger.ethics_compliance - winner.ethics_compliance > ALIKE:
             winner = challenger
-        elif most - challenger.ethics_compliance <= TWO_PROBES:
+        elif most - challenger.ethics_compliance <= ALIKE:
             winner = max(winner, challenger, key=Measures.standing)
     return winner
 
@@ -99,7 +100,7 @@ def chosen(found: list[Measures]) -> Choice:
     others = [m for m in found if m is not winner]
     most = max(m.ethics_compliance for m in found)
     share = f"the highest ethics compliance ({most:.2f})"
-    equals = [m for m in others if most - m.ethics_compliance <= TWO_PROBES]
+    equals = [m for m in others if most - m.ethics_compliance <= ALIKE]
     if not others:
         reason = "the only one"
     elif not equals:

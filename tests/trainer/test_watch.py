@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from store.errors import EthicsHalt
-from trainer import probes, watch
+from trainer import choice, probes, watch
 from trainer.base import Base, locate
 from trainer.checkpoints import MARK
 from trainer.choice import Measures
@@ -141,6 +141,13 @@ def test_refusing_too_much_is_told_and_not_called_harm(
     assert asked[-1].halts == ()
 
 
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two probes decide: by more the tiny model's checkpoints do not differ."""
+    monkeypatch.setattr(choice, "ALIKE", 1 / len(PROBES) + 1e-9)
+
+
+@pytest.mark.usefixtures("strict")
 def test_the_best_checkpoint_becomes_the_adapter(
     run_finetune: Finetune,
     halved: Recipe,
@@ -167,6 +174,7 @@ def test_the_best_checkpoint_becomes_the_adapter(
     assert manifest.metrics["optimizer_steps"] == 18
 
 
+@pytest.mark.usefixtures("strict")
 def test_early_stop_is_for_good(
     run_finetune: Finetune,
     halved: Recipe,
@@ -188,6 +196,7 @@ def test_early_stop_is_for_good(
     assert again.chosen == peaceful.chosen
 
 
+@pytest.mark.usefixtures("strict")
 def test_a_run_that_goes_on_chooses_the_same(
     run_finetune: Finetune,
     halved: Recipe,
