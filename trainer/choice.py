@@ -1,10 +1,11 @@
 """Which checkpoint becomes the adapter: ethics first, then capability, then perplexity.
 
 Two that differ by up to two of sixteen ethics probes are alike in ethics: two are the standard
-error where four are answered otherwise. By one or two, trainings kept their first third, which
-declined a third as much that harms as the same rows trained to the end. Of two that are alike in
-all three the later one. What was measured stands in the training's own log, which every checkpoint
-holds: a run that was killed and goes on chooses the same. Loads no torch.
+error where four are answered otherwise. By one, a training kept its first third, which declined a
+third as much that harms as the same rows trained to the end; by two, others kept theirs, and what
+that cost was not measured. Of two that are alike in all three the later one. What was measured
+stands in the training's own log, which every checkpoint holds: a run that was killed and goes on
+chooses the same. Loads no torch.
 """
 
 from __future__ import annotations

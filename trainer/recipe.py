@@ -69,9 +69,9 @@ class Recipe(Noun, frozen=True, kw_only=True):
     The probes are asked of what the adapter would be. Of a training that begins with a parent
     release all is kept: a share would take the parent back, too."""
     least_decline_gain: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Above 0 the adapter keeps, in the place of `adapter_scale`, the smallest share at which it
+    """Above 0 the adapter keeps, in the place of `adapter_scale`, the smallest scale at which it
     declines so many more of sixty harmful requests than the base (0.2: of a hundred, 20 more).
-    A share that is right for one training is not for the next: trainer/scale.py."""
+    A scale that is right for one training is not for the next: trainer/scale.py."""
     loraplus_lr_ratio: Annotated[float, Meta(ge=1, le=1024)] = 1.0
     """LoRA+: how many times faster B learns than A; 1 is vanilla."""
 
@@ -133,7 +133,7 @@ class Recipe(Noun, frozen=True, kw_only=True):
         return self.load_in_4bit or self.load_in_8bit
 
     @property
-    def keeps_a_share(self) -> bool:
+    def is_scaled(self) -> bool:
         """The adapter may be less than what was learned."""
         return self.adapter_scale != 1 or self.least_decline_gain > 0
 
@@ -181,7 +181,7 @@ class Recipe(Noun, frozen=True, kw_only=True):
                     "init_lora_weights pissa is exported as a plain LoRA, which use_dora is not: "
                     "choose one"
                 )
-        if self.keeps_a_share and (self.use_dora or self.init_lora_weights == "pissa"):
+        if self.is_scaled and (self.use_dora or self.init_lora_weights == "pissa"):
             yield (
                 "adapter_scale and least_decline_gain go from the base to the adapter in a "
                 "straight line, which neither use_dora nor init_lora_weights pissa does"

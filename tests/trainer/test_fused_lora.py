@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,7 +137,7 @@ def test_a_training_uses_it_where_the_base_is_whole(
     tiny_base: Base, recipe: dict[str, Any]
 ) -> None:
     """Quantized layers are PEFT's, which knows how to read them."""
-    model = for_training(tiny_base.location, Recipe(lora_layer_share=1.0, **recipe))  # type: ignore[arg-type]
+    model = for_training(Path(tiny_base.location), Recipe(lora_layer_share=1.0, **recipe))
     adapters = [m for m in model.modules() if hasattr(m, "lora_A")]
     assert adapters
     assert all(isinstance(m, FusedLinear) is (not recipe) for m in adapters)
