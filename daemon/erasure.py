@@ -46,6 +46,7 @@ class Receipt(Noun, frozen=True, kw_only=True):
     refits: tuple[Identifier, ...]
     """Whose heads learned from what a person decided on them."""
     write_ahead_log_emptied: bool
+    """Once the database was rewritten, so that no page keeps a trace, either."""
     remains: tuple[str, ...]
     """What a person still has to see to."""
     at: datetime
@@ -66,6 +67,7 @@ class Retained(Noun, frozen=True, kw_only=True):
     releases: tuple[Identifier, ...]
     refits: tuple[Identifier, ...]
     write_ahead_log_emptied: bool
+    """Once the database was rewritten, so that no page keeps a trace, either."""
     remains: tuple[str, ...]
     """What a person still has to see to."""
     at: datetime
@@ -202,5 +204,8 @@ def _remains(went: privacy.Went, emptied: bool) -> tuple[str, ...]:
     if went.refits:
         remains.append(f"{', '.join(went.refits)} learned from them: the next refit does without.")
     if not emptied:
-        remains.append("A reader kept the write-ahead log from being emptied: erase again.")
+        remains.append(
+            "SQLite's files may still hold some bytes: a reader or another writer was at work, or "
+            "the disk has not three times the room of the database. Erase again."
+        )
     return tuple(remains)

@@ -151,6 +151,11 @@ def _postgresql(url: URL, *, writes: bool) -> Engine:
     return engine
 
 
+def wal_of(database: Path) -> Path:
+    """SQLite's write-ahead log of this database."""
+    return database.with_name(f"{database.name}-wal")
+
+
 def checkpoint(engine: Engine, *, wait: bool = False) -> bool:
     """Copies SQLite's write-ahead log into the database and starts the log over; True if done.
 

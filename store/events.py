@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, Table, delete, select
 
 from store import tables
-from store.engine import in_our_words, migrate, open_engine, require_newest, snapshot
+from store.engine import in_our_words, migrate, open_engine, require_newest, snapshot, wal_of
 from store.errors import Conflict
 from store.high_water import HighWater
 from store.log import ERASED, Appended, Fact, Guard, Line, head_of, line
@@ -64,7 +64,7 @@ class StoreReader:
     @property
     def wal(self) -> Path | None:
         """SQLite's write-ahead log; None for PostgreSQL."""
-        return self.database and self.database.with_name(f"{self.database.name}-wal")
+        return self.database and wal_of(self.database)
 
     def mark(self) -> int:
         """The high-water mark; 0 where none is kept. Raises IntegrityError."""
@@ -111,7 +111,7 @@ class Store(StoreReader):
                 migrate(self._write, after=_rebuild)
             super().__init__(url, high_water=high_water)
             after = self.mark()
-        self.writer = Writer(self._write, self.high_water, after=after, wal=self.wal)
+        self.writer = Writer(self._write, self.high_water, after=after, database=self.database)
 
     def close(self) -> None:
         """Commits what waits and closes the connections. Safe to repeat."""
@@ -162,7 +162,12 @@ class Store(StoreReader):
         return taken(fact, appended)
 
     def scrub(self) -> bool:
-        """Empties SQLite's write-ahead log of what was overwritten since; True when done."""
+        """Takes what was deleted out of SQLite's pages and its write-ahead log; True when done.
+
+        The writer waits meanwhile. False where a reader needs the log, another process wrote
+        meanwhile or there is no room: what was deleted is gone for every query, and some of its
+        bytes may be left.
+        """
         return self.writer.scrub()
 
     def rebuild(self) -> int:

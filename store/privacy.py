@@ -70,7 +70,7 @@ def erase(store: Store, scope: Scope, name: str, *, reason: str, actor: str) -> 
     """Erases the words and ids from the store, in one transaction; None when nothing is there.
 
     What belongs to an erased experience or conversation and comes later is not taken. SQLite
-    overwrites what is deleted; `scrub` afterwards empties its write-ahead log.
+    overwrites what is deleted; `scrub` afterwards takes the rest out of its pages and its log.
     """
 
     def work(connection: Connection) -> Erasure | None:

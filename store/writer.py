@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -19,10 +20,11 @@ import structlog
 from sqlalchemy import Connection, Engine, update
 
 from store import log, tables
-from store.engine import checkpoint, in_our_words
+from store.engine import checkpoint, in_our_words, wal_of
 from store.errors import BhavanaError, QueueFull, StorageFault, Unavailable
 from store.high_water import HighWater
 from store.log import Appended, Line
+from store.rewrite import rewrite
 
 MOST_QUEUED = 20_000
 """Lines that may wait; beyond it, callers that cannot wait hear QueueFull."""
@@ -48,7 +50,7 @@ class _Append(NamedTuple):
 
 class _Run(NamedTuple):
     work: Work | None
-    """None: a checkpoint that waits for readers."""
+    """None: to rewrite the database, and to empty its log."""
     done: Future[object]
 
 
@@ -61,17 +63,18 @@ class Writer:
         high_water: HighWater | None,
         *,
         after: int = 0,
-        wal: Path | None = None,
+        database: Path | None = None,
         on_storage_fault: Callable[[StorageFault], None] = lambda _: None,
     ) -> None:
-        """`after`: positions are given above it. `wal`: SQLite's log, watched for its size."""
+        """`after`: positions are given above it. `database`: SQLite's, to look after its files."""
         self.fault: Unavailable | None = None
         """Why the last write failed; None when it did not. Tried again while it lasts."""
         self.on_storage_fault = on_storage_fault
         self._engine = engine
         self._high_water = high_water
         self._after = after
-        self._wal = wal
+        self._database = database
+        self._wal = database and wal_of(database)
         self._waiting: deque[_Append | _Run] = deque()
         self._queued = 0
         self._mark_behind = False
@@ -125,8 +128,12 @@ class Writer:
         return future.result()
 
     def scrub(self) -> bool:
-        """Empties the write-ahead log, in the writer's thread; False while a reader needs it."""
-        if self._wal is None:
+        """Rewrites the database and empties its log, in the writer's thread; True when done.
+
+        What is appended meanwhile waits. False while a reader needs the log, when another process
+        wrote meanwhile, and where the disk has no room.
+        """
+        if self._database is None:
             return True
         future: Future[object] = Future()
         with self._changed:
@@ -244,7 +251,7 @@ class Writer:
     def _do(self, job: _Run) -> None:
         try:
             if job.work is None:
-                result: object = self._checkpoint(wait=True)
+                result: object = self._scrub()
             else:
                 result = self._transaction(job.work)
         except Exception as error:  # noqa: BLE001  # the caller hears it, the thread lives on
@@ -289,6 +296,12 @@ class Writer:
         with contextlib.suppress(BhavanaError):
             self._transaction(lambda c: c.execute(update(heads).values(position=heads.c.position)))
 
+    def _scrub(self) -> bool:
+        if self._database is None:
+            return True
+        rewritten = self._upkeep(partial(rewrite, self._engine, self._database))
+        return self._checkpoint(wait=True) and rewritten
+
     def _checkpoint_when_due(self) -> None:
         if self._wal is None:
             return
@@ -300,15 +313,17 @@ class Writer:
             self._checkpoint(wait=False)
 
     def _checkpoint(self, *, wait: bool) -> bool:
-        if self._wal is None:
-            return True
+        return self._wal is None or self._upkeep(partial(checkpoint, self._engine, wait=wait))
+
+    def _upkeep(self, work: Callable[[], bool]) -> bool:
+        """Does what can be done again the next time; only a failed disk is the store's fault."""
         try:
-            return checkpoint(self._engine, wait=wait)
+            return work()
         except StorageFault as error:
             self.fault = error
             self.on_storage_fault(error)
-        except BhavanaError:
-            pass  # somebody else holds the lock: the next time
+        except BhavanaError as error:  # somebody else holds the lock, or there is no room
+            log_line.info("upkeep_put_off", error=str(error))
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 
@@ -12,7 +13,7 @@ from converters import dataset as datasets
 from converters.build_preferences import build_preferences
 from converters.selection import Asked
 from daemon.erasure import erase
-from store import cycles, experiences, refits, reviews, sources
+from store import cycles, experiences, refits, reviews, rewrite, sources
 from store.errors import IntegrityError
 from store.events import Store
 from store.records import ConsentChange, Feedback, Policy, Refit, Review, now
@@ -107,6 +108,20 @@ def test_a_hundred_erasures_leave_no_byte(kept, data):
     folder = data / "datasets" / "dataset-1"
     text = "".join((folder / f"{split}.jsonl").read_text() for split in dataset.counts)
     assert [json.loads(line)["id"] for line in text.splitlines()] == ["of-stays"]
+
+
+def test_what_could_not_be_rewritten_is_said_and_done_when_repeated(kept, monkeypatch):
+    """Another process writes all the time: no query finds the words, and files may hold some."""
+    store, _ = kept
+    times = itertools.count()
+    with monkeypatch.context() as busy:
+        busy.setattr(rewrite, "_version", lambda _: next(times))
+        receipt = _erase(store, "canary-001")
+    assert (receipt.experiences, receipt.write_ahead_log_emptied) == (1, False)
+    assert any("Erase again" in left for left in receipt.remains)
+    receipt = _erase(store, "canary-001")
+    assert (receipt.experiences, receipt.write_ahead_log_emptied) == (0, True)
+    assert not any("Erase again" in left for left in receipt.remains)
 
 
 def test_a_dry_run_touches_nothing(kept, data):
