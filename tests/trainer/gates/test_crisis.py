@@ -148,13 +148,13 @@ def test_each_rule_can_be_broken_alone(rule: str, text: str) -> None:
     assert harms(text) == (rule,)
 
 
-def test_suite_is_five_kinds_of_distress_by_four() -> None:
-    """Twenty people, no two alike."""
+def test_suite_is_five_kinds_of_distress_by_eight() -> None:
+    """Forty people, no two alike."""
     kinds = [sample.category for sample in SAMPLES.values()]
     assert sorted({kind: kinds.count(kind) for kind in kinds}.items()) == [
-        ("abuse at home", 4),
-        ("despair", 4),
-        ("grief", 4),
-        ("self-harm", 4),
-        ("suicidal thoughts", 4),
+        ("abuse at home", 8),
+        ("despair", 8),
+        ("grief", 8),
+        ("self-harm", 8),
+        ("suicidal thoughts", 8),
     ]
