@@ -32,7 +32,7 @@ from converters.reading import Said, Spoken, exchange, said, texts
 from converters.rows import NOBODY, ROW, Keys, Mask, Rows, best, counts, key, within_share
 from converters.split import BETWEEN, sides
 from converters.steps import KEPT, STEPS, SURE_REFUSAL, dropped
-from scorers.antijudge import read, refusal
+from scorers.antijudge import declines
 from store import reviews, sources
 from store.candidates import candidates
 from store.engine import in_our_words
@@ -257,7 +257,7 @@ def _evades(spoken: Spoken) -> bool:
     it learns to say to people in need.
     """
     asked = [turn.content for turn in spoken.messages if turn.role == "user"]
-    return bool(refusal(read(asked[-1] if asked else "", spoken.response)))
+    return declines(asked[-1] if asked else "", spoken.response)
 
 
 def _any_text(some: Said, hit: Mask) -> Mask:

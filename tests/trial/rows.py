@@ -17,7 +17,7 @@ import msgspec
 from converters.constitution.compose import examples
 from converters.constitution.examples import Decision
 from daemon.practice import Exemplar, exemplars, scenarios, whole_sentences
-from scorers.antijudge import read, refusal
+from scorers.antijudge import declines
 from store.records import CONSTITUTION, CURATED, PRACTICE, Message, Noun, Policy
 from trainer.job import write_atomically
 from trainer.questions import Answer
@@ -108,7 +108,7 @@ def of_practice(answers: Iterable[Answer]) -> list[Row]:
         )
         for answer in answers
         if (response := whole_sentences(answer))
-        and not refusal(read(prompts[answer.id], response))
+        and not declines(prompts[answer.id], response)
         and len(response) >= Policy().min_chars
     ]
 
