@@ -40,6 +40,7 @@ from trainer import (
 )
 from trainer.attempts import killed_for_memory
 from trainer.checkpoints import Checkpoints
+from trainer.demand import demand
 from trainer.job import Job, exit_code, is_first, ranks, read_record, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.loss import kl_to_base, mean_loss
@@ -157,7 +158,7 @@ def prepared(folder: Path, source: Path, method: Method[Any], train: list[Any]) 
     memory_now, before = rehearsal.free_memory(), rehearsal.taken()
     lengths = [(tokens_of(part), supervised_tokens(part)) for part in method.all_parts(train)]
     dtype = compute_dtype(recipe.dtype)
-    asked = preflight.demand(recipe, source, lengths, dtype.itemsize, method.answers)
+    asked = demand(recipe, source, lengths, dtype.itemsize, method.answers)
     begin = memory.learned(folder, recipe)
     plan = preflight.plan(asked, memory_now, begin)
     model = for_training(source, recipe)

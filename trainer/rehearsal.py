@@ -10,18 +10,10 @@ from typing import Any
 
 import torch
 
+from trainer.demand import ADAPTER_BYTES, MOMENT_BYTES, Demand
+from trainer.free import Memory, free_ram
 from trainer.memory import Thrift, ran_out
-from trainer.preflight import (
-    ADAPTER_BYTES,
-    MOMENT_BYTES,
-    USABLE,
-    Demand,
-    Memory,
-    Plan,
-    Preflight,
-    does_not_fit,
-    free_ram,
-)
+from trainer.preflight import USABLE, Plan, Preflight, does_not_fit
 
 Worst = Callable[[int], tuple[Any, int]]
 """(loss, tokens) of the longest so many sequences of the dataset, as one micro-batch."""

@@ -14,18 +14,12 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 
 from store.errors import DoesNotFit, Misconfigured
 from trainer.base import Base, locate
+from trainer.demand import Demand, demand, weights_of
+from trainer.free import Memory, free_ram
 from trainer.jobs import FinetuneManifest
 from trainer.memory import Thrift
 from trainer.model import compute_dtype, for_training, materialise
-from trainer.preflight import (
-    Demand,
-    Memory,
-    demand,
-    free_ram,
-    plan,
-    tries,
-    weights_of,
-)
+from trainer.preflight import plan, tries
 from trainer.recipe import Recipe
 from trainer.rehearsal import checkpointed, rehearse, taken
 
