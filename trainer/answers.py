@@ -6,7 +6,6 @@ keeps in its batch can change its answer by rounding.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,8 +16,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 
-from store.errors import BhavanaError
-from trainer.job import Job, exit_code, read_record, write_record
+from trainer.job import Job, read_record, run_as_command, write_record
 from trainer.jobs import AnswerJob, AnswerManifest
 from trainer.model import load
 from trainer.questions import Answer, Question, Sampling
@@ -105,16 +103,8 @@ def answer_job(folder: Path) -> AnswerManifest:
 
 
 def main() -> int:
-    """The exit code: 0 done, 2 for one of our errors, which is the last line printed."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.answers", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
-    arguments = parser.parse_args()
-    try:
-        answer_job(arguments.folder)
-    except BhavanaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    return 0
+    """The exit code: 0 done, else by the error, which is the last line printed."""
+    return run_as_command("trainer.answers", __doc__, answer_job)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ folder, for people; the manifest is written last.
 
 from __future__ import annotations
 
-import argparse
 import math
 import resource
 import sys
@@ -20,7 +19,7 @@ import msgspec
 
 from converters.formats.turns import conversations
 from scorers.settings import PanelSettings
-from store.errors import BhavanaError, IntegrityError
+from store.errors import IntegrityError
 from store.records import Reading, Verdict, now
 from trainer.adapter import adapter_hash, require_base
 from trainer.answers import answer
@@ -30,7 +29,7 @@ from trainer.gates.gate import Gate, Rule
 from trainer.gates.instruments import readings
 from trainer.gates.phrases import phrases, vocabulary
 from trainer.gates.sample import Sample, read_suite
-from trainer.job import Job, exit_code, read_record, write_atomically, write_record
+from trainer.job import Job, read_record, run_as_command, write_atomically, write_record
 from trainer.jobs import (
     SCORES,
     EvaluateJob,
@@ -216,19 +215,14 @@ def _peak_mb(who: int) -> float:
     return resource.getrusage(who).ru_maxrss / 1024
 
 
-def main() -> int:
-    """The exit code: 0 done, 2 for one of our errors, which is the last line printed."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.evaluate", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
-    arguments = parser.parse_args()
-    try:
-        manifest = evaluate(arguments.folder)
-    except BhavanaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    for verdict in manifest.verdicts:
+def _evaluate_and_tell(folder: Path) -> None:
+    for verdict in evaluate(folder).verdicts:
         print(f"{verdict.gate}: {verdict.outcome} ({verdict.reason})")
-    return 0
+
+
+def main() -> int:
+    """The exit code: 0 done, else by the error, which is the last line printed."""
+    return run_as_command("trainer.evaluate", __doc__, _evaluate_and_tell)
 
 
 if __name__ == "__main__":

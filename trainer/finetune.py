@@ -8,7 +8,6 @@ from the newest checkpoint that is whole, to the same bytes. The manifest is wri
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
@@ -24,7 +23,7 @@ import msgspec
 import torch
 from transformers import TrainerState, set_seed
 
-from store.errors import BhavanaError, Halted, Rejected, Unavailable
+from store.errors import Halted, Rejected, Unavailable
 from store.records import digest, now
 from trainer import (
     adapter,
@@ -41,7 +40,7 @@ from trainer import (
 from trainer.attempts import killed_for_memory
 from trainer.checkpoints import Checkpoints
 from trainer.demand import demand
-from trainer.job import Job, exit_code, is_first, ranks, read_record, write_record
+from trainer.job import Job, is_first, ranks, read_record, run_as_command, write_record
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.loss import kl_to_base, mean_loss
 from trainer.memory import Thrift
@@ -292,15 +291,7 @@ def _versions(recipe: Recipe) -> dict[str, str]:
 
 def main() -> int:
     """The exit code: 0 done, else by the error, which is the last line printed."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.finetune", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
-    arguments = parser.parse_args()
-    try:
-        finetune(arguments.folder)
-    except BhavanaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    return 0
+    return run_as_command("trainer.finetune", __doc__, finetune)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ does not become many. Float32 on CPU, as in trainer.answers.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +19,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 
-from store.errors import BhavanaError
-from trainer.job import Job, exit_code, read_record, write_record
+from trainer.job import Job, read_record, run_as_command, write_record
 from trainer.jobs import ForcedJob, ForcedManifest, Position
 from trainer.model import load
 from trainer.questions import Question
@@ -124,16 +122,8 @@ def forced_job(folder: Path) -> ForcedManifest:
 
 
 def main() -> int:
-    """The exit code: 0 done, 2 for one of our errors, which is the last line printed."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.forced", description=__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
-    arguments = parser.parse_args()
-    try:
-        forced_job(arguments.folder)
-    except BhavanaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    return 0
+    """The exit code: 0 done, else by the error, which is the last line printed."""
+    return run_as_command("trainer.forced", __doc__, forced_job)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ gone, so that a killed daemon leaves no orphan that trains on.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import math
 import os
 import resource
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -68,6 +70,22 @@ verdicts in the field's numbering; nothing here ends so."""
 def exit_code(error: BhavanaError) -> int:
     """How a child ends after this error: retryable when nothing is wrong with the job."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def run_as_command(module: str, about: str | None, work: Callable[[Path], object]) -> int:
+    """Does the job of the folder that the command line names; returns the exit code.
+
+    One of our errors is the last line printed.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="job folder with job.json")
+    arguments = parser.parse_args()
+    try:
+        work(arguments.folder)
+    except BhavanaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error)
+    return 0
 
 
 class Heartbeat(Noun, frozen=True, kw_only=True):
