@@ -23,12 +23,20 @@ from converters import dataset as datasets
 from converters.build import Order, build_apart
 from converters.folder import discard_partial
 from daemon.canary.watch import begun, require_no_trial
+from daemon.descent import (
+    base_of,
+    begins_with,
+    parent_of,
+    require_compared_with,
+    require_unerased,
+    rival_of,
+)
 from daemon.oversight import require_health
 from daemon.serving import put_back, recorded_traffic, settle, sole
 from daemon.wiring import Parts, asked_of, high_water, vouch_for_panel
 from scorers.assess import assess_pending
-from store import cycles, policies, schedule, taints
-from store.errors import Halted, NotEnoughData, NotFound, Rejected
+from store import cycles, policies, schedule
+from store.errors import Halted, NotEnoughData, Rejected
 from store.losses import require_whole
 from store.privacy import erased_among
 from store.records import (
@@ -45,9 +53,7 @@ from store.records import (
     new_id,
     now,
 )
-from trainer.adapter import Parent, require_alike
 from trainer.attempts import MOST_ATTEMPTS, Attempt
-from trainer.base import Base, locate
 from trainer.gates import NAMES
 from trainer.job import Heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest, FinetuneJob, FinetuneManifest, gates_hash
@@ -179,40 +185,12 @@ def discard_unrecorded(parts: Parts, cycle: Cycle) -> None:
         discard_partial(folder)
 
 
-def require_unerased(parts: Parts, dataset: Dataset, parent: str | None = None) -> None:
-    """Raises Halted when something was erased that the candidate or an ancestor learned from."""
-    if erased_among(parts.store, dataset.members):
-        raise Halted(
-            f"Something in {dataset.id} was erased while it was learned from.",
-            hint="The next cycle learns without it.",
-        )
-    if (taught := not_to_be_learned(parts, parent)) is not None:
-        raise Halted(
-            f"The parent {parent} learned from {taught}.",
-            hint="Turn a cycle of the parent's line first, which learns without it.",
-        )
-
-
-def not_to_be_learned(parts: Parts, release_id: str | None) -> str | None:
-    """What this release or an ancestor learned from and should not have: a dataset that has lost
-    something since, or the cause of a taint. None, where nothing is known against it.
-    """
-    marked = taints.every(parts.store)
-    for release in cycles.lineage(parts.store, release_id):
-        taught = cycles.of_cycle(parts.store, Dataset, release.cycle_id)
-        if taught is not None and erased_among(parts.store, taught.members):
-            return f"{taught.id}, of which something was erased since"
-        for taint in marked.get(release.id, ()):
-            return f"what {taint.of} is about, {taint.cause}"
-    return None
-
-
 def judged_before(parts: Parts, cycle: Cycle, dataset: Dataset) -> str | None:
     """The cycle of this line that judged the same content, base, parent, recipe and gates."""
     settings = parts.settings
     wanted = (
         dataset.content_hash,
-        locate(settings.trainer.base).hash,
+        base_of(parts).hash,
         cycle.parent,
         digest(settings.trainer.recipe),
         gates_now(parts),
@@ -238,7 +216,7 @@ def train(parts: Parts, cycle: Cycle, dataset: Dataset) -> TrainingRun:
         return found
     parent = parent_of(parts, cycle)
     require_unerased(parts, dataset, cycle.parent)
-    base, folder = _base(parts), parts.settings.data / "runs" / _name("run", cycle)
+    base, folder = base_of(parts), parts.settings.data / "runs" / _name("run", cycle)
     recipe, target = parts.settings.trainer.recipe, parts.target
     require_servable(recipe, shape_of(base), target.limits, target.name)
     if dataset.format != recipe.learns_from:
@@ -295,7 +273,7 @@ def evaluate(parts: Parts, cycle: Cycle, run: TrainingRun) -> Evaluation:
     incumbent = rival_of(parts, cycle)
     rules = parts.settings.gates
     job = EvaluateJob(
-        base=_base(parts),
+        base=base_of(parts),
         candidate=str(Path(run.path) / "adapter"),
         candidate_hash=run.adapter_hash,
         incumbent=None if incumbent is None else str(parts.archive.adapter(incumbent.id)),
@@ -360,7 +338,7 @@ def promote(
         release_id=name,
         line=cycle.line,
         adapter=Path(run.path) / "adapter",
-        base=_base(parts),
+        base=base_of(parts),
         archive=parts.archive,
         references=_references(parts, evaluation, name),
         journal=parts.journal,
@@ -400,24 +378,10 @@ def promote(
     return release
 
 
-def require_compared_with(parts: Parts, cycle: Cycle, evaluation: Evaluation) -> str | None:
-    """What serves on the cycle's line, by id. Raises Halted where the evaluation's candidate was
-    not compared with it: the verdict is void.
-    """
-    rival, incumbent = rival_of(parts, cycle), incumbent_of(parts, cycle.line)
-    serves = None if incumbent is None else incumbent.id
-    if (None if rival is None else rival.id) != evaluation.incumbent:
-        raise Halted(
-            f"{serves or 'the base'} serves now, but the candidate "
-            f"was compared with {evaluation.incumbent or 'the base'}; the verdict is void."
-        )
-    return serves
-
-
 def _references(parts: Parts, evaluation: Evaluation, release: str) -> EvaluatedReferences:
     return EvaluatedReferences(
         evaluation,
-        base=_base(parts),
+        base=base_of(parts),
         cache=parts.cache,
         folder=parts.settings.data / "probes" / release,
         sampling=parts.settings.trainer.gate_sampling,
@@ -445,77 +409,6 @@ def held_back_because(evaluation: Evaluation) -> str:
     )
 
 
-def incumbent_of(parts: Parts, line: str = MAIN) -> Release | None:
-    """The release in service on a line. Raises Rejected when it belongs to another base."""
-    release = cycles.current_release(parts.store, parts.target.name, line)
-    if release is not None:
-        _require_our_base(parts, release)
-    return release
-
-
-def rival_of(parts: Parts, cycle: Cycle) -> Release | None:
-    """What the cycle's candidate is compared with besides the base: its own line's incumbent, or,
-    while the line has none, the parent. Raises Rejected.
-    """
-    incumbent = incumbent_of(parts, cycle.line)
-    if incumbent is not None or cycle.parent is None:
-        return incumbent
-    return cycles.by_id(parts.store, Release, cycle.parent)
-
-
-def parent_of(parts: Parts, cycle: Cycle) -> Parent | None:
-    """What the cycle's training begins with; None: the untouched base.
-
-    Raises Rejected where that release is not known, or belongs to another base or another recipe.
-    """
-    if cycle.parent is None:
-        return None
-    release = cycles.by_id(parts.store, Release, cycle.parent)
-    if release is None:
-        raise NotFound(
-            f"There is no release {cycle.parent}, which lines.{cycle.line}.parent names."
-        )
-    _require_our_base(parts, release)
-    folder = parts.archive.adapter(release.id)
-    parent = Parent(release=release.id, adapter=str(folder), adapter_hash=release.adapter_hash)
-    require_alike(parts.settings.trainer.recipe, parent)
-    return parent
-
-
-def _require_our_base(parts: Parts, release: Release) -> None:
-    base = _base(parts)
-    if release.base_hash == base.hash:
-        return
-    if release.base == base.name:
-        raise Rejected(
-            f"{base.name} is no longer what {release.id} was trained on: its bytes are "
-            f"{base.hash[:12]} now and were {release.base_hash[:12]}.",
-            hint="Put the old ones back (of a hub id, name the commit: org/name@commit), or "
-            "give the new base a data_dir of its own.",
-        )
-    raise Rejected(
-        f"{release.id} belongs to the base {release.base}, not to {parts.settings.trainer.base}.",
-        hint="Set trainer.base back, or give the new base a data_dir of its own.",
-    )
-
-
-def _begins_with(parts: Parts, line: str) -> str | None:
-    """The release, by id, that a cycle of this line begins with now; None: the untouched base."""
-    settings = parts.settings.lines.get(line)
-    if settings is None or not settings.parent:
-        return None
-    if settings.parent not in parts.settings.line_names:
-        return settings.parent
-    release = cycles.current_release(parts.store, parts.target.name, settings.parent)
-    if release is None:
-        return None
-    if settings.parent == line:
-        generations = len(list(cycles.lineage(parts.store, release.id)))
-        if generations >= settings.rebase_every or not_to_be_learned(parts, release.id):
-            return None
-    return release.id
-
-
 def _begin(parts: Parts, reason: str, line: str) -> Cycle:
     parts.settings.of_line(line)  # refused before anything is recorded
     if policies.change(parts.store, parts.settings.policy, reason=AS_CONFIGURED):
@@ -526,7 +419,7 @@ def _begin(parts: Parts, reason: str, line: str) -> Cycle:
         started_at=now(),
         position=parts.store.position(),
         line=line,
-        parent=_begins_with(parts, line),
+        parent=begins_with(parts, line),
     )
     cycles.start(parts.store, cycle, parts.fence)
     log.info(
@@ -566,10 +459,6 @@ def release_name(cycle: Cycle) -> str:
 def _name(kind: str, cycle: Cycle) -> str:
     """The id of a step's record: the same for every try of the step."""
     return f"{kind}-{cycle.id.removeprefix('cycle-')}"
-
-
-def _base(parts: Parts) -> Base:
-    return locate(parts.settings.trainer.base)
 
 
 def gates_now(parts: Parts) -> str:

@@ -16,13 +16,8 @@ import structlog
 from msgspec.structs import replace
 
 from daemon.canary.watch import require_no_trial
-from daemon.cycle import (
-    gates_now,
-    promote,
-    release_name,
-    require_compared_with,
-    require_unerased,
-)
+from daemon.cycle import gates_now, promote, release_name
+from daemon.descent import base_of, require_compared_with, require_unerased
 from daemon.serving import locked, settle
 from daemon.wiring import LONGEST_HOLDER, Parts
 from store import cycles, schedule
@@ -38,7 +33,6 @@ from store.records import (
     now,
 )
 from store.redaction import redact_text
-from trainer.base import locate
 from trainer.promote import require_admitted, told
 from trainer.targets.place import Tell
 from trainer.targets.target import Delivery, Traffic
@@ -97,7 +91,7 @@ def foretell(
     _require_valid(parts, cycle, evaluation, dataset)
     previous = require_compared_with(parts, cycle, evaluation)
     name, adapter, target = release_name(cycle), Path(run.path) / "adapter", parts.target
-    base = locate(parts.settings.trainer.base)
+    base = base_of(parts)
     require_admitted(evaluation, adapter, base, word)
     delivery = Delivery(
         release=name,

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import httpx
 import msgspec
 
-from daemon.cycle import incumbent_of
+from daemon.descent import incumbent_of
 from daemon.ingest import MAX_ITEMS
 from daemon.wiring import Parts
 from store.errors import Misconfigured, Rejected, Unavailable

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from daemon.cli.app import OfLine, ProgressLine, app, settings
-from daemon.cycle import incumbent_of
+from daemon.descent import incumbent_of
 from daemon.practice import ask
 from daemon.wiring import Parts, wire
 from store.errors import Rejected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from daemon import cycle
+from daemon import cycle, descent
 from daemon.settings import Settings, StoreSettings
 from daemon.wiring import Parts, open_target
 from scorers.panel import panel_id
@@ -72,10 +72,10 @@ def test_what_a_killed_build_left_is_built_anew(parts, begun, tmp_path, monkeypa
 def test_a_candidate_that_learned_from_what_was_erased_goes_no_further(parts, begun):
     """Nothing to say before; afterwards the cycle halts and says why."""
     dataset = cycle.build(parts, begun)
-    cycle.require_unerased(parts, dataset)
+    descent.require_unerased(parts, dataset)
     _erase(parts.store)
     with pytest.raises(Halted, match="erased"):
-        cycle.require_unerased(parts, dataset)
+        descent.require_unerased(parts, dataset)
 
 
 def test_what_the_target_cannot_serve_is_not_trained(parts, begun, monkeypatch, tmp_path):
@@ -109,7 +109,7 @@ def test_a_method_that_learns_from_preferences_gets_its_dataset(parts, begun, tm
     assert not (tmp_path / "runs").exists()
     _erase(parts.store)
     with pytest.raises(Halted, match="erased"):
-        cycle.require_unerased(preferring, dataset)
+        descent.require_unerased(preferring, dataset)
 
 
 @pytest.mark.parametrize(("name", "said"), [("smollm2-135m", "its bytes"), ("other", "not to")])
@@ -124,11 +124,11 @@ def test_release_of_another_base_stops_the_cycle(parts, monkeypatch, name, said)
     )  # fmt: skip
     monkeypatch.setattr(cycles, "current_release", lambda *_: release)
     with pytest.raises(Rejected, match=said) as refused:
-        cycle.incumbent_of(parts)
+        descent.incumbent_of(parts)
     assert "data_dir of its own" in str(refused.value)
     monkeypatch.setattr(
         cycles,
         "current_release",
         lambda *_: msgspec.structs.replace(release, base_hash=locate("smollm2-135m").hash),
     )
-    assert cycle.incumbent_of(parts) is not None
+    assert descent.incumbent_of(parts) is not None

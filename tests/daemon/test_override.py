@@ -211,7 +211,7 @@ def test_other_gates_or_another_base_make_the_verdict_void(parts, override, chan
 def test_what_learned_from_erased_words_is_not_promoted(parts, override, monkeypatch):
     """A person's wish goes before another person's word."""
     judged(parts, HELD)
-    monkeypatch.setattr("daemon.cycle.erased_among", lambda *_: {1})
+    monkeypatch.setattr("daemon.descent.erased_among", lambda *_: {1})
     with pytest.raises(Halted, match="erased"):
         override()
     assert _serves(parts) is None

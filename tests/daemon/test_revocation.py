@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from daemon import doctor, evaluations, report, revocation
 from daemon import override as by_hand
 from daemon.canary.settings import CanarySettings
-from daemon.cycle import _begins_with, not_to_be_learned
+from daemon.descent import begins_with, not_to_be_learned
 from daemon.erasure import erase, retain
 from daemon.lines import LineSettings
 from daemon.rollback import roll_back
@@ -180,10 +180,10 @@ def test_retraining_is_due_at_once_and_begins_from_the_base(parts, promote, said
     schedule.plan(parts.store, now(), "cycle")
     later = now().replace(year=now().year + 1)
     schedule.due_at(parts.store, later, schedule.of_line("code"))
-    assert _begins_with(parts, "code") == release
+    assert begins_with(parts, "code") == release
     revocation.tell_poison(parts, "source", "new", reason="r", actor="t")
     assert schedule.schedule(parts.store, schedule.of_line("code")).next_run_at <= now()
-    assert _begins_with(parts, "code") is None
+    assert begins_with(parts, "code") is None
     assert "poison" in not_to_be_learned(parts, release)
     assert _serves(parts, "code") == release
 
