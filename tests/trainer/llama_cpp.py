@@ -24,7 +24,7 @@ def serving(model: Path | None = None, adapters: Sequence[Path] = ()) -> Iterato
     for path in adapters:
         arguments += ["--adapter", str(path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.scorers.model_server", *arguments],
+        [sys.executable, "-m", "tests.scorers.judge.model_server", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

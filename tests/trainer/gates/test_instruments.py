@@ -11,7 +11,7 @@ import pytest
 from scorers import SCORERS
 from scorers.settings import JudgeSettings, PanelSettings
 from store.errors import Misconfigured
-from tests.scorers.judge_stand_in import StandIn
+from tests.scorers.judge.stand_in import StandIn
 from trainer.gates import GATES
 from trainer.gates.gate import Gate
 from trainer.gates.instruments import INSTRUMENTS, readings
