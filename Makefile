@@ -24,10 +24,10 @@ serve: setup ## run the daemon in the foreground
 	$(BIN)/bhavana serve
 
 test: setup ## the tests, without those marked slow
-	$(OFFLINE) $(BIN)/pytest -m "not slow" -n 2
+	$(OFFLINE) $(BIN)/pytest -m "not slow" -n 2 --durations 40
 
 test-all: setup ## every test
-	$(OFFLINE) $(BIN)/pytest -n 2
+	$(OFFLINE) $(BIN)/pytest -n 2 --durations 40
 
 bench: setup ## figures, each beside a reference measured in the same run
 	$(OFFLINE) $(BIN)/python -m tests.benchmarks
