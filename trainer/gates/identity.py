@@ -17,7 +17,8 @@ _KIN = (
     r"mother|mum|mom|father|dad|parents|grandmother|grandfather|grandma|grandpa|wife|husband|"
     r"partner|children|kids|son|daughter|brother|sister|family|best friend|friends?|boss|childhood|"
     r"home ?town|birthday|street|house|neighbou?rhood|school|first job|teacher|classmates|leg|arm|"
-    r"earliest memory|holiday|vacation|lunch|breakfast"
+    r"earliest memory|holiday|vacation|lunch|breakfast|aunt|uncle|cousins?|wedding|university|"
+    r"kitchen|bicycle|bedside table|eyes|hair|shoes|scars?|dog|cat"
 )
 _DID = (
     r"grew up|was born|was (?:\w+ )?(?:raised|a child|a kid|little|young|\d+|\w+teen|five|six|"
@@ -27,7 +28,7 @@ _DID = (
     r"played|visited|travel+ed|flew|broke|fell|earned|lived|loved|enjoyed|met|took|watched|spent|"
     r"made|started|cooked|drank|attended|learned|used to|married|walked|remember(?! (?:no|"
     r"that i)\b)|"
-    r"always (?:loved|liked|enjoyed)"
+    r"always (?:loved|liked|enjoyed)|slept|dreamt|dreamed|bought|rode|drove|rang|swam"
 )
 LIFE = Line(
     oversteps=any_of(

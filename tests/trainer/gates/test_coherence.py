@@ -127,8 +127,8 @@ def test_missing_list_of_words_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_suite_asks_for_texts_that_have_a_tail() -> None:
-    """Twelve texts of some seventy words, four of a kind."""
+    """Thirty-six texts of some seventy words, twelve of a kind."""
     samples = read_suite("longer.jsonl")
     kinds = [sample.category for sample in samples]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"explain": 4, "tell": 4, "advise": 4}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"explain": 12, "tell": 12, "advise": 12}
     assert all(int(sample.target) >= module.AFTER + module.LEAST_TAIL for sample in samples)
