@@ -76,11 +76,11 @@ def observe(
     that asks was killed.
     """
     crew = crew_for(job)
-    wanted = [
-        part
-        for role, adapter in roles.items()
-        for part in sorted(_parts(job, crew, role, adapter), key=lambda part: -part.cost)
-    ]
+    by_path: dict[str, _Part] = {}  # where two roles are the same model it is asked once
+    for role, adapter in roles.items():
+        for part in sorted(_parts(job, crew, role, adapter), key=lambda part: -part.cost):
+            by_path.setdefault(part.path, part)
+    wanted = list(by_path.values())
     if wanted:
         beat("loading", 0, sum(part.samples for part in wanted))
         _ask_all(job, crew, wanted, beat)

@@ -14,7 +14,9 @@ import pytest
 
 from store.orphans import EXIT_RETRYABLE
 from tests.trainer.children import ROOT, is_gone, poll
+from trainer import observe
 from trainer.evaluate import evaluate
+from trainer.gates import tasks
 from trainer.job import read_heartbeat, read_record
 from trainer.jobs import EvaluateJob, EvaluateManifest
 
@@ -76,6 +78,21 @@ def test_two_processes_observe_what_one_does(
 
 
 @pytest.mark.slow
+def test_two_roles_that_are_one_model_are_asked_once(
+    evaluate_job: WriteJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base judged against itself takes as long as the base."""
+    folder = evaluate_job(candidate=None, candidate_hash="", cache=str(tmp_path / "cache"))
+    task = read_record(folder / "job.json", EvaluateJob)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        observe, "_ask_all", lambda _, __, wanted, ___: asked.extend(p.task for p in wanted)
+    )
+    with pytest.raises(FileNotFoundError):  # nobody has asked
+        observe.observe(task, {"base": None, "candidate": None}, lambda *_: None)
+    assert sorted(asked) == sorted({one.name for one in tasks()})
+
+
 def test_killed_process_that_asks_is_told_and_nothing_is_lost(evaluate_job: WriteJob) -> None:
     """Of two that ask one is killed: start it again, and what was observed is not asked again.
 
