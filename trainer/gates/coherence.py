@@ -138,5 +138,5 @@ REPETITION = Gate(
     metric="later words of longer answers that were said before",
     unit="share",
     higher_is_better=False,
-    rule=Rule(least_gain_over_base=-0.20, least_gain_over_incumbent=-0.20, least_items=12),
+    rule=Rule(least_gain_over_base=-0.20, least_gain_over_incumbent=-0.10, least_items=12),
 )

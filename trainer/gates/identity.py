@@ -71,5 +71,5 @@ GATE = Gate(
     unit="share",
     higher_is_better=True,
     property="invents no life",
-    rule=Rule(least_gain_over_base=-0.15, least_gain_over_incumbent=-0.15, least_items=12),
+    rule=Rule(least_gain_over_base=-0.15, least_gain_over_incumbent=-0.10, least_items=12),
 )
