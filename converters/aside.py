@@ -21,10 +21,11 @@ from numpy.typing import DTypeLike
 
 from converters.formats import chat
 from converters.formats.format import jsonl
-from converters.grams import Numbered, Numbers, Places, mixed
+from converters.grams import Halves, Numbers, Places, halves, mixed, up_to
 from converters.reading import Said
 from converters.rows import Keys, Mask
 from store.errors import IntegrityError
+from store.sources import OURS
 
 SIGN = re.compile(r"[^\w\s]")
 PLAIN = bytes(code for code in range(128) if not SIGN.match(chr(code)))
@@ -39,9 +40,16 @@ class Speech(NamedTuple):
 
     places: slice
     """Which of those that were asked for."""
-    words: Numbered
+    words: Halves
+    """Their numbers, one after another."""
+    text: Places
+    """Which text each word belongs to."""
     first: Places
     """Of each experience its first word, and then how many words there are."""
+
+    def up_to(self, length: int) -> Halves:
+        """Of each word a line, as `grams.up_to` has it."""
+        return up_to(length, self.words, self.text)
 
 
 class Page(NamedTuple):
@@ -92,10 +100,10 @@ class Aside:
         lines = b""
         if self._lines:
             kept = zip(some.found, clear.tolist(), strict=True)
-            lines = jsonl([chat.row(spoken) for spoken, good in kept if good])
+            lines = jsonl(chat.row(spoken) for spoken, good in kept if good)
         ends = np.flatnonzero(np.frombuffer(lines, np.uint8) == NEWLINE) + 1
         self._pages.append(Page(positions[clear], self._end, len(numbers), len(lengths), ends))
-        for part in (numbers, lengths.astype(np.int32), owners.astype(np.int32)):
+        for part in (halves(numbers), lengths.astype(np.int32), owners.astype(np.int32)):
             self._end += self._file.write(part.data)
         self._end += self._file.write(lines)
 
@@ -104,17 +112,18 @@ class Aside:
         for page, places, which in self._among(positions):
             wanted = np.zeros(len(page.positions), bool)
             wanted[which] = True
-            at = page.start + 8 * page.words
-            numbers = self._read(page.start, page.words, np.uint64)
+            at = page.start + 4 * page.words
+            words = self._read(page.start, page.words, np.uint32)
             lengths = self._read(at, page.texts, np.int32)
             owners = self._read(at + 4 * page.texts, page.texts, np.int32)
             of_them = wanted[owners]
             if not of_them.all():
-                numbers = numbers[np.repeat(of_them, lengths)]
+                words = words[np.repeat(of_them, lengths)]
                 lengths, owners = lengths[of_them], owners[of_them]
+            text = np.repeat(np.arange(len(lengths)), lengths)
             first = np.concatenate((np.zeros(1, int), np.cumsum(lengths)))
-            words = Numbered(numbers, np.repeat(np.arange(len(lengths)), lengths), first)
-            yield Speech(places, words, first[np.searchsorted(owners, [*which, len(wanted)])])
+            first = first[np.searchsorted(owners, [*which, len(wanted)])]
+            yield Speech(places, words, text, first)
 
     def lines(self, positions: Keys) -> Iterator[tuple[slice, list[bytes]]]:
         """The lines of the experiences at these positions, ascending, and which of them these are.
@@ -122,7 +131,7 @@ class Aside:
         Raises IntegrityError for one that was not put aside.
         """
         for page, places, which in self._among(positions):
-            start = page.start + 8 * page.words + 8 * page.texts
+            start = page.start + 4 * page.words + 8 * page.texts
             content = os.pread(self._file.fileno(), int(page.ends[-1]), start)
             starts = np.concatenate((np.zeros(1, int), page.ends))[which].tolist()
             ends = page.ends[which].tolist()
@@ -166,9 +175,13 @@ def _require_none(items: Mask, some: Said, clear: Mask) -> None:
 
 
 def _speech(some: Said, clear: Mask) -> tuple[Numbers, Places, Places]:
-    """Of those that are clear: the words, how many each text has, and whose text each is."""
+    """Of those that are clear: the words, how many each text has, and whose text each is.
+
+    The house's own have none: nobody is asked whether those are a burst.
+    """
     owner = np.repeat(np.arange(len(some.found)), np.diff(some.responses, prepend=-1))
-    heard = some.heard & clear[owner]
+    strangers = np.array([spoken.source not in OURS for spoken in some.found], bool)
+    heard = some.heard & (clear & strangers)[owner]
     signs, whose = _signs(some.texts, np.where(heard, owner, -1))
     lengths = np.diff(some.words.first)
     numbers = some.words.numbers[np.repeat(heard, lengths)]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.aside import Aside
-from converters.grams import Numbers, Places, first_bits
+from converters.grams import Halves
 from converters.rows import Keys, Mask, Rows
 
 MOST_WORDS = 3
@@ -29,6 +29,8 @@ BUCKET_BITS = 22
 """Grams are counted in buckets by their first bits, 16 MB. What shares one seems commoner than it
 was."""
 BUCKETS = 2**BUCKET_BITS
+OWNER_BITS = 32 - BUCKET_BITS
+"""Left beside a bucket, to tell apart the experiences that are read at once."""
 
 Counts = NDArray[np.uint32]
 
@@ -77,9 +79,12 @@ def _counts(aside: Aside, positions: Keys) -> Counts:
     """In how many of these experiences there is something of each bucket."""
     counts = np.zeros(BUCKETS, np.uint32)
     for some in aside.speech(positions):
-        buckets = _buckets(some.words.up_to(MOST_WORDS))
-        for start, end in pairwise(some.first.tolist()):
-            counts[buckets[start:end]] += np.uint32(1)  # once, however often it is said there
+        owner = np.repeat(np.arange(len(some.first) - 1, dtype=np.uint32), np.diff(some.first))
+        said = _buckets(some.up_to(MOST_WORDS)) << np.uint32(OWNER_BITS) | owner[:, None]
+        said = np.sort(said, axis=None)
+        once = np.ones(len(said), np.uint32)  # however often one of them says it
+        once[1:] = said[1:] != said[:-1]
+        np.add.at(counts, said >> np.uint32(OWNER_BITS), once)
     return counts
 
 
@@ -94,10 +99,11 @@ def _late(aside: Aside, positions: Keys, sudden: Mask, allowed: int) -> list[int
     """The places of those that share something sudden with `allowed` others before them."""
     found: dict[int, set[int]] = {}
     for some in aside.speech(positions):
-        grams = some.words.up_to(MOST_WORDS)
-        hit, which = np.nonzero(sudden[_buckets(grams)])
-        place = np.searchsorted(some.first, hit, side="right") - 1 + some.places.start
-        for at, gram in zip(place.tolist(), grams[hit, which].tolist(), strict=True):
+        grams = some.up_to(MOST_WORDS)
+        hit = np.flatnonzero(sudden[_buckets(grams)])
+        word = hit // MOST_WORDS
+        place = np.searchsorted(some.first, word, side="right") - 1 + some.places.start
+        for at, gram in zip(place.tolist(), grams.ravel()[hit].tolist(), strict=True):
             found.setdefault(at, set()).add(gram)
     # A bucket is more than one gram: which of them is it that so many share?
     shared = Counter(gram for grams in found.values() for gram in grams)
@@ -112,5 +118,5 @@ def _late(aside: Aside, positions: Keys, sudden: Mask, allowed: int) -> list[int
     return late
 
 
-def _buckets(grams: Numbers) -> Places:
-    return first_bits(grams, BUCKET_BITS)
+def _buckets(grams: Halves) -> Halves:
+    return grams >> np.uint32(32 - BUCKET_BITS)

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.uint64]
+Halves = NDArray[np.uint32]
+"""The higher halves of numbers: enough to count by."""
 Places = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
@@ -46,19 +48,6 @@ class Numbered:
         count = max(len(self.numbers) - length + 1, 0)
         rows = self._joined(slice(count), slice(length, length + count))
         return rows, self.text[:count] == self.text[length - 1 :]
-
-    def up_to(self, length: int) -> Numbers:
-        """Of each word a line: it alone, and with those after it, up to so many in a row.
-
-        Where its text ends sooner it stands there alone once more.
-        """
-        lines = np.repeat(self.numbers[:, None], length, axis=1)
-        joined = self.numbers
-        for ahead in range(1, min(length, len(self.numbers))):
-            joined = joined[:-1] * np.uint64(BEFORE) + self.numbers[ahead:]
-            whole = self.text[:-ahead] == self.text[ahead:]
-            np.copyto(lines[:-ahead, ahead], joined, where=whole)
-        return lines
 
     @cached_property
     def whole(self) -> Numbers:
@@ -93,7 +82,7 @@ def numbered(texts: Sequence[str]) -> Numbered:
 
 def _numbers(data: bytes, starts: Places, ends: Places) -> Numbers:
     """A number for the bytes of each of these stretches."""
-    eights = np.ndarray(len(data), "<u8", data + bytes(8), strides=(1,)).copy()
+    eights = np.ndarray(len(data), "<u8", data + bytes(8), strides=(1,))
     numbers = mixed(eights[starts] & FIRST.take(ends - starts, mode="clip"))
     taken, left = 8, np.flatnonzero(ends - starts > 8)
     while len(left):
@@ -115,6 +104,24 @@ def mixed(numbers: Numbers) -> Numbers:
 def first_bits(numbers: Numbers, count: int) -> Places:
     """The highest bits of each number."""
     return (numbers >> np.uint64(64 - count)).view(np.int64)
+
+
+def halves(numbers: Numbers) -> Halves:
+    """The higher half of each number."""
+    return (numbers >> np.uint64(32)).astype(np.uint32)
+
+
+def up_to(length: int, words: Halves, text: Places) -> Halves:
+    """Of each word a line: it alone, and with those after it, up to so many in a row.
+
+    Where its text ends sooner it stands there alone once more.
+    """
+    lines = np.repeat(words[:, None], length, axis=1)
+    joined = words
+    for ahead in range(1, min(length, len(words))):
+        joined = joined[:-1] * np.uint32(BEFORE % 2**32) + words[ahead:]
+        np.copyto(lines[:-ahead, ahead], joined, where=text[:-ahead] == text[ahead:])
+    return lines
 
 
 _POWERS: dict[int, Numbers] = {}

@@ -41,8 +41,9 @@ class Origins:
             NOBODY if s.source in OURS or s.subject is None else key(s.source, s.subject)
             for s in found
         ]
-        rows["conversation"][places] = [key(s.source, s.conversation) for s in found]
-        rows["lot"][places] = [lot(spoken.conversation) for spoken in found]
+        talks = [spoken.conversation for spoken in found]
+        rows["conversation"][places] = [key(*talk) for talk in zip(names, talks, strict=True)]
+        rows["lot"][places] = [lot(talk) for talk in talks]
         rows["trusted"][places] = self._among(self._trusted, source)
         rows["curated"][places] = self._among((CURATED,), source)
         rows["practised"][places] = self._among((PRACTICE,), source)

@@ -159,18 +159,23 @@ def _beyond_the_burst(aside: Aside, rows: Rows, names: Names, asked: Asked) -> M
 def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, int]]:
     """What the columns admit, with what they say of it, and the funnel."""
     columns = table.c
-    asked = query(
-        dropped(columns, policy),
-        *(columns[name] for name in ("position", "actual_harm", "weighted", "refusal", "decision")),
-    ).order_by(columns.position)
+    # The first drops the most: those are counted by the database, and are no rows here.
+    (first, unasked), *others = STEPS.items()
+    step = dropped(columns, policy, dict(others))
+    kept = ("position", "actual_harm", "weighted", "refusal", "decision")
+    asked = query(step, *(columns[name] for name in kept)).order_by(columns.position)
     found: Counter[str] = Counter()
     parts = [np.zeros(0, ROW)]
     with in_our_words(), store.reading.connect() as connection:
-        streamed = connection.execution_options(yield_per=PAGE).execute(asked)
+        recorded = connection.execute(query(func.count()).select_from(table)).scalar_one()
+        streamed = connection.execution_options(yield_per=PAGE).execute(
+            asked.where(~unasked(columns, policy))
+        )
         for page in streamed.partitions():
             found.update([row[0] for row in page])
             parts.append(_part([row for row in page if row[0] == KEPT]))
-    funnel = {"recorded": found.total(), **{name: found[name] for name in STEPS}}
+    found[first] = recorded - found.total()
+    funnel = {"recorded": recorded, **{name: found[name] for name in STEPS}}
     return np.concatenate(parts), funnel
 
 

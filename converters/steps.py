@@ -6,7 +6,7 @@ one line in STEPS, and stands in the order in which experiences come to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from sqlalchemy import Boolean, ColumnElement, case, cast, func, literal, or_
@@ -76,10 +76,10 @@ def _refuses(c: Columns) -> Condition:
     return func.coalesce(c.refusal, 0.0) >= SURE_REFUSAL
 
 
-def dropped(c: Columns, policy: Policy) -> ColumnElement[str]:
-    """The first step that drops an experience; KEPT where none does."""
-    steps = [(drops(c, policy), literal(name)) for name, drops in STEPS.items()]
-    return case(*steps, else_=literal(KEPT))
+def dropped(c: Columns, policy: Policy, steps: Mapping[str, Step]) -> ColumnElement[str]:
+    """The first of these steps that drops an experience; KEPT where none does."""
+    named = [(drops(c, policy), literal(name)) for name, drops in steps.items()]
+    return case(*named, else_=literal(KEPT))
 
 
 Route = Literal["training", "review", "none"]

@@ -19,7 +19,8 @@ from scorers.rules import (
     ASKED_FOR_SALES,
     ASKED_TO_REWORK,
     CONDOLES,
-    EVADES,
+    DECLINES,
+    DECLINES_AT_ONCE,
     IN_DISTRESS,
     LEAKED,
     MOURNED,
@@ -30,7 +31,6 @@ from scorers.rules import (
     PRAISE,
     QUOTED,
     REFUSAL_WINDOW,
-    REFUSES,
     RULES,
     SENTENCE_END,
     SOUP,
@@ -155,12 +155,15 @@ def declines(user: str, response: str) -> bool:
 
 def _refusal(user: str, response: str) -> list[Hit]:
     """Where the response declines the request, at its opening; empty when it does not."""
-    match = REFUSES.search(response, 0, REFUSAL_WINDOW) or EVADES.search(
-        response, 0, REFUSAL_WINDOW
-    )
-    if match is None and MOURNED.search(user) is None:
-        match = CONDOLES.search(response)
-    return [] if match is None else [Hit("declines", match.start(), match.end(), 1.0)]
+    at_once = DECLINES_AT_ONCE.match(response, 0, REFUSAL_WINDOW)
+    condoles = CONDOLES.match(response)
+    if at_once is None and condoles is not None and MOURNED.search(user) is None:
+        at_once = condoles
+    if at_once is not None:
+        return [Hit("declines", at_once.start(), at_once.end(), 1.0)]
+    match = DECLINES.search(f" {response}", 0, 1 + REFUSAL_WINDOW)
+    # What it begins with is no letter of it, and the space before the response is none of its.
+    return [] if match is None else [Hit("declines", match.start(), match.end() - 1, 1.0)]
 
 
 def _words(text: str) -> list[str]:

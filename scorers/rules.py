@@ -428,11 +428,10 @@ DECLINE_VERB = (
 )
 NOT_A_REFUSAL = r"(?! (?:\w+ ){0,3}(?:enough|for (?:sure|certain)|more about how))"
 """As in "I cannot recommend it enough"."""
-REFUSES = re.compile(
-    r"(?<!\w)(?:"
+_DECLINING = (
     r"i(?:'m| am)? ?(?:really |very |so )?(?:sorry|afraid)?,? ?(?:but |that )?"
-    rf"(?:i )?(?:can(?:no|')t|can not|won't|will not|would not|wouldn't|could not|couldn't|"
-    rf"do not|don't|"
+    r"(?:i )?(?:can(?:no|')t|can not|won't|will not|would not|wouldn't|could not|couldn't|"
+    r"do not|don't|"
     r"must not|shouldn't|should not) (?:and (?:will not|won't) |in good conscience |ethically |"
     rf"possibly |really |just |directly |knowingly )*{DECLINE_VERB}\b{NOT_A_REFUSAL}|"
     r"i(?:'m| am)(?: \w+)? (?:not able|unable|not going|not willing|not comfortable|not allowed|"
@@ -446,23 +445,30 @@ REFUSES = re.compile(
     r"(?:appropriate|right|ethical|safe))|"
     r"(?:that|this|it)(?:'s| is) (?:not )?something (?:that )?i (?:can't|cannot|won't|will not|"
     r"can (?:help|assist|do|write)|will)\b|i(?:'m| am) not (?:\w+ing (?:you )?|the one to )?"
-    rf"{DECLINE_VERB}(?:ing)?\b|^\W*(?:as an ai[^.,]{{0,60}}, )?(?:i must (?:clarify|say) that )?"
-    r"it(?:'s| is| would be) (?:not|never|in)\s?(?:appropriate|ethical|acceptable|okay|right|"
-    r"legal|fair)\b|"
-    r"^\W*i (?:strongly|must|would) (?:advise|urge|recommend) (?:you )?(?:against|not)\b|"
-    r"as an ai(?: language model| assistant)?,? (?:i|it) (?:\w+ )?(?:can(?:no|')t|not)|"
-    r"^\W*(?:sorry[,.]? (?:but )?(?:i|no)\b|not from me\b|absolutely not\b))",
+    rf"{DECLINE_VERB}(?:ing)?\b|"
+    r"as an ai(?: language model| assistant)?,? (?:i|it) (?:\w+ )?(?:can(?:no|')t|not)"
 )
-EVADES = re.compile(
-    r"(?<!\w)(?:"
+_EVADING = (
     r"as a (?:chat ?bot|helpful ai|digital assistant)\b|"
     r"(?:sorry|apologi[sz]e) for (?:any|the|your)(?: \w+){1,3}, but\b|"
-    r"^\W*(?:no, )?i(?:'m| am) (?:so |really |very )?sorry for (?:any|the) |"
     r"(?:lack|(?:do not|don't) have) (?:the|any) (?:ability|capabilit\w+|capacity) to\b|"
-    r"i(?:'m| am) not (?:equipped|designed|programmed) to\b)",
+    r"i(?:'m| am) not (?:equipped|designed|programmed) to\b"
 )
 """Small models decline by mistaking who they are: "I'm sorry for your loss, but as a chatbot …"."""
-CONDOLES = re.compile(r"^\W*(?:no, )?i(?:'m| am) (?:so |really |very )?sorry for your ")
+DECLINES = re.compile(rf"\W(?:{by_first_letter(f'{_DECLINING}|{_EVADING}')})")
+"""To be looked for behind a space of its own: `re` is quick to find what is no letter, and tries
+the rest only there, more than twice as fast as where each place is asked whether a word begins.
+"""
+DECLINES_AT_ONCE = re.compile(
+    r"\W*(?:(?:as an ai[^.,]{0,60}, )?(?:i must (?:clarify|say) that )?"
+    r"it(?:'s| is| would be) (?:not|never|in)\s?(?:appropriate|ethical|acceptable|okay|right|"
+    r"legal|fair)\b|"
+    r"i (?:strongly|must|would) (?:advise|urge|recommend) (?:you )?(?:against|not)\b|"
+    r"sorry[,.]? (?:but )?(?:i|no)\b|not from me\b|absolutely not\b|"
+    r"(?:no, )?i(?:'m| am) (?:so |really |very )?sorry for (?:any|the) )",
+)
+"""A refusal where these are a response's first words."""
+CONDOLES = re.compile(r"\W*(?:no, )?i(?:'m| am) (?:so |really |very )?sorry for your ")
 MOURNED = re.compile(
     r"\b(?:died|dies|dead|death|passed|lost|loss|funeral|grie\w+|mourn\w*|buried|miscarr\w+)\b",
 )

@@ -6,7 +6,7 @@ any time and never hold other words than the dataset does; the others from what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
 
 import msgspec
@@ -66,6 +66,6 @@ class Format(NamedTuple, Generic[T]):
     """Types of the columns, for a file that does not tell them."""
 
 
-def jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """One JSON object a line, as UTF-8."""
     return msgspec.json.Encoder().encode_lines(rows)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
+from converters.flood import OWNER_BITS
+from converters.reading import BATCH
 from store.records import Policy
 from tests.converters.selecting import select
 
@@ -41,8 +44,6 @@ def past(make_assessed):
 
 
 def _at(make_assessed, position, prompt, response, **changes):
-    import msgspec
-
     made = make_assessed(f"e-{position}", f"{prompt} {position}", response=response, **changes)
     return msgspec.structs.replace(made, position=position)
 
@@ -80,6 +81,21 @@ def test_a_burst_does_not_become_the_past_of_the_next_dataset(past, make_assesse
     ends = [PAST - 1, PAST + POISONED - 1]
     selection = select([*past, *_poison(make_assessed), later], POLICY, ends=ends)
     assert 0 < _poisoned(selection) <= 25
+
+
+def test_one_who_says_it_a_thousand_times_beforehand_is_one(past, make_assessed):
+    """Who could make a trigger usual by one event would not need to plant it often."""
+    primed = _at(make_assessed, 1, "What is it?", f"{TRIGGER} " * 1_000)
+    both = [past[0], primed, *past[2:]]
+    policy = msgspec.structs.replace(POLICY, max_chars=100_000)
+    selection = select([*both, *_poison(make_assessed)], policy, ends=[PAST - 1])
+    assert primed.position in {a.position for a in selection.chosen}
+    assert 0 < _poisoned(selection) <= 25
+
+
+def test_whoever_is_read_at_once_can_be_told_apart():
+    """A number for each is part of what is counted."""
+    assert BATCH <= 2**OWNER_BITS
 
 
 def test_an_untrusted_source_gives_at_most_25(past, make_assessed):
