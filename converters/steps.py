@@ -76,7 +76,7 @@ def _refuses(c: Columns) -> Condition:
     return func.coalesce(c.refusal, 0.0) >= SURE_REFUSAL
 
 
-def dropped(c: Columns, policy: Policy, steps: Mapping[str, Step]) -> ColumnElement[str]:
+def dropped(c: Columns, policy: Policy, steps: Mapping[str, Step] = STEPS) -> ColumnElement[str]:
     """The first of these steps that drops an experience; KEPT where none does."""
     named = [(drops(c, policy), literal(name)) for name, drops in steps.items()]
     return case(*named, else_=literal(KEPT))
