@@ -160,7 +160,7 @@ def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> tuple[Ro
     """What the columns admit, with what they say of it, and the funnel."""
     columns = table.c
     # The first drops the most: those are counted by the database, and are no rows here.
-    (first, unasked), *others = STEPS.items()
+    (first, first_drops), *others = STEPS.items()
     step = dropped(columns, policy, dict(others))
     kept = ("position", "actual_harm", "weighted", "refusal", "decision")
     asked = query(step, *(columns[name] for name in kept)).order_by(columns.position)
@@ -169,7 +169,7 @@ def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> tuple[Ro
     with in_our_words(), store.reading.connect() as connection:
         recorded = connection.execute(query(func.count()).select_from(table)).scalar_one()
         streamed = connection.execution_options(yield_per=PAGE).execute(
-            asked.where(~unasked(columns, policy))
+            asked.where(~first_drops(columns, policy))
         )
         for page in streamed.partitions():
             found.update([row[0] for row in page])

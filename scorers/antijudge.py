@@ -162,7 +162,8 @@ def _refusal(user: str, response: str) -> list[Hit]:
     if at_once is not None:
         return [Hit("declines", at_once.start(), at_once.end(), 1.0)]
     match = DECLINES.search(f" {response}", 0, 1 + REFUSAL_WINDOW)
-    # What it begins with is no letter of it, and the space before the response is none of its.
+    # It begins with the sign before the words, and what was searched with a space before the
+    # response: the one makes up for the other.
     return [] if match is None else [Hit("declines", match.start(), match.end() - 1, 1.0)]
 
 

@@ -456,9 +456,9 @@ _EVADING = (
 )
 """Small models decline by mistaking who they are: "I'm sorry for your loss, but as a chatbot …"."""
 DECLINES = re.compile(rf"\W(?:{by_first_letter(f'{_DECLINING}|{_EVADING}')})")
-"""To be looked for behind a space of its own: `re` is quick to find what is no letter, and tries
-the rest only there, more than twice as fast as where each place is asked whether a word begins.
-"""
+"""Words that decline anywhere in the opening, and the sign before them: a text is searched with a
+space in front. `re` is quick to find a sign and tries the rest only there, more than twice as fast
+as when it asks at each place whether a word begins."""
 DECLINES_AT_ONCE = re.compile(
     r"\W*(?:(?:as an ai[^.,]{0,60}, )?(?:i must (?:clarify|say) that )?"
     r"it(?:'s| is| would be) (?:not|never|in)\s?(?:appropriate|ethical|acceptable|okay|right|"

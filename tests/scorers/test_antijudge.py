@@ -190,6 +190,16 @@ def test_a_refusal_is_seen(response: str, experience: MakeExperience) -> None:
     assert finding.evidence
 
 
+@pytest.mark.parametrize("before", ["", "“", "Well… ", "No.\n- "])
+def test_the_evidence_of_a_refusal_is_the_words_that_decline(
+    before: str, experience: MakeExperience
+) -> None:
+    """Whatever stands before them, and where nothing does."""
+    response = f"{before}I won’t write that for you."
+    [span] = found(experience("Do it.", response))["antijudge.refusal"].evidence
+    assert response[span.start : span.end] == "I won’t write"
+
+
 @pytest.mark.parametrize(
     "response",
     [
