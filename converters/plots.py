@@ -32,7 +32,7 @@ def draw(
     from matplotlib.figure import Figure  # here: only who builds needs it
 
     figure = Figure(figsize=(12, 10))
-    # Room for the longest names; to have it measured takes as long as all of the drawing.
+    # Room for the longest names; having it measured took two fifths of the drawing.
     figure.subplots_adjust(0.16, 0.06, 0.98, 0.96, wspace=0.35, hspace=0.22)
     (steps, scores), (lengths, about) = figure.subplots(2, 2)
     _steps(steps, funnel)
