@@ -1,9 +1,9 @@
 """What was said, read from the store once and put aside in a file until the dataset is written.
 
 Of each experience its line of the dataset and, for what is asked of many together, its words as
-numbers, but for the house's own. What a step by words drops is not put aside, a gate's item above all: whatever goes
-wrong afterwards, it has no line that could be written. The file has no name, so that it is gone
-with the process, even with one that is killed.
+numbers, but for the house's own. What a step by words drops is not put aside, a gate's item above
+all: whatever goes wrong afterwards, it has no line that could be written. The file has no name, so
+that it is gone with the process, even with one that is killed.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def _beyond_the_burst(aside: Aside, rows: Rows, names: Names, asked: Asked) -> M
 def _by_columns(store: StoreReader, table: Subquery, policy: Policy) -> tuple[Rows, dict[str, int]]:
     """What the columns admit, with what they say of it, and the funnel."""
     columns = table.c
-    # The first drops many and asks for little: the database counts those, and they are no rows here.
+    # The first drops many and asks for little: the database counts them, they are no rows here.
     (first, first_drops), *others = STEPS.items()
     step = dropped(columns, policy, dict(others))
     kept = ("position", "actual_harm", "weighted", "refusal", "decision")
