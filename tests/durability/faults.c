@@ -1,7 +1,8 @@
 /* A disk that fails at a chosen call: preloaded into the daemon, told what to do by a file.
 
-   Counts fsync, write and ftruncate calls on files whose path contains $FAULT_PATH, and fails the
-   n-th one, and every later one if it shall, with the errno it was told. */
+   Counts fsync, write and ftruncate calls on files whose path contains $FAULT_PATH, but not
+   $FAULT_SPARES where that is given, and fails the n-th one, and every later one if it shall, with
+   the errno it was told. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -52,7 +53,8 @@ static int fails(int fd, int kind)
     if (length < 0)
         return 0;
     path[length] = 0;
-    if (!strstr(path, getenv("FAULT_PATH")))
+    const char *spares = getenv("FAULT_SPARES");
+    if (!strstr(path, getenv("FAULT_PATH")) || (spares && strstr(path, spares)))
         return 0;
     int n = __sync_add_and_fetch(&o->seen, 1);
     if (n != o->nth && !(o->forever && n > o->nth))

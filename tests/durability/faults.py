@@ -34,11 +34,14 @@ def compiled(folder: Path) -> Path:
 class Faults:
     """The faults of one database's files, shared with every process that has `environment`."""
 
-    def __init__(self, orders: Path, database: Path) -> None:
+    def __init__(self, orders: Path, database: Path, *, spares: Path | None = None) -> None:
+        """`spares`: files beside the database that never fail, by how their paths begin."""
         orders.write_bytes(bytes(LAYOUT.size))
         with orders.open("r+b") as file:
             self._shared = mmap.mmap(file.fileno(), LAYOUT.size)
         self.environment = {"FAULT_ORDERS": str(orders), "FAULT_PATH": str(database)}
+        if spares is not None:
+            self.environment["FAULT_SPARES"] = str(spares)
 
     def arm(self, *, kinds: int, nth: int, error: int, forever: bool) -> None:
         """From now on, the n-th call of these kinds fails, or every one from the n-th on."""

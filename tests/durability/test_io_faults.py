@@ -52,18 +52,23 @@ def place(failing_nursery, tmp_path):
 def faults_of(place, tmp_path):
     """Faults of the files whose names begin so, none as yet; they reach every later start."""
 
-    def make(name: str) -> Faults:
-        found = Faults(tmp_path / "orders", place.data / name)
+    def make(name: str, *, spares: str | None = None) -> Faults:
+        spared = place.data / spares if spares else None
+        found = Faults(tmp_path / "orders", place.data / name, spares=spared)
         place.environment |= found.environment
         return found
 
     return make
 
 
+MARK = "bhavana.db.high-water"
+"""A second net: where it fails, the commits go on (it has a test of its own)."""
+
+
 @pytest.fixture
 def faults(faults_of):
-    """Faults of the database and of the files beside it."""
-    return faults_of("bhavana.db")
+    """Faults of the database and of SQLite's files beside it."""
+    return faults_of("bhavana.db", spares=MARK)
 
 
 @pytest.mark.parametrize(("n", "kind", "error", "how_often"), list(_cases()))
@@ -102,7 +107,7 @@ def test_a_high_water_mark_that_cannot_be_written_holds_nobody_up(
     place, faults_of, error, how_often
 ):
     """Every request is answered or the daemon exits; a clean start finds all acknowledged."""
-    faults = faults_of("bhavana.db.high-water")
+    faults = faults_of(MARK)
     with Load(place.key) as load:
         with place.start() as daemon:
             load.url = daemon.url
@@ -144,11 +149,12 @@ def test_a_high_water_mark_that_cannot_be_written_holds_nobody_up(
     ],
 )
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_failing_disk_at_the_first_start_leaves_nothing_half_made(place, faults, n, error):
+def test_a_failing_disk_at_the_first_start_leaves_nothing_half_made(place, faults_of, n, error):
     """The start fails with an exit code and without a traceback; the next one succeeds.
 
     A start that needed fewer calls has gone well: then the disk failed too late.
     """
+    faults = faults_of("bhavana.db")
     faults.arm(kinds=ANY, nth=n, error=ERRORS[error], forever=True)
     with place.spawn("serve") as daemon:
         eventually(
