@@ -25,6 +25,8 @@ ADAPTER_BYTES = {
     "paged_adamw_8bit": 10,
 }
 """For each number of the adapter: itself and its gradient in float32, and Adam's two moments."""
+HEAD_POSITIONS = 512
+"""Whose logits are held together (trainer/fused/head.py)."""
 MOMENT_BYTES = 8
 """Of those, what a first backward pass has not allocated yet: the moments in float32."""
 
@@ -123,7 +125,8 @@ class Demand(Noun, frozen=True, kw_only=True):
         """What the backward pass needs of the forward pass, in the layers that it reaches.
 
         Counted by what autograd keeps: of Llama's blocks norms in float32 and the rest in the
-        compute dtype, of GPT-NeoX's less, and with dropout each module's own input.
+        compute dtype, of GPT-NeoX's less, and with dropout each module's own input. Where Llama's
+        steps are fused (trainer/fused) it is a fifth less.
         """
         tokens = thrift.micro_batch_size * self.answers * self.worst.length
         layers = self.recipe.adapted_layers(self.shape.layers)
@@ -142,10 +145,14 @@ class Demand(Noun, frozen=True, kw_only=True):
         return layers * layer
 
     def head_bytes(self, thrift: Thrift) -> float:
-        """The logits at supervised positions and their gradient; TRL's twice in float32, too."""
+        """The logits of supervised positions: some at a time, or of all, as TRL holds them.
+
+        There with their gradient, and both in float32, too.
+        """
         positions = thrift.micro_batch_size * self.answers * self.worst.supervised
-        copies = 2 * self.width + (0 if self.recipe.method == "sft" else 8)
-        return positions * self.weights.vocabulary * copies
+        if self.recipe.method == "sft":
+            return min(positions, HEAD_POSITIONS) * self.weights.vocabulary * self.width
+        return positions * self.weights.vocabulary * (2 * self.width + 8)
 
     def estimate(self, thrift: Thrift) -> int:
         """Bytes at the peak of a worst step."""

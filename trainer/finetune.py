@@ -8,6 +8,7 @@ from the newest checkpoint that is whole, to the same bytes. The manifest is wri
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import statistics
@@ -28,6 +29,7 @@ from store.records import digest, now
 from trainer import (
     adapter,
     choice,
+    heap,
     memory,
     preflight,
     rehearsal,
@@ -73,6 +75,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
     job = Job(folder)
     task = read_record(folder / "job.json", FinetuneJob)
     recipe = _effective(task)
+    heap.keep_freed()
     with job.working(), sft.Stop() as stop, memory.watched(folder, recipe):
         started = time.monotonic()
         job.beat("loading", 0, 1)
@@ -105,6 +108,7 @@ def finetune(folder: Path) -> FinetuneManifest | None:
             sft.Keep(trainer, checkpoints),
         ):
             trainer.add_callback(callback)
+        gc.freeze()  # what is here now stays: a sweep need not look through it at every few steps
         _train(trainer, checkpoints, stop, recipe.early_stop_patience)
         chosen = watch.settle(trainer)
         if not is_first():

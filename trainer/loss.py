@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.nn.functional import kl_div, log_softmax
+from accelerate.utils import extract_model_from_parallel
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from trainer.fused.head import cross_entropy as head_loss
 from trainer.model import as_base
 from trainer.sequences import IGNORED, Sequence, padded
 
-ROWS_AT_ONCE = 32
-"""Positions whose logits are held in float32 together."""
+PLAIN_HEADS = ("llama", "mistral", "qwen2", "qwen3", "gpt_neox")
+"""Families whose logits are the head's products, and nothing after."""
 
 
 def supervised_logits(
@@ -26,54 +28,50 @@ def supervised_logits(
     """
     targets = inputs["labels"][:, 1:]
     places = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
-    arguments = {name: value for name, value in inputs.items() if name != "labels"}
-    logits = model(**arguments, use_cache=False, logits_to_keep=places).logits
+    logits = _answered(model, inputs, logits_to_keep=places)
     return logits.flatten(0, 1), targets[:, places].flatten()
 
 
 def supervised_loss(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
     """(sum of the cross-entropy in nats, number of supervised tokens)."""
-    logits, targets = supervised_logits(model, inputs)
+    head = _plain_head(model)
+    if head is None:
+        logits, targets = supervised_logits(model, inputs)
+        total = cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+        return total, int((targets != IGNORED).sum())
+    targets = inputs["labels"][:, 1:]
+    places = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+    targets = targets[:, places].flatten()
     seen = targets != IGNORED
-    total: torch.Tensor = _CrossEntropy.apply(  # type: ignore[no-untyped-call]
-        logits, targets.where(seen, 0), seen
+
+    def loss_of(x: torch.Tensor) -> torch.Tensor:
+        return head_loss(x.flatten(0, 1), head.weight, targets.where(seen, 0), seen)
+
+    # The model's forward is what wrappers (autocast, several ranks) know; its last step is ours.
+    head.forward = loss_of
+    try:
+        return _answered(model, inputs, logits_to_keep=places), int(seen.sum())
+    finally:
+        del head.forward
+
+
+def _answered(model: Any, inputs: dict[str, torch.Tensor], **named: Any) -> torch.Tensor:
+    arguments = {name: value for name, value in inputs.items() if name != "labels"}
+    logits: torch.Tensor = model(**arguments, use_cache=False, **named).logits
+    return logits
+
+
+def _plain_head(model: Any) -> Any | None:
+    """The head, where the logits are its products with a frozen matrix; else None."""
+    bare = extract_model_from_parallel(model)
+    head = bare.get_output_embeddings()
+    plain = (
+        type(head) is torch.nn.Linear  # not one with an adapter
+        and head.bias is None
+        and not head.weight.requires_grad
+        and bare.config.model_type in PLAIN_HEADS
     )
-    return total, int(seen.sum())
-
-
-class _CrossEntropy(torch.autograd.Function):
-    """(logits, targets, which of them count) to the sum in nats, computed in float32.
-
-    As torch's own, but float32 is held of a few rows at a time, in the processor's cache: of the
-    whole, copies of 50,000 logits for each position went to memory and back six times.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, seen: torch.Tensor
-    ) -> torch.Tensor:
-        norms = torch.cat(
-            [rows.float().logsumexp(-1) for rows in torch.split(logits, ROWS_AT_ONCE)]
-        )
-        ctx.save_for_backward(logits, targets, seen, norms)
-        return (norms - _picked(logits, targets)).where(seen, 0).sum()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        logits, targets, seen, norms = ctx.saved_tensors
-        weights = seen * gradients[0]
-        found = torch.empty_like(logits)
-        for start in range(0, len(logits), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            shares = (logits[rows].float() - norms[rows, None]).exp_()
-            found[rows] = shares.mul_(weights[rows, None])
-        at_targets = ((_picked(logits, targets) - norms).exp() - 1) * weights
-        found.scatter_(1, targets[:, None], at_targets[:, None].to(found.dtype))
-        return found, None, None
-
-
-def _picked(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return logits.gather(1, targets[:, None]).squeeze(1).float()
+    return head if plain else None
 
 
 def mean_loss(model: Any, sequences: Iterable[Sequence]) -> float:

@@ -27,7 +27,8 @@ from transformers.utils import logging as transformers_logging
 from store.errors import Misconfigured
 from trainer import templates
 from trainer.base import Base
-from trainer.fused_lora import FusedLinear
+from trainer.fused.blocks import fuse
+from trainer.fused.linear import FusedLinear
 from trainer.recipe import Recipe
 
 transformers_logging.disable_progress_bar()  # the job's own heartbeat reports progress
@@ -174,6 +175,8 @@ def for_training(folder: Path, recipe: Recipe) -> Any:
         _never_repack(base)
     else:
         base.to(device)  # a quantized one is there already
+        if device.type == "cpu":
+            fuse(base)
     adapter = lora(recipe, base.config.num_hidden_layers)
     if not recipe.is_quantized:  # quantized layers are torch.nn.Linear, too, and PEFT has its own
         # The only way to give PEFT a layer; its developers' guide names it, as experimental.

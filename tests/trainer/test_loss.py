@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,34 +233,40 @@ def test_activation_checkpointing_changes_nothing_but_memory(
         torch.testing.assert_close(twice.gradients[name], gradient, rtol=1e-5, atol=1e-7)
 
 
-class Bare:
-    """A model whose logits are given."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, logits: torch.Tensor) -> None:
-        self.logits = logits
-
-    def __call__(self, logits_to_keep: torch.Tensor, **_: Any) -> Any:
-        return SimpleNamespace(logits=self.logits[:, logits_to_keep])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cross_entropy_and_its_gradient_are_torchs(dtype: torch.dtype) -> None:
-    """Of more rows than are held at once, some without a target, with logits far apart."""
-    torch.manual_seed(1)
-    logits = (torch.randn(2, 60, 300) * 20).to(dtype).requires_grad_()
-    labels = torch.randint(0, 300, (2, 60))
-    labels[0, 40:] = IGNORED
-    total, tokens = supervised_loss(Bare(logits), {"labels": labels})
-    (ours,) = torch.autograd.grad(total / tokens, logits)
+@pytest.mark.parametrize("layout", [padded, packed])
+def test_a_head_that_is_more_than_products_is_asked_itself(
+    tiny_base: Base, sequences: list[Sequence], layout: Layout
+) -> None:
+    """One with an adapter of its own, and one of a family whose logits are changed afterwards."""
+    batch = layout(sequences)
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["lm_head"], init_lora_weights=False)
+    of = get_peft_model(loaded(tiny_base), config).eval()
+    total, tokens = supervised_loss(of, batch)
+    logits = of(**{k: v for k, v in batch.items() if k != "labels"}, use_cache=False).logits
     theirs = cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORED
+        logits[:, :-1].flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
     )
-    (expected,) = torch.autograd.grad(theirs, logits)
-    assert tokens == 39 + 59
     torch.testing.assert_close(total / tokens, theirs)
-    torch.testing.assert_close(ours, expected)
+    assert total.requires_grad
+    plain = loaded(tiny_base)
+    expected, _ = supervised_loss(plain, batch)
+    plain.config.model_type = "gemma2"
+    plain.lm_head.register_forward_hook(lambda _, __, logits: logits.tanh() * 3)
+    capped, _ = supervised_loss(plain, batch)
+    assert float(capped.detach()) != pytest.approx(float(expected.detach()), rel=0.01)
+
+
+def test_after_the_loss_the_head_answers_as_before(
+    tiny_base: Base, sequences: list[Sequence]
+) -> None:
+    """Also when the model fails on the way."""
+    of, batch = loaded(tiny_base), padded(sequences)
+    before = of(batch["input_ids"]).logits
+    supervised_loss(of, batch)
+    with pytest.raises(IndexError):
+        supervised_loss(of, batch | {"input_ids": batch["input_ids"] + 10**6})
+    assert torch.equal(of(batch["input_ids"]).logits, before)
 
 
 def naive(base: Base, rows: list[Sequence]) -> list[float]:

@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear
 
-from trainer import fused_lora
 from trainer.base import Base
-from trainer.fused_lora import FusedLinear
+from trainer.fused import linear
+from trainer.fused.linear import FusedLinear
 from trainer.model import as_base, for_training
 from trainer.recipe import Recipe
 
@@ -87,10 +87,55 @@ def test_the_gradient_is_the_slope() -> None:
 
     def of(x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         base = layer.get_base_layer()
-        y: torch.Tensor = fused_lora._Adapted.apply(x, base.weight, base.bias, a, b, 0.5)
+        y: torch.Tensor = linear._Adapted.apply(x, [0.5], base.weight, base.bias, a, b)[0]
         return y
 
     assert torch.autograd.gradcheck(of, inputs)
+
+
+class Three(torch.nn.Module):
+    """Three layers of one input, one of them with a bias, one narrower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k = torch.nn.Linear(12, 20), torch.nn.Linear(12, 8, bias=False)
+        self.v = torch.nn.Linear(12, 8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """All that they say, side by side."""
+        return torch.cat(list(linear.answers(x, self.q, self.k, self.v)), dim=-1)
+
+
+def three(adapted: list[str], **changes: Any) -> Any:
+    """The same weights, some of the layers adapted."""
+    torch.manual_seed(0)
+    plain = Three()
+    config = LoraConfig(r=4, target_modules=adapted, init_lora_weights=False, **changes)
+    config._register_custom_module({torch.nn.Linear: FusedLinear})
+    return get_peft_model(plain, config)
+
+
+@pytest.mark.parametrize(
+    ("adapted", "changes"),
+    [
+        (["q", "k", "v"], {}),
+        (["q", "k", "v"], {"rank_pattern": {"k": 2}, "alpha_pattern": {"v": 3}}),
+        (["q", "v"], {}),
+        (["q", "k", "v"], {"use_dora": True}),
+    ],
+    ids=["alike", "ranks", "one without", "dora"],
+)
+def test_layers_of_one_input_say_what_each_does_alone(
+    adapted: list[str], changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And have its gradients, where all are plain as where they are not."""
+    together = answered(three(adapted, **changes), given())
+    monkeypatch.setattr(linear, "answers", lambda x, *layers: [layer(x) for layer in layers])
+    monkeypatch.setattr(FusedLinear, "is_plain", lambda _: False)
+    alone = answered(three(adapted, **changes), given())
+    assert together.keys() == alone.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_loses_no_more_than_pefts_does() -> None:
