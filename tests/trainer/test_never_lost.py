@@ -158,28 +158,29 @@ def test_out_of_memory_it_is_tried_again_with_less(
     nursery: Nursery, job: Callable[..., Path], turn: Any, write_dataset: Any, tmp_path: Path
 ) -> None:
     """Under a real limit: a smaller micro-batch, preflight's or a later try's, the same steps."""
-    long = write_dataset(tmp_path / "long", [turn("Hi", "word " * 1500)] * 8)
+    long = write_dataset(tmp_path / "long", [turn("word " * 900, "Hi")] * 256)
     wanted: dict[str, Any] = {
         "dataset": long,
         "max_length": 1024,
-        "micro_batch_size": 4,
+        "micro_batch_size": 128,
+        "effective_batch_size": 128,
         "num_train_epochs": 1.0,
     }
     starved, peaceful = job("starved", **wanted), job("peaceful", **wanted)
     codes = []
     while not codes or codes[-1] == EXIT_RETRYABLE:
-        nursery.start(starved, megabytes=1500)
+        nursery.start(starved, megabytes=900)
         codes.append(nursery.ended())
         assert len(codes) < 6, (starved / "log.txt").read_text()[-2000:]
     assert codes[-1] == 0, (starved / "log.txt").read_text()[-2000:]
     thrift = read_record(starved / FILE, Thrift)
-    assert thrift.micro_batch_size < 4
+    assert thrift.micro_batch_size < 128
     nursery.start(peaceful)
     assert nursery.ended() == 0
     ours, whole = (
         read_record(one / "manifest.json", FinetuneManifest).metrics for one in (starved, peaceful)
     )
-    assert ours["micro_batch_size"] == thrift.micro_batch_size < whole["micro_batch_size"] == 4
+    assert ours["micro_batch_size"] == thrift.micro_batch_size < whole["micro_batch_size"] == 128
     assert ours["optimizer_steps"] == whole["optimizer_steps"] == 2
     assert ours["train_loss"] == pytest.approx(whole["train_loss"], abs=1e-4)
     weights, theirs = (
