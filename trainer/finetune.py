@@ -2,7 +2,7 @@
 
 Loss only on the assistant's tokens, the language-model head only at those positions, summed
 over tokens and divided by their number in the whole effective batch, so that accumulation is
-exact; or, from what people prefer, DPO's and KTO's (trainer/methods.py). Started again, it goes on
+exact; or, from what people prefer, DPO's and KTO's (trainer/methods/). Started again, it goes on
 from the newest checkpoint that is whole, to the same bytes. The manifest is written last.
 """
 
@@ -46,7 +46,8 @@ from trainer.job import Job, is_first, ranks, read_record, run_as_command, write
 from trainer.jobs import FinetuneJob, FinetuneManifest
 from trainer.loss import kl_to_base, mean_loss
 from trainer.memory import Thrift
-from trainer.methods import Method, method_of
+from trainer.methods import method_of
+from trainer.methods.method import Method
 from trainer.model import (
     as_base,
     compute_dtype,

@@ -34,7 +34,7 @@ class FinetuneJob(Noun, frozen=True, kw_only=True):
     recipe: Recipe
     dataset: str
     """Folder with train.jsonl and validation.jsonl; which rows, the recipe's method says
-    (trainer/methods.py)."""
+    (trainer/methods/)."""
     cache: str
     report_to: tuple[str, ...] = ()
     """Where its numbers go besides progress.jsonl: see trainer.reporters."""

@@ -10,7 +10,8 @@ import msgspec
 from store.errors import Rejected
 from trainer.base import hash_files
 from trainer.jobs import FinetuneJob
-from trainer.methods import Method, require_kind
+from trainer.methods.columns import require_kind
+from trainer.methods.method import Method
 from trainer.sequences import named
 
 SPLITS = ("train", "validation")

@@ -43,7 +43,7 @@ from store.records import Noun
 from trainer import choice, probes
 from trainer.answers import answer
 from trainer.job import Job, write_atomically, write_record
-from trainer.methods import Method
+from trainer.methods.method import Method
 from trainer.model import as_base, scaled
 from trainer.probes import Probe
 from trainer.probes.judging import halting, judge, right

@@ -197,7 +197,7 @@ def spoiling(monkeypatch: pytest.MonkeyPatch, steps: set[int], what: str) -> Non
                 return loss
             return loss * float("nan")
 
-    monkeypatch.setattr("trainer.methods.SupervisedTrainer", Spoilt)
+    monkeypatch.setattr("trainer.methods.supervised.SupervisedTrainer", Spoilt)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -248,7 +248,7 @@ def test_weights_that_are_not_finite_halt(
             super().__init__(**arguments)
             self.add_callback(Spoils())
 
-    monkeypatch.setattr("trainer.methods.SupervisedTrainer", Spoiled)
+    monkeypatch.setattr("trainer.methods.supervised.SupervisedTrainer", Spoiled)
     with pytest.raises(Halted):
         run_finetune(rows, rows[:1], msgspec.structs.replace(recipe, num_train_epochs=1))
 

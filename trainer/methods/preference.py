@@ -25,7 +25,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from trainer.choice import PREFERENCE_LOSS
 from trainer.loss import log_ratio
-from trainer.methods import Batch, Line, Method
+from trainer.methods.method import Batch, Line, Method
 from trainer.sequences import (
     IGNORED,
     Named,
