@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -69,17 +70,28 @@ def kept(data, make_experience, make_assessment):
             )
             reviews.record(store, decided, actor="test")
         sources.change(store, "web", "trusted", actor="test")
-        dataset = build_from(
-            store,
-            data / "datasets" / "dataset-1",
-            dataset_id="dataset-1",
-            cycle_id="cycle-1",
-            policy=Policy(min_examples=1, **ALIKE),
-            panel="panel-1",
-            as_of=store.position(),
-            moment=now(),
-        )
+        dataset = _build(store, data, "dataset-1", store.position())
         yield store, cycles.leave(store, dataset)
+
+
+def _build(store, data, name, as_of):
+    """A dataset of everybody."""
+    return build_from(
+        store,
+        data / "datasets" / name,
+        dataset_id=name,
+        cycle_id="cycle-1",
+        policy=Policy(min_examples=1, **ALIKE),
+        panel="panel-1",
+        as_of=as_of,
+        moment=now(),
+    )
+
+
+def _learned_from(dataset):
+    """The ids of all rows of a dataset."""
+    texts = (Path(dataset.path, f"{split}.jsonl").read_text() for split in dataset.counts)
+    return [json.loads(line)["id"] for text in texts for line in text.splitlines()]
 
 
 def _hits(data, words):
@@ -105,9 +117,19 @@ def test_a_hundred_erasures_leave_no_byte(kept, data):
         assert receipt.dataset_rows == {"dataset-1": 1}
     assert _hits(data, ["canary-", "of-canary"]) == set()
     assert _hits(data, ["of-stays"]) >= {"bhavana.db"}
-    folder = data / "datasets" / "dataset-1"
-    text = "".join((folder / f"{split}.jsonl").read_text() for split in dataset.counts)
-    assert [json.loads(line)["id"] for line in text.splitlines()] == ["of-stays"]
+    assert _learned_from(dataset) == ["of-stays"]
+
+
+def test_the_next_dataset_lacks_who_was_erased_and_nobody_else(kept, data):
+    """Also one that is built as of a position at which they still stood in the log."""
+    store, dataset = kept
+    before, all_of_them = store.position(), set(_learned_from(dataset))
+    assert "of-canary-001" in all_of_them
+    _erase(store, "canary-001")
+    for name, as_of in (("as-of-then", before), ("as-of-now", store.position())):
+        built = _build(store, data, name, as_of)
+        assert set(_learned_from(built)) == all_of_them - {"of-canary-001"}
+        datasets.verify(built)
 
 
 def test_what_could_not_be_rewritten_is_said_and_done_when_repeated(kept, monkeypatch):
