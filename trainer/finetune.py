@@ -76,7 +76,6 @@ def finetune(folder: Path) -> FinetuneManifest | None:
     job = Job(folder)
     task = read_record(folder / "job.json", FinetuneJob)
     recipe = _effective(task)
-    heap.keep_freed()
     with job.working(), sft.Stop() as stop, memory.watched(folder, recipe):
         started = time.monotonic()
         job.beat("loading", 0, 1)
@@ -296,6 +295,7 @@ def _versions(recipe: Recipe) -> dict[str, str]:
 
 def main() -> int:
     """The exit code: 0 done, else by the error, which is the last line printed."""
+    heap.keep_freed()  # here: who calls `finetune` has a memory of their own
     return run_as_command("trainer.finetune", __doc__, finetune)
 
 
